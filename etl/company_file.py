@@ -1,0 +1,278 @@
+"""Company file: the bytes of one `wex.us.csv` go in; its accepted rows, rejected rows and counts come out.
+
+The rules stand in `_check_row`, one row at a time. A file that holds nothing but digits, signs and commas is checked
+by column in Arrow instead, which is some 20 times faster; wherever a column holds anything that the rules might refuse,
+the file goes through `_check_row`, so both ways give the same rows (a property test compares them).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
+"""What a company file must have: the day (ISO), four prices in USD, the volume in shares."""
+
+LONGEST_FIELD = 56  # characters; the width of every column of historical_stocks_data
+_LARGEST_VOLUME = 2**63 - 1  # shares; bigint in the view stock_prices
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_PLAIN = b"0123456789.,-\r\n"
+_FIRST_DAY = (date.min - date(1970, 1, 1)).days  # Arrow knows a year 0, Python and ISO dates here do not
+_QUOTED_VALUE = 200  # characters of a bad value that are kept in the rejected rows
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that breaks a rule. `line` counts from 1 as an editor does; `column` is empty when it is the row itself."""
+
+    line: int
+    column: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Accepted rows, in the file's order, none with a null.
+
+    `text`: the six source fields as they were written, one string array for each of COLUMNS, no longer than 56
+    characters; blanks around a field are not part of it. `open`, `high`, `low`, `close`: the prices as float64, USD.
+    """
+
+    text: tuple[pa.StringArray, ...]
+    open: pa.DoubleArray
+    high: pa.DoubleArray
+    low: pa.DoubleArray
+    close: pa.DoubleArray
+
+
+@dataclass(frozen=True)
+class CompanyFile:
+    """A checked company file: `read` rows were looked at, each of them is in `rows` or in `rejected`."""
+
+    read: int
+    rows: Rows
+    rejected: tuple[RejectedRow, ...] = ()
+    before_since: int = 0
+    """Rows older than `since`: not part of the batch, so neither read nor rejected."""
+    extra_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuarantinedFile:
+    """A company file that cannot be used at all; the rows that were looked at are all in `rejected`."""
+
+    reason: str
+    rejected: tuple[RejectedRow, ...] = ()
+
+
+def parse_company_file(content: bytes, *, since: date | None = None) -> CompanyFile | QuarantinedFile:
+    """Check a company file. Nothing in it raises: what cannot be used is a QuarantinedFile or a RejectedRow.
+
+    Columns are found by their header in any order and case. Rules of a row: the day is an ISO date that exists; prices
+    and volume are finite decimal numbers, not negative; the volume is whole; no field is over 56 characters; a day
+    occurs once (of identical rows the first is kept, of conflicting ones none).
+    """
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    if not content.strip():
+        return QuarantinedFile("empty: 0 bytes" if not content else "empty: nothing but blanks")
+    head, start = _header_line(content)
+    columns = _find_columns(head)
+    if isinstance(columns, str):
+        return QuarantinedFile(columns)
+    names, positions = columns
+    extra = tuple(name for name in names if name.strip().lower() not in _WANTED)
+    body = content[start:]
+    checked = _check_columns(body, width=len(names), positions=positions, since=since) or _check_rows(
+        content, width=len(names), positions=positions, since=since
+    )
+    if isinstance(checked, QuarantinedFile):
+        return checked
+    read, rows, rejected, before_since = checked
+    if read + before_since == 0:
+        return QuarantinedFile("no rows: the file has a header only")
+    if rejected and len(rows.open) == 0:
+        first = rejected[0]
+        reason = f"no usable row: {read} of {read} rejected (first: line {first.line}, {first.reason})"
+        return QuarantinedFile(reason, rejected)
+    return CompanyFile(read, rows, rejected, before_since, extra)
+
+
+_WANTED = {name.lower() for name in COLUMNS}
+_Checked = tuple[int, Rows, tuple[RejectedRow, ...], int]
+
+
+def _header_line(content: bytes) -> tuple[bytes, int]:
+    """The first line that is not blank, and where the line after it starts."""
+    start = len(content) - len(content.lstrip())
+    end = re.search(rb"\r\n|\n|\r", content[start:])
+    stop = start + end.start() if end else len(content)
+    return content[start:stop], start + end.end() if end else len(content)
+
+
+def _find_columns(head: bytes) -> tuple[list[str], list[int]] | str:
+    """The header's names and the position of each of COLUMNS, or why the file has no usable header."""
+    try:
+        names = next(csv.reader([head.decode("utf-8")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return "not CSV: the first line is no UTF-8 text with commas"
+    found = [name.strip().lower() for name in names]
+    missing = [name for name in COLUMNS if name.lower() not in found]
+    if len(missing) == len(COLUMNS):
+        return f"no header: the first line is {head.decode('utf-8')[:60]!r}, not {','.join(COLUMNS)}"
+    if missing:
+        return f"missing column {', '.join(missing)}"
+    twice = [name for name in COLUMNS if found.count(name.lower()) > 1]
+    if twice:
+        return f"column {', '.join(twice)} stands in the header twice"
+    return names, [found.index(name.lower()) for name in COLUMNS]
+
+
+def _check_columns(body: bytes, *, width: int, positions: list[int], since: date | None) -> _Checked | None:
+    """Accept a file of plain rows as a whole, or None when any of its rows needs a closer look."""
+    if not body or body.translate(None, _PLAIN):
+        return None
+    fields = [f"f{position}" for position in range(width)]
+    wanted = [fields[position] for position in positions]
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(body),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(body) + 1, column_names=fields),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted
+            ),
+        )
+        text = [table[name].chunk(0) for name in wanted]
+        days = text[0].cast(pa.date32())
+        numbers = [column.cast(pa.float64()) for column in text[1:]]
+        text[5].cast(pa.int64())  # whole, and no more than a bigint holds
+    except (pa.ArrowInvalid, IndexError):
+        return None
+    count = len(days)
+    if count != body.count(b"\n") + (not body.endswith(b"\n")):
+        return None
+    as_numbers = days.cast(pa.int32())
+    if count > 1 and not pc.all(pc.less(as_numbers[:-1], as_numbers[1:])).as_py():
+        return None  # not in order of days: there may be duplicates
+    least = min(pc.min_max(column)["min"].as_py() for column in numbers)
+    largest = max(pc.min_max(column)["max"].as_py() for column in numbers)
+    longest = max(pc.max(pc.binary_length(column)).as_py() for column in text)
+    if as_numbers[0].as_py() < _FIRST_DAY or least < 0 or largest == math.inf or longest > LONGEST_FIELD:
+        return None
+    before = 0
+    if since is not None:
+        before = pc.sum(pc.less(days, pa.scalar(since))).as_py()
+        text = [column[before:] for column in text]
+        numbers = [column[before:] for column in numbers]
+    return count - before, Rows(tuple(text), *numbers[:4]), (), before
+
+
+def _check_rows(content: bytes, *, width: int, positions: list[int], since: date | None) -> _Checked | QuarantinedFile:
+    """Check row by row: slower, and exact about line, column and reason."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return QuarantinedFile(f"not UTF-8 text: byte {error.start} is {content[error.start]:#04x}")
+    read = before_since = 0
+    rejected: list[RejectedRow] = []
+    accepted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    for line, row in _data_lines(text):
+        checked = _check_row(line, row, width=width, positions=positions, since=since)
+        if checked is None:
+            before_since += 1
+            continue
+        read += 1
+        if isinstance(checked, RejectedRow):
+            rejected.append(checked)
+        else:
+            accepted.setdefault(checked[0], []).append((line, checked))
+    kept: list[tuple[int, tuple[str, ...]]] = []
+    for day, group in accepted.items():
+        duplicates = _rejected_duplicates(day, group)
+        rejected += duplicates
+        if len(duplicates) < len(group):
+            kept.append(group[0])
+    kept.sort()
+    rejected.sort(key=lambda row: row.line)
+    fields = [pa.array([row[position] for _, row in kept], pa.string()) for position in range(len(COLUMNS))]
+    prices = [pa.array([float(row[position]) for _, row in kept], pa.float64()) for position in range(1, 5)]
+    return read, Rows(tuple(fields), *prices), tuple(rejected), before_since
+
+
+def _data_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines behind the header that are not blank, with their number."""
+    lines = ((number, line) for number, line in enumerate(_LINE_END.split(text), start=1) if line.strip())
+    next(lines)
+    return lines
+
+
+def _check_row(
+    line: int, row: str, *, width: int, positions: list[int], since: date | None
+) -> tuple[str, ...] | RejectedRow | None:
+    """The six fields of a row that keeps the rules; the first broken rule; or None when it is older than `since`."""
+
+    def reject(column: str, value: str, reason: str) -> RejectedRow:
+        return RejectedRow(line, column, value[:_QUOTED_VALUE], reason)
+
+    try:
+        cells = next(csv.reader([row], strict=True)) if '"' in row else row.split(",")
+    except csv.Error:
+        return reject("", row, "broken quoting")
+    if len(cells) != width:
+        return reject("", row, f"{len(cells)} fields where the header has {width}")
+    fields = tuple(cells[position].strip() for position in positions)
+    day = fields[0]
+    try:
+        if not _ISO_DATE.match(day):
+            return reject("Date", day, "not an ISO date (YYYY-MM-DD)")
+        if since is not None and date.fromisoformat(day) < since:
+            return None
+        date.fromisoformat(day)
+    except ValueError:
+        return reject("Date", day, "no such day")
+    for column, value in zip(COLUMNS[1:], fields[1:], strict=True):
+        reason = _number_fault(value, whole=column == "Volume")
+        if reason:
+            return reject(column, value, reason)
+    return fields
+
+
+def _number_fault(value: str, *, whole: bool) -> str | None:
+    """The rule that a price, or a `whole` volume, breaks."""
+    if len(value) > LONGEST_FIELD:
+        return f"longer than {LONGEST_FIELD} characters"
+    if not value:
+        return "empty"
+    if not _NUMBER.match(value):
+        return "not a number"
+    if math.isinf(float(value)):
+        return "too large for a float64"
+    if float(value) < 0:
+        return "negative"
+    if whole and Decimal(value) != Decimal(value).to_integral_value():
+        return "not a whole number of shares"
+    if whole and Decimal(value) > _LARGEST_VOLUME:
+        return "more shares than a bigint holds"
+    return None
+
+
+def _rejected_duplicates(day: str, group: list[tuple[int, tuple[str, ...]]]) -> list[RejectedRow]:
+    """Which rows of one day go: all but the first when they are identical, all when they conflict."""
+    if len(group) == 1:
+        return []
+    first = group[0]
+    if all(fields == first[1] for _, fields in group):
+        return [RejectedRow(line, "Date", day, f"duplicate of line {first[0]}") for line, _ in group[1:]]
+    lines = ", ".join(str(line) for line, _ in group)
+    return [RejectedRow(line, "Date", day, f"conflicting rows for one day on lines {lines[:120]}") for line, _ in group]

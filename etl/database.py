@@ -1,0 +1,110 @@
+"""PostgreSQL: a connection URL goes in, a connection comes out; its errors are translated into what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import errors, extensions
+
+from etl.errors import EtlError, ServiceError, SettingsError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+# What a connection attempt answers has no error code, only text; each wants another action of the reader.
+_CONNECT_FAULTS = (
+    ("password authentication failed", "the server refuses the user name or the password. Check both."),
+    ("no password supplied", "the server wants a password. Put it into the database URL."),
+    ('role "', "there is no such user. Check the user name."),
+    ('database "', "there is no such database. Check its name, or create it."),
+    ("could not translate host name", "no such host. Check the host name."),
+    ("pg_hba.conf", "the server does not accept this user from here without TLS, or not at all. Try sslmode=require."),
+    ("does not support SSL", "the server does not speak TLS, which sslmode asks for. Check sslmode."),
+    ("certificate", "the server's TLS certificate is not trusted. Check sslmode and sslrootcert."),
+)
+
+
+@cache
+def sql(name: str) -> str:
+    """The text of `etl/sql/{name}.sql`."""
+    return (resources.files("etl") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@contextmanager
+def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connection]:
+    """A connection in a transaction: committed by the caller, rolled back and closed when the block is left.
+
+    `url` is a libpq URL or DSN and may hold a password: it is never shown. Raises SettingsError (user, password, host,
+    database, TLS, permission) or ServiceError (no answer, connection lost), for errors inside the block too.
+    """
+    # Dead peers are noticed in about a minute rather than in two hours; COPY may itself take as long as it needs.
+    try:
+        connection = psycopg2.connect(
+            url,
+            application_name="moving-big-data",
+            connect_timeout=10,
+            client_encoding="UTF8",
+            options=f"-c lock_timeout={int(lock_timeout_seconds * 1000)}",
+            keepalives_idle=20,
+            keepalives_interval=10,
+            keepalives_count=4,
+        )
+    except psycopg2.ProgrammingError:
+        raise SettingsError(  # the original text may quote a part of the password, so it is not kept either
+            "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
+        ) from None
+    except psycopg2.OperationalError as error:
+        raise _connect_error(url, str(error)) from error
+    try:
+        with database_errors():
+            yield connection
+    finally:
+        with suppress(psycopg2.Error):
+            connection.close()
+
+
+def make_tables(url: str) -> None:
+    """Make the table, the view, the ledger and the run history where they are not there yet."""
+    with connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(sql("schema"))
+        connection.commit()
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Translate PostgreSQL's errors: lost connections and full disks may pass, the rest wants a person."""
+    try:
+        yield
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.UndefinedTable) as error:
+        hint = " Run init-db first." if isinstance(error, errors.UndefinedTable) else ""
+        raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.{hint}") from error
+    except (errors.DiskFull, errors.QueryCanceled, errors.LockNotAvailable) as error:
+        raise ServiceError(f"The database gave up: {_first_line(error)}. Nothing was loaded.") from error
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise NoConnection(f"The database connection was lost: {_first_line(error)}.") from error
+    except psycopg2.Error as error:
+        raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.") from error
+
+
+class NoConnection(ServiceError):
+    """The server does not answer, or went away; whether a COMMIT took effect is to be found out when it is back."""
+
+
+def _connect_error(url: str, text: str) -> EtlError:
+    where = extensions.parse_dsn(url)
+    server = f"{where.get('host', 'the local socket')}:{where.get('port', 5432)}"
+    for sign, advice in _CONNECT_FAULTS:
+        if sign in text:
+            name = f"database {where.get('dbname', '')!r} at {server} as user {where.get('user', '')!r}"
+            return SettingsError(f"Cannot connect to {name}: {advice}")
+    reason = "connection refused" if "refused" in text else "no answer"
+    return NoConnection(f"Cannot connect to the database at {server}: {reason}. Is it running and reachable?")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -1,0 +1,71 @@
+"""Mail: a receipt goes in, one SNS message with the exact subject goes out; a refused one is kept for later."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from etl.aws import Aws, aws_errors
+from etl.errors import EtlError, SettingsError
+from etl.receipt import FOLDER as RECEIPTS
+from etl.receipt import Receipt
+from etl.storage import Storage
+
+NOTICES = "notices"
+_LARGEST_BODY_BYTES = 200_000  # SNS takes 262,144 for the whole message
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """The topic that mails go to, and the person whose names stand in the subject."""
+
+    topic_arn: str
+    first_name: str
+    last_name: str
+
+    def __post_init__(self) -> None:
+        for name in (self.first_name, self.last_name):
+            if not re.fullmatch(r"[A-Za-z][A-Za-z-]{0,29}", name):
+                raise SettingsError(
+                    f"{name!r} cannot stand in bucket names and mail subjects. "
+                    "Set MBD_FIRST_NAME and MBD_LAST_NAME to plain letters A to Z (and -)."
+                )
+
+    def subject(self, *, success: bool) -> str:
+        """`{First}_{Last}_Pipeline_Success` or `..._Failure`: constant, so that mail filters can rely on it."""
+        first, last = (name[0].upper() + name[1:] for name in (self.first_name, self.last_name))
+        return f"{first}_{last}_Pipeline_{'Success' if success else 'Failure'}"
+
+
+def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None) -> str | None:
+    """Publish the receipt. Returns None, or why it could not be sent: the load stands either way.
+
+    A refused message is kept in `Output/notices/` (where there is an output), from where it can be sent later.
+    """
+    subject = mailbox.subject(success=receipt.state != "failed")
+    text = body(receipt, whole=output.url_of(f"{RECEIPTS}/{receipt.run_id}.json") if output else "")
+    try:
+        sns = aws.sns()
+        with aws_errors(f"publish to {mailbox.topic_arn}"):
+            sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text)
+        return None
+    except EtlError as error:
+        if output:
+            name = f"{NOTICES}/{receipt.run_id}.json"
+            with output.write(name) as file:
+                notice = {"TopicArn": mailbox.topic_arn, "Subject": subject, "Message": text}
+                file.write(json.dumps(notice).encode())
+            return f"The mail was not sent: {error} It is kept in {output.url_of(name)}."
+        return f"The mail was not sent: {error}"
+
+
+def body(receipt: Receipt, *, whole: str) -> str:
+    """The receipt's text, safe for SNS: no control characters, and cut with a pointer to the `whole` receipt."""
+    text = re.sub(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", receipt.to_text())
+    if whole:
+        text += f"\nreceipt    {whole}\n"
+    encoded = text.encode()
+    if len(encoded) <= _LARGEST_BODY_BYTES:
+        return text
+    return encoded[:_LARGEST_BODY_BYTES].decode(errors="ignore") + f"\n... cut here; the whole receipt: {whole}\n"

@@ -1,0 +1,158 @@
+"""The pipeline: gate, process, load, mail. Each step is a call; `run` is all of them in one process.
+
+marker -> gate: is every named file there?   -> process: files to one combined file + manifest
+                                             -> load: changed companies into the table, one transaction
+                                             -> mail: the receipt, which balances
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from etl import manifest
+from etl.aws import Aws
+from etl.database import connect
+from etl.errors import EtlError, ServiceError, SettingsError
+from etl.index import parse_index
+from etl.load import Target, load_while_processing, record_run
+from etl.load import load as load_manifest
+from etl.manifest import Manifest
+from etl.notify import Mailbox, send
+from etl.process import Batch, MissingFiles, Processing, Progress
+from etl.process import gate as wait_for_files
+from etl.receipt import FOLDER as RECEIPTS
+from etl.receipt import FileCounts, Receipt, Run
+from etl.storage import FileChanged, Storage, open_storage, read_file
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to move: `source` (company files), `index` (one file) and `output` are paths or `s3://` URLs."""
+
+    source: str
+    index: str
+    output: str
+    since: date | None = None
+    grace_seconds: float = 0
+    aws: Aws = field(default_factory=Aws)
+    dry_run: bool = False
+    """Outputs go to `dry-run/` beside the real ones, and the table is only compared."""
+
+    def open_output(self) -> Storage:
+        return open_storage(self.output.rstrip("/") + ("/dry-run" if self.dry_run else ""), aws=self.aws, create=True)
+
+
+def gate(job: Job) -> Batch:
+    """Wait until every file that the index names is in the source. Raises MissingFiles when the grace is over."""
+    source = open_storage(job.source, aws=job.aws)
+    index = parse_index(read_file(job.index, aws=job.aws))
+    return wait_for_files(index, index_url=job.index, source=source, grace_seconds=job.grace_seconds)
+
+
+def process(job: Job, *, run: Run, progress: Progress | None = None) -> Receipt:
+    """Company files to combined file, rejected rows and manifest. The receipt lacks what only a load knows."""
+    begun = time.monotonic()
+    output = job.open_output()
+    processing = Processing(gate(job), output=output, since=job.since, progress=progress)
+    for _ in processing:
+        pass
+    receipt = Receipt.of_manifest(processing.manifest, run=run, output=output.url)
+    receipt = receipt.timed(process=time.monotonic() - begun)
+    receipt.check_balance()
+    return receipt
+
+
+def load(job: Job, *, target: Target, run: Run) -> Receipt:
+    """The processed output into the table; the receipt is also written to `Output/receipts/`."""
+    output = job.open_output()
+    try:
+        content = output.read(manifest.NAME)
+    except FileChanged as error:
+        raise SettingsError(f"There is no {manifest.NAME} in {output.url}. Run process first.") from error
+    receipt = load_manifest(Manifest.from_json(content), output=output, target=target, run=run)
+    write_receipt(receipt, output=output)
+    return receipt
+
+
+def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
+    """Gate, process and load in one process, the load taking each slice as soon as it is written."""
+    begun = time.monotonic()
+    output = job.open_output()
+    batch = gate(job)
+    timed = replace(run, steps={"gate": time.monotonic() - begun})
+    processing = Processing(batch, output=output, since=job.since, progress=progress)
+    receipt = load_while_processing(processing, output=output, target=target, run=timed)
+    write_receipt(receipt, output=output)
+    return receipt
+
+
+def write_receipt(receipt: Receipt, *, output: Storage) -> None:
+    """Put the receipt where people and the watchdog look for it."""
+    with output.write(f"{RECEIPTS}/{receipt.run_id}.json") as file:
+        file.write(receipt.to_json().encode())
+
+
+def read_receipt(run_id: str, *, output: Storage) -> Receipt | None:
+    """The receipt of a run, if it has one."""
+    try:
+        return Receipt.from_json(output.read(f"{RECEIPTS}/{run_id}.json"))
+    except FileChanged:
+        return None
+
+
+def record_start(job: Job, *, run: Run) -> None:
+    """Say that a run is under way, so that one that is killed leaves more than silence."""
+    receipt = Receipt(run_id=run.run_id, state="running", started_at=run.started_at, source=job.source)
+    write_receipt(receipt, output=job.open_output())
+
+
+def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run) -> Receipt:
+    """The receipt of a run that failed, kept in `Output/receipts/` and pipeline_runs as far as they can be reached."""
+    receipt = Receipt(
+        run_id=run.run_id,
+        state="failed",
+        started_at=run.started_at,
+        source=job.source,
+        output=job.output,
+        error=str(error),
+    ).timed()
+    if isinstance(error, MissingFiles):
+        files = FileCounts(listed=error.listed, accepted=error.listed - len(error.missing), missing=len(error.missing))
+        receipt = replace(receipt, files=files)
+    with suppress(EtlError):
+        write_receipt(receipt, output=job.open_output())
+    if target:
+        with suppress(EtlError), connect(target.database) as connection:
+            record_run(connection, receipt, attempt_id=str(uuid.uuid4()))
+            connection.commit()
+    return receipt
+
+
+def conclude(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailbox) -> Receipt:
+    """Send the one mail of a run that an orchestrator has finished; `reason` is its word for why it ended.
+
+    The mail tells what the run's own receipt says; where a run was killed or timed out before it could write one, it
+    says that. Raises EtlError when neither the receipt nor the mail can be reached.
+    """
+    output = job.open_output()
+    receipt = read_receipt(run.run_id, output=output)
+    if receipt is None or receipt.state == "running" or (receipt.state != "failed" and not succeeded):
+        committed = receipt is not None and receipt.state == "success"
+        told = (
+            "The load was committed all the same."
+            if committed
+            else ("The table holds the old batch or the new one, either whole: python -m etl history tells which.")
+        )
+        error = f"The run ended as {reason!r} and could not say why: it was killed or timed out. {told} "
+        advice = "See the log of its last task in Airflow, then put the marker again."
+        base = receipt or Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
+        receipt = replace(base, state="failed", error=error + advice, output=output.url).timed()
+        write_receipt(receipt, output=output)
+    refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
+    if refused:
+        raise ServiceError(refused)
+    return receipt

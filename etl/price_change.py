@@ -1,0 +1,19 @@
+"""The two derived columns: open and close prices go in, the day's change in percent and in USD comes out."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def daily_percent_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:
+    """((close - open) / open) * 100 in percent (2.5 is 2.5 %), float64, in that order of operations.
+
+    Null where it is undefined: open of 0, or a quotient beyond float64. Formula: the traders' brief, DESIGN.md.
+    """
+    change = pc.divide(pc.subtract(close_price, open_price), open_price)
+    percent = pc.multiply(change, 100.0)
+    return pc.if_else(pc.is_finite(percent), percent, pa.scalar(None, pa.float64()))
+
+
+def value_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:
+    """close - open in USD, float64."""
+    return pc.subtract(close_price, open_price)

@@ -1,0 +1,39 @@
+"""Progress of long work on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import NoReturn, Self
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class CompanyFileProgress:
+    """Shows `done` of `total` company files while its `with` block lasts."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: tqdm[NoReturn] | None = None
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, *, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, unit="file", desc="company files", leave=False)
+            self._bar.update(done - self._bar.n)
+        elif done == total or time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            print(f"company files: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,44 @@
+"""Settings of the deployed pipeline: the environment goes in, complete and usable settings come out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etl.errors import SettingsError
+from etl.notify import Mailbox
+
+_SET_BY = {
+    "MBD_FIRST_NAME": "the first name in bucket names and mail subjects",
+    "MBD_LAST_NAME": "the last name in bucket names and mail subjects",
+    "MBD_TOPIC_ARN": "the SNS topic that the mails go to",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run needs to know beside its batch, its database and its AWS login."""
+
+    mailbox: Mailbox
+    grace_seconds: float
+    """How long the gate waits for files that the index names."""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the MBD_ variables. Raises one SettingsError that names everything missing and what it is for."""
+    missing = [f"{name} ({purpose})" for name, purpose in _SET_BY.items() if not environment.get(name)]
+    if missing:
+        raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")
+    grace = environment.get("MBD_GATE_GRACE_SECONDS") or "300"
+    try:
+        grace_seconds = float(grace)
+    except ValueError as error:
+        raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}, not a number of seconds.") from error
+    mailbox = Mailbox(environment["MBD_TOPIC_ARN"], environment["MBD_FIRST_NAME"], environment["MBD_LAST_NAME"])
+    return Settings(mailbox=mailbox, grace_seconds=grace_seconds)
+
+
+def source_bucket(environment: Mapping[str, str]) -> str | None:
+    """MBD_SOURCE_BUCKET, or the bucket that the names make: `de-mbd-predict-{first}-{last}-s3-source`."""
+    if named := environment.get("MBD_SOURCE_BUCKET"):
+        return named
+    first, last = environment.get("MBD_FIRST_NAME"), environment.get("MBD_LAST_NAME")
+    return f"de-mbd-predict-{first}-{last}-s3-source".lower() if first and last else None

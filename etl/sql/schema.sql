@@ -1,0 +1,62 @@
+-- Everything that the pipeline needs in its database, safe to run again.
+
+-- The contract with the traders: nine text columns in this order, values as they were written. Nothing is added to it.
+CREATE TABLE IF NOT EXISTS historical_stocks_data (
+    stock_date           VARCHAR(56),
+    open_value           VARCHAR(56),
+    high_value           VARCHAR(56),
+    low_value            VARCHAR(56),
+    close_value          VARCHAR(56),
+    volume_traded        VARCHAR(56),
+    daily_percent_change VARCHAR(56),
+    value_change         VARCHAR(56),
+    company_name         VARCHAR(56)
+);
+
+-- The ledger: the slice last loaded for each company. It is why nothing is loaded twice and an unchanged batch is free.
+CREATE TABLE IF NOT EXISTS loaded_companies (
+    company_name VARCHAR(56) PRIMARY KEY,
+    sha256       CHAR(64)    NOT NULL,
+    length       BIGINT      NOT NULL,
+    rows         BIGINT      NOT NULL,
+    run_id       TEXT        NOT NULL,
+    loaded_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+-- One row for each attempted run: its receipt. attempt_id lets a load that lost its connection during COMMIT find out.
+CREATE TABLE IF NOT EXISTS pipeline_runs (
+    attempt_id      UUID        PRIMARY KEY,
+    run_id          TEXT        NOT NULL,
+    state           TEXT        NOT NULL,
+    started_at      TIMESTAMPTZ NOT NULL,
+    elapsed_seconds NUMERIC     NOT NULL,
+    receipt         JSONB       NOT NULL
+);
+
+-- What traders query: the same rows, typed. Every value that the load accepts can be cast.
+CREATE OR REPLACE VIEW stock_prices AS
+SELECT
+    stock_date::date               AS stock_date,
+    open_value::numeric            AS open_value,
+    high_value::numeric            AS high_value,
+    low_value::numeric             AS low_value,
+    close_value::numeric           AS close_value,
+    volume_traded::numeric::bigint AS volume_traded,
+    daily_percent_change::numeric  AS daily_percent_change,
+    value_change::numeric          AS value_change,
+    company_name
+FROM historical_stocks_data;
+
+COMMENT ON TABLE historical_stocks_data IS 'Daily share prices as they were delivered, one row a company and trading day. Query the view stock_prices.';
+COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combined file last loaded for each company.';
+COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';
+COMMENT ON VIEW stock_prices IS 'Daily share prices, typed: one row a company and trading day.';
+COMMENT ON COLUMN stock_prices.stock_date IS 'Trading day';
+COMMENT ON COLUMN stock_prices.open_value IS 'Price at open, USD';
+COMMENT ON COLUMN stock_prices.high_value IS 'Highest price of the day, USD';
+COMMENT ON COLUMN stock_prices.low_value IS 'Lowest price of the day, USD';
+COMMENT ON COLUMN stock_prices.close_value IS 'Price at close, USD';
+COMMENT ON COLUMN stock_prices.volume_traded IS 'Shares traded';
+COMMENT ON COLUMN stock_prices.daily_percent_change IS '((close - open) / open) * 100, percent; null where open is 0';
+COMMENT ON COLUMN stock_prices.value_change IS 'close - open, USD';
+COMMENT ON COLUMN stock_prices.company_name IS 'Company file that the row came from';
