@@ -1,0 +1,165 @@
+"""Each way in which Airflow does not start a run has its own error, is asked for once, and shows no secret."""
+
+import logging
+import socket
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.trigger.airflow_server import (
+    DAG,
+    HANG_UP,
+    KEEP_WAITING,
+    LOGIN,
+    PASSWORD,
+    RUNS,
+    TOKEN,
+    USERNAME,
+    WEB_PAGE,
+    AirflowServer,
+    Answer,
+)
+from trigger import airflow_client, errors
+from trigger.airflow_client import Access, log_in, require_unpaused, start_run
+from trigger.settings import Settings
+
+ECHO = {"detail": f"you sent {PASSWORD} and {TOKEN}"}  # a body that gives away all it knows
+CONF = {"marker": {"bucket": "b", "key": "k.SUCCESS", "etag": "e"}, "requested_at": "2026-11-22T08:00:00+00:00"}
+
+
+def start(airflow: AirflowServer, *, dag_run_id: str = "marker_1") -> str:
+    settings = Settings(airflow_url=airflow.url, username=USERNAME, password=PASSWORD, monitored_bucket="b")
+    access = log_in(settings)
+    require_unpaused(access)
+    return start_run(access, dag_run_id=dag_run_id, conf=CONF)
+
+
+def scripted(call: str, status: int, body: object = ECHO, **headers: str) -> Callable[[AirflowServer], None]:
+    return lambda airflow: airflow.script(call, Answer(status, body, headers))
+
+
+def silent(call: str, answer: Answer) -> Callable[[AirflowServer], None]:
+    return lambda airflow: airflow.script(call, answer)
+
+
+def other_password(airflow: AirflowServer) -> None:
+    airflow.password = "another"
+
+
+def pause(airflow: AirflowServer) -> None:
+    airflow.is_paused = True
+
+
+UNKNOWN = {"detail": "The Dag with ID: `moving_big_data` was not found"}
+FAILURES: dict[str, tuple[Callable[[AirflowServer], None], type[errors.TriggerError], str]] = {
+    "wrong password": (
+        other_password,
+        errors.LoginRefusedError,
+        "refused the login of user 'trigger'.*AIRFLOW_PASSWORD",
+    ),
+    "login: no such path": (scripted(LOGIN, 404), errors.WrongApiError, "/auth/token answered 404.*AIRFLOW_URL"),
+    "login: path below the root": (scripted(LOGIN, 405), errors.WrongApiError, "answered 405.*root of Airflow 3"),
+    "login: other form": (scripted(LOGIN, 422), errors.WrongApiError, "answered 422"),
+    "login: redirect": (scripted(LOGIN, 307, Location="/stolen"), errors.WrongApiError, "answered 307"),
+    "login: web page": (scripted(LOGIN, 201, WEB_PAGE), errors.WrongApiError, "201 without a usable access_token"),
+    "login: list": (scripted(LOGIN, 201, [TOKEN]), errors.WrongApiError, "201 without a usable access_token"),
+    "login: token for two headers": (
+        scripted(LOGIN, 201, {"access_token": f"{TOKEN}\r\nX: y"}),
+        errors.WrongApiError,
+        "201 without a usable access_token",
+    ),
+    "login: forbidden": (scripted(LOGIN, 403), errors.AccessDeniedError, "/auth/token answered 403.*role"),
+    "login: server error": (scripted(LOGIN, 500), errors.ServerFailedError, "/auth/token answered 500"),
+    "login: hangs up": (silent(LOGIN, HANG_UP), errors.UnreachableError, "/auth/token found no working connection"),
+    "login: no answer": (silent(LOGIN, KEEP_WAITING), errors.NoAnswerError, "/auth/token got no answer within 0.7 s"),
+    "dag: other version": (
+        scripted(DAG, 404, {"error": "/api/v1 has been removed"}),
+        errors.WrongApiError,
+        "answered 404.*no /api/v1 or /api/v2",
+    ),
+    "dag: plain 404": (scripted(DAG, 404, {"detail": "Not Found"}), errors.WrongApiError, "answered 404"),
+    "dag: web page": (scripted(DAG, 200, WEB_PAGE), errors.WrongApiError, "answered 200 without is_paused"),
+    "dag: unknown": (scripted(DAG, 404, UNKNOWN), errors.UnknownDagError, "no DAG moving_big_data.*import errors"),
+    "dag: token refused": (scripted(DAG, 401), errors.AccessDeniedError, "answered 401.*API_AUTH__JWT_SECRET"),
+    "dag: not allowed": (scripted(DAG, 403), errors.AccessDeniedError, "answered 403.*role"),
+    "dag: server error": (scripted(DAG, 502, WEB_PAGE), errors.ServerFailedError, "answered 502"),
+    "dag: paused": (pause, errors.PausedDagError, "moving_big_data is paused.*airflow dags unpause moving_big_data"),
+    "run: stale dag": (scripted(RUNS, 404, UNKNOWN), errors.UnknownDagError, "no DAG moving_big_data"),
+    "run: import errors": (scripted(RUNS, 400), errors.RefusedRunError, "refused to make DagRun marker_1 .400"),
+    "run: other contract": (scripted(RUNS, 422), errors.RefusedRunError, "refused to make DagRun marker_1 .422"),
+    "run: not allowed": (scripted(RUNS, 403), errors.AccessDeniedError, "dagRuns answered 403"),
+    "run: too many": (scripted(RUNS, 429), errors.ServerFailedError, "dagRuns answered 429"),
+    "run: server error": (scripted(RUNS, 503), errors.ServerFailedError, "dagRuns answered 503.*repeat is safe"),
+    "run: hangs up": (silent(RUNS, HANG_UP), errors.UnreachableError, "dagRuns found no working connection"),
+    "run: no answer": (silent(RUNS, KEEP_WAITING), errors.NoAnswerError, "dagRuns got no answer.*repeat is safe"),
+    "airflow is down": (AirflowServer.stop, errors.UnreachableError, "no working connection.*api-server is up"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_failure_has_its_own_error_is_not_repeated_and_shows_no_secret(
+    name: str, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(airflow_client, "TIMEOUT_SECONDS", (0.7, 0.7))
+    caplog.set_level(logging.DEBUG)
+    arrange, kind, text = FAILURES[name]
+    arrange(airflow)
+    with pytest.raises(kind, match=text) as raised:
+        start(airflow)
+    assert type(raised.value) is kind
+    assert len(airflow.calls()) == len(set(airflow.calls()))
+    assert "POST /stolen" not in airflow.calls()
+    assert airflow.runs == {}
+    seen = [caplog.text, *traceback.format_exception(raised.value)]
+    error: BaseException | None = raised.value
+    while error:
+        seen += [str(error), repr(error), repr(error.args)]
+        error = error.__cause__ or error.__context__
+    assert not [shown for shown in seen if PASSWORD in shown or TOKEN in shown]
+
+
+def test_host_that_takes_no_connection_is_given_up_after_the_connect_timeout(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_client, "TIMEOUT_SECONDS", (0.3, 5.0))
+    with socket.socket() as listening, socket.socket() as first:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)  # the queue holds one; Linux leaves the next without an answer
+        first.connect(listening.getsockname())
+        settings = Settings(
+            airflow_url=f"http://127.0.0.1:{listening.getsockname()[1]}",
+            username=USERNAME,
+            password=PASSWORD,
+            monitored_bucket="b",
+        )
+        with pytest.raises(errors.UnreachableError, match=r"no connection within 0.3 s.*security group"):
+            log_in(settings)
+
+
+def test_run_is_asked_for_with_the_token_and_exactly_the_fields_of_the_contract(airflow: AirflowServer) -> None:
+    assert start(airflow) == "started"
+    login, dag, run = airflow.requests
+    assert (login.call, dag.call, run.call) == (LOGIN, DAG, RUNS)
+    assert login.authorization is None
+    assert dag.authorization == run.authorization == f"Bearer {TOKEN}"
+    assert run.body == {"dag_run_id": "marker_1", "logical_date": None, "conf": CONF}
+
+
+def test_run_that_is_there_already_is_no_error_and_no_second_run(airflow: AirflowServer) -> None:
+    assert start(airflow) == "started"
+    assert start(airflow) == "already_accepted"
+    assert list(airflow.runs) == ["marker_1"]
+
+
+def test_netrc_file_does_not_replace_the_token(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    netrc = tmp_path_factory.mktemp("home") / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert start(airflow) == "started"
+
+
+def test_token_has_no_repr() -> None:
+    assert TOKEN not in repr(Access(airflow_url="https://airflow.example", token=TOKEN))

@@ -1,0 +1,156 @@
+"""A login or a DagRun goes in; what Airflow 3's REST API made of it, or one error of our own, comes out.
+
+What the answers mean was seen on Airflow 3.3.2: a wrong path below the root answers 405, or 200 with a web page; a bad
+token 403; an unknown DAG 404 with its id in "detail".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import requests
+
+from trigger import errors
+from trigger.settings import Settings
+
+DAG_ID = "moving_big_data"
+TIMEOUT_SECONDS = (5.0, 15.0)  # connect, read; one run takes three calls, so the function needs more than 60 s
+
+_DAG = f"/api/v2/dags/{DAG_ID}"
+# A token that does not fit into a header would be quoted by the error of the HTTP library.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Leave to call one Airflow, for as long as its token lives."""
+
+    airflow_url: str
+    token: str = field(repr=False)
+
+
+def log_in(settings: Settings) -> Access:
+    """Exchange user name and password for a token."""
+    response = _send(
+        "POST",
+        url=f"{settings.airflow_url}/auth/token",
+        json={"username": settings.username, "password": settings.password},
+    )
+    if response.status_code == 401:
+        raise errors.LoginRefusedError(
+            f"Airflow at {settings.airflow_url} refused the login of user {settings.username!r} (401). "
+            "Mend AIRFLOW_USERNAME or AIRFLOW_PASSWORD, deploy, then redrive the event."
+        )
+    if response.status_code != 201:
+        raise _error(response)
+    token = _fields(response).get("access_token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise _wrong_api(response, lacks="a usable access_token")
+    return Access(airflow_url=settings.airflow_url, token=token)
+
+
+def require_unpaused(access: Access) -> None:
+    """Raise unless Airflow knows the DAG and would start a run of it: a paused DAG keeps runs queued for ever."""
+    response = _send("GET", url=access.airflow_url + _DAG, access=access)
+    if response.status_code != 200:
+        raise _error(response)
+    is_paused = _fields(response).get("is_paused")
+    if not isinstance(is_paused, bool):
+        raise _wrong_api(response, lacks="is_paused")
+    if is_paused:
+        raise errors.PausedDagError(
+            f"DAG {DAG_ID} is paused in Airflow at {access.airflow_url}: it would accept a run and never start it. "
+            f"Unpause it (`airflow dags unpause {DAG_ID}`, or the switch in Airflow's UI), then redrive the event."
+        )
+
+
+def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) -> Literal["started", "already_accepted"]:
+    """Ask for one DagRun; the answer says whether this call made it or an earlier one with the same id did."""
+    response = _send(
+        "POST",
+        url=f"{access.airflow_url}{_DAG}/dagRuns",
+        json={"dag_run_id": dag_run_id, "logical_date": None, "conf": conf},
+        access=access,
+    )
+    if response.status_code == 200:
+        return "started"
+    if response.status_code == 409:
+        return "already_accepted"
+    if response.status_code in (400, 422):
+        raise errors.RefusedRunError(
+            f"Airflow at {access.airflow_url} refused to make DagRun {dag_run_id} ({response.status_code}). See if DAG "
+            f"{DAG_ID} has import errors (`airflow dags list-import-errors`) or params that this conf does not meet, "
+            "then redrive the event."
+        )
+    raise _error(response)
+
+
+def _send(
+    method: str, *, url: str, json: Mapping[str, object] | None = None, access: Access | None = None
+) -> requests.Response:
+    """Make one call, once; no redirect is followed, as the password or the token would go along."""
+    auth = _bearer(access.token) if access else None
+    try:
+        return requests.request(method, url, json=json, auth=auth, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+    except requests.ReadTimeout as error:
+        raise errors.NoAnswerError(
+            f"{method} {url} got no answer within {TIMEOUT_SECONDS[1]:g} s. Airflow may be overloaded: see the log of "
+            "its api-server. A repeat is safe: a run that was accepted is answered 409."
+        ) from error
+    except requests.ConnectTimeout as error:
+        raise errors.UnreachableError(
+            f"{method} {url} found no connection within {TIMEOUT_SECONDS[0]:g} s. See that the instance is running and "
+            "that its security group lets this function in."
+        ) from error
+    except requests.RequestException as error:
+        raise errors.UnreachableError(
+            f"{method} {url} found no working connection ({type(error).__name__}). See that AIRFLOW_URL has the right "
+            "scheme, host and port, that the instance is running and that Airflow's api-server is up."
+        ) from error
+
+
+def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """Set the token last: as a plain header it would give way to an entry in a .netrc file."""
+
+    def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authorise
+
+
+def _fields(response: requests.Response) -> dict[str, object]:
+    """The answer's JSON object; empty when it is anything else, such as a web page."""
+    try:
+        body = response.json()
+    except requests.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _error(response: requests.Response) -> errors.TriggerError:
+    """What an answer stands for that has no meaning of its own for the call."""
+    status = response.status_code
+    call = f"{response.request.method} {response.url}"
+    if status == 404 and DAG_ID in str(_fields(response).get("detail")):
+        return errors.UnknownDagError(
+            f"Airflow has no DAG {DAG_ID} ({call} answered 404). See that {DAG_ID}.py is in its DAG folder and has no "
+            "import errors (`airflow dags list-import-errors`), then redrive the event."
+        )
+    if status in (401, 403):
+        return errors.AccessDeniedError(
+            f"{call} answered {status}. Give the user in AIRFLOW_USERNAME a role that may read and start DAG {DAG_ID}; "
+            "if it has one, see that all of Airflow's containers share one API_AUTH__JWT_SECRET."
+        )
+    if status == 429 or status >= 500:
+        return errors.ServerFailedError(f"{call} answered {status}. See the api-server's log; a repeat is safe.")
+    return _wrong_api(response)
+
+
+def _wrong_api(response: requests.Response, *, lacks: str | None = None) -> errors.WrongApiError:
+    answer = f"{response.status_code} without {lacks}" if lacks else str(response.status_code)
+    return errors.WrongApiError(
+        f"{response.request.method} {response.url} answered {answer}, which Airflow 3 does not. Set AIRFLOW_URL to the "
+        "root of Airflow 3 (no /api/v1 or /api/v2; http or https as Airflow speaks it), deploy, then redrive the event."
+    )
