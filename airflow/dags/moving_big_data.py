@@ -1,0 +1,157 @@
+"""### Moving Big Data: one batch of company CSV files from S3 into PostgreSQL
+
+A `.SUCCESS` marker in the monitored bucket starts a run (or you do, with the form). **gate** waits until every file
+that the company index names is in `Stocks/`; **process** checks them and writes the combined file, the rejected rows
+and the manifest to `Output/`; **load** brings the changed companies into `historical_stocks_data` in one transaction.
+Whatever happens, one mail tells how it went, with the receipt.
+
+A failed run leaves the table as it was. Mend what the mail names, then put the marker again (or clear the run).
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk import Asset, Connection, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+import etl
+
+AWS_CONNECTION = "aws_default"  # without it: the instance role, as boto3 finds it
+DATABASE_CONNECTION = "stocks_database"
+TABLE = Asset("historical_stocks_data")
+
+PARAMS = {
+    "source_bucket": Param(
+        etl.source_bucket(os.environ),
+        type="string",
+        title="Source bucket",
+        description_md="The bucket with `Stocks/`, `CompanyNames/` and `Output/`.",
+    ),
+    "index_key": Param(
+        "CompanyNames/top_companies.txt",
+        type="string",
+        title="Company index",
+        description_md="The object in the source bucket that names the company files of the batch.",
+    ),
+    "since": Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Only rows since",
+        description_md="Take only rows of this day or later. Empty: all rows.",
+    ),
+    "dry_run": Param(
+        False,
+        type="boolean",
+        title="Dry run",
+        description_md="Check the files and tell what a load would do; outputs go to `Output/dry-run/`.",
+    ),
+}
+
+
+def job_of(params: Mapping[str, Any], *, grace_seconds: float = 0) -> etl.Job:
+    """The job that a run's params describe."""
+    aws = AwsBaseHook(aws_conn_id=AWS_CONNECTION)
+    bucket = f"s3://{params['source_bucket']}"
+    return etl.Job(
+        source=f"{bucket}/Stocks/",
+        index=f"{bucket}/{params['index_key']}",
+        output=f"{bucket}/Output/",
+        since=date.fromisoformat(params["since"]) if params["since"] else None,
+        grace_seconds=grace_seconds,
+        aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
+        dry_run=params["dry_run"],
+    )
+
+
+@contextmanager
+def attempt() -> Iterator[tuple[etl.Job, etl.Run]]:
+    """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again."""
+    context = get_current_context()
+    settings = etl.read_settings(os.environ)
+    job = job_of(context["params"], grace_seconds=settings.grace_seconds)
+    run = run_of(context)
+    try:
+        etl.record_start(job, run=run)
+        yield job, run
+    except etl.EtlError as error:
+        etl.record_failure(error, job=job, target=None, run=run)
+        if isinstance(error, etl.ServiceError):
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def run_of(context: Mapping[str, Any]) -> etl.Run:
+    return etl.Run(run_id=context["dag_run"].run_id, started_at=context["dag_run"].start_date)
+
+
+def database_url() -> str:
+    try:
+        return Connection.get(DATABASE_CONNECTION).get_uri()
+    except AirflowNotFoundException as error:
+        raise etl.SettingsError(
+            f"Airflow has no connection {DATABASE_CONNECTION!r}. Add it: a Postgres URL."
+        ) from error
+
+
+def mail(context: Mapping[str, Any]) -> None:
+    """Runs in the dag-processor, once, when the run has ended, however it ended."""
+    etl.conclude(
+        job_of(context["params"]),
+        run=run_of(context),
+        succeeded=context["reason"] == "success",
+        reason=context["reason"],
+        mailbox=etl.read_settings(os.environ).mailbox,
+    )
+
+
+@dag(
+    dag_id="moving_big_data",
+    description="One batch of company CSV files from S3 into PostgreSQL",
+    doc_md=__doc__,
+    schedule=None,  # the marker starts it
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=1),
+    default_args={
+        "retries": 2,
+        "retry_delay": timedelta(seconds=20),
+        "retry_exponential_backoff": 3.0,
+        "execution_timeout": timedelta(minutes=30),
+    },
+    params=PARAMS,
+    on_success_callback=mail,
+    on_failure_callback=mail,
+    tags=["s3", "postgres"],
+)
+def moving_big_data() -> None:
+    @task(doc_md="Is every file that the index names in `Stocks/`? Waits for latecomers, reads nothing.")
+    def gate() -> dict[str, float]:
+        begun = time.monotonic()
+        with attempt() as (job, _):
+            etl.gate(job)
+        return {"gate": time.monotonic() - begun}
+
+    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`.")
+    def process(steps: dict[str, float]) -> dict[str, float]:
+        with attempt() as (job, run):
+            receipt = etl.process(job, run=etl.Run(run.run_id, run.started_at, steps))
+            print(receipt.to_text())
+        return dict(receipt.steps)
+
+    @task(doc_md="Changed companies into the table, one transaction.", outlets=[TABLE])
+    def load(steps: dict[str, float]) -> dict[str, int | None]:
+        with attempt() as (job, run):
+            target = etl.Target(database_url(), dry_run=job.dry_run)
+            receipt = etl.load(job, target=target, run=etl.Run(run.run_id, run.started_at, steps))
+            print(receipt.to_text())
+        return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
+
+    load(process(gate()))  # type: ignore[arg-type]  # an XComArg now, its value when the task runs
+
+
+moving_big_data()
