@@ -1,0 +1,230 @@
+"""The whole system on this machine: moto, PostgreSQL, Airflow and the trigger's environment, wired as when deployed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import psycopg2
+from botocore.config import Config
+from psycopg2 import sql
+
+from etl.database import make_tables
+from tests.local_stack.airflow_server import AirflowServer
+from tests.local_stack.moto import MotoServer
+from tests.local_stack.postgres import PostgresServer
+from tests.local_stack.process import StackError
+from trigger.handler import handler
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+DAG_ID = "moving_big_data"
+FIRST_NAME, LAST_NAME = "Ada", "Lovelace"
+SOURCE_BUCKET = "de-mbd-predict-ada-lovelace-s3-source"
+MONITORED_BUCKET = "de-mbd-predict-ada-lovelace-monitored-bucket"
+TOPIC = "de-mbd-predict-ada-lovelace-SNS"
+INDEX_KEY = "CompanyNames/top_companies.txt"
+_DAGS = Path(__file__).parents[2] / "airflow" / "dags"
+_FINISHED = {"success", "failed"}
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message as SNS delivered it."""
+
+    subject: str
+    text: str
+
+
+class LocalSystem:
+    """The deployed system's parts, running on 127.0.0.1 while its `with` block lasts; `directory` keeps their files.
+
+    `announce` is told what is being started. The database `stocks` and all of AWS begin empty.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        announce: Callable[[str], object] = lambda _: None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._directory, self._announce, self._settings = directory.resolve(), announce, dict(settings or {})
+        self._stack = ExitStack()
+        self.postgres = PostgresServer(self._directory / "postgres")
+        self.moto = MotoServer(self._directory / "moto")
+        self.airflow: AirflowServer
+        self.s3: S3Client
+        self._sqs: SQSClient
+        self._mail_queue = self._event_queue = self.topic_arn = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._announce("PostgreSQL")
+            self._stack.enter_context(self.postgres)
+            self._make_database()
+            self._announce("S3, SNS and SQS (moto)")
+            self._stack.enter_context(self.moto)
+            self._make_aws_resources()
+            self._announce("Airflow: api-server, scheduler, dag-processor")
+            self.airflow = AirflowServer(
+                self._directory / "airflow",
+                dags=_DAGS,
+                database_url=self.postgres.url("airflow"),
+                environment=self._airflow_environment(),
+                dag_ids=[DAG_ID],
+            )
+            self._stack.enter_context(self.airflow)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url("stocks")
+
+    def upload(self, company_files: Mapping[str, Path], *, index: bytes) -> Iterator[int]:
+        """Put company files under Stocks/ and the index where it belongs; yields how many files are up."""
+        self.s3.put_object(Bucket=SOURCE_BUCKET, Key=INDEX_KEY, Body=index)
+
+        def put(named: tuple[str, Path]) -> None:
+            self.s3.put_object(Bucket=SOURCE_BUCKET, Key=f"Stocks/{named[0]}", Body=named[1].read_bytes())
+
+        with ThreadPoolExecutor(8) as pool:
+            for done, _ in enumerate(pool.map(put, company_files.items()), start=1):
+                yield done
+
+    def put_marker(self, key: str = "batch.SUCCESS") -> dict[str, Any]:
+        """Put a marker into the monitored bucket; returns the event that S3 sent about it."""
+        self.s3.put_object(Bucket=MONITORED_BUCKET, Key=key)
+        event: dict[str, Any] = json.loads(self._receive(self._event_queue, seconds=10))
+        return event
+
+    def trigger(self, event: Mapping[str, Any]) -> list[dict[str, str | None]]:
+        """Call the Lambda handler as Lambda would, with its environment and nothing else changed."""
+        environment = {
+            "AIRFLOW_URL": self.airflow.url,
+            "AIRFLOW_USERNAME": self.airflow.username,
+            "AIRFLOW_PASSWORD": self.airflow.password,
+            "MONITORED_BUCKET": MONITORED_BUCKET,
+            "NO_PROXY": "127.0.0.1",
+        }
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        try:
+            return handler(event, None)["records"]
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+    def follow(self, run_id: str, *, seconds: float = 600) -> Iterator[dict[str, Any]]:
+        """Task instances of a run, each whenever its state has changed, until the run has ended; then the run."""
+        deadline = time.monotonic() + seconds
+        seen: dict[str, str | None] = {}
+        while True:
+            run = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}").json()
+            tasks = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()
+            for task in sorted(tasks["task_instances"], key=lambda one: one["start_date"] or "z"):
+                if seen.get(task["task_id"]) != task["state"]:
+                    seen[task["task_id"]] = task["state"]
+                    yield task
+            if run["state"] in _FINISHED:
+                yield run
+                return
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"Run {run_id} is still {run['state']} after {seconds:.0f} s. See {self.airflow.home}."
+                )
+            time.sleep(0.3)
+
+    def finish(self, run_id: str) -> str:
+        """Wait for a run to end; returns its state."""
+        *_, run = self.follow(run_id)
+        return str(run["state"])
+
+    def runs(self) -> list[str]:
+        """Ids of all runs that Airflow knows of."""
+        answer = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns?limit=100").json()
+        return [run["dag_run_id"] for run in answer["dag_runs"]]
+
+    def receive_mail(self, *, seconds: float = 60) -> Mail:
+        """The next mail. Raises StackError when none comes."""
+        notice = json.loads(self._receive(self._mail_queue, seconds=seconds))
+        return Mail(subject=notice["Subject"], text=notice["Message"])
+
+    def output(self, name: str) -> bytes:
+        """An object under Output/."""
+        return self.s3.get_object(Bucket=SOURCE_BUCKET, Key=f"Output/{name}")["Body"].read()
+
+    def _make_database(self) -> None:
+        connection = psycopg2.connect(self.postgres.url("postgres"))
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS stocks WITH (FORCE)"))
+            cursor.execute(sql.SQL("CREATE DATABASE stocks"))
+        connection.close()
+        make_tables(self.database_url)
+
+    def _make_aws_resources(self) -> None:
+        session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1")
+        config = Config(max_pool_connections=16)
+        self.s3 = session.client("s3", endpoint_url=self.moto.url, config=config)
+        sns = session.client("sns", endpoint_url=self.moto.url)
+        self._sqs = session.client("sqs", endpoint_url=self.moto.url)
+        self.topic_arn = sns.create_topic(Name=TOPIC)["TopicArn"]
+        self._mail_queue, mail_arn = self._make_queue("mails")
+        sns.subscribe(TopicArn=self.topic_arn, Protocol="sqs", Endpoint=mail_arn)
+        self._event_queue, event_arn = self._make_queue("events")
+        for bucket in (SOURCE_BUCKET, MONITORED_BUCKET):
+            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        self.s3.put_bucket_notification_configuration(
+            Bucket=MONITORED_BUCKET,
+            NotificationConfiguration={
+                "QueueConfigurations": [{"QueueArn": event_arn, "Events": ["s3:ObjectCreated:*"]}]
+            },
+        )
+        self._receive(self._event_queue, seconds=10)  # S3's test event
+
+    def _make_queue(self, name: str) -> tuple[str, str]:
+        url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
+        return url, self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def _receive(self, queue: str, *, seconds: float) -> str:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            messages = self._sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
+            for message in messages:
+                self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                return message["Body"]
+        raise StackError(f"Nothing came to the queue {queue.rpartition('/')[2]} within {seconds:.0f} s.")
+
+    def _airflow_environment(self) -> dict[str, str]:
+        extra = {"endpoint_url": self.moto.url, "region_name": "eu-west-1"}
+        aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+        return {
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+            "AIRFLOW_CONN_STOCKS_DATABASE": self.postgres.url("stocks", scheme="postgres"),
+            "MBD_FIRST_NAME": FIRST_NAME,
+            "MBD_LAST_NAME": LAST_NAME,
+            "MBD_TOPIC_ARN": self.topic_arn,
+            "MBD_SOURCE_BUCKET": SOURCE_BUCKET,
+            "MBD_GATE_GRACE_SECONDS": "3",
+            **self._settings,
+        }
