@@ -5,40 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    HTTPClientError,
-    InvalidRegionError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import ServiceError, SettingsError
 
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
 CONCURRENT_REQUESTS = 16
 """Requests in flight at once: S3 answers a small GET in tens of milliseconds, so 1000 files need many under way."""
 
-# "standard" retries throttling, 5xx and resets with backoff, and nothing else: a denied request fails at once.
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 5},
-    connect_timeout=10,
-    read_timeout=60,
-    max_pool_connections=CONCURRENT_REQUESTS + 4,
-)
-# A mail is sent from an Airflow callback, which is killed after 50 seconds.
-_SNS_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=8)
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "403"}
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "ExpiredToken", "AuthFailure"}
 _MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "NotFoundException", "404", "InvalidParameter"}
@@ -51,26 +30,43 @@ class Aws:
     session: boto3.Session | None = field(default=None, repr=False)
     endpoint_url: str | None = None
 
+    @cached_property
     def s3(self) -> S3Client:
-        """A thread-safe S3 client. Raises SettingsError without a usable profile."""
-        with aws_errors("set up S3"):
-            return self._session().client("s3", config=_CONFIG, endpoint_url=self.endpoint_url)
+        """A thread-safe S3 client, made once. Raises SettingsError without a usable profile."""
+        return self._client("s3", attempts=5, connect_timeout=10, read_timeout=60)
 
+    @cached_property
     def sns(self) -> SNSClient:
-        """An SNS client. Raises SettingsError without a region or a usable profile."""
-        with aws_errors("set up SNS"):
-            return self._session().client("sns", config=_SNS_CONFIG, endpoint_url=self.endpoint_url)
+        """An SNS client, made once; it gives up soon, as an Airflow callback is killed after 50 seconds.
 
-    def _session(self) -> boto3.Session:
-        return self.session or boto3.Session()
+        Raises SettingsError without a region or a usable profile.
+        """
+        return self._client("sns", attempts=3, connect_timeout=3, read_timeout=8)
+
+    def _client(self, service: str, *, attempts: int, connect_timeout: float, read_timeout: float) -> Any:  # noqa: ANN401
+        import boto3  # noqa: PLC0415  a run on folders needs none of it, and it takes 0.3 s
+        from botocore.config import Config  # noqa: PLC0415
+
+        # "standard" retries throttling, 5xx and resets with backoff, and nothing else: a denied request fails at once.
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            max_pool_connections=CONCURRENT_REQUESTS + 4,
+        )
+        with aws_errors(f"set up the client of {service}"):
+            session = self.session or boto3.Session()
+            return session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
 
 
 @contextmanager
 def aws_errors(action: str) -> Iterator[None]:
     """Translate botocore's errors of `action` ("list s3://bucket/Stocks/") into SettingsError or ServiceError."""
+    from botocore import exceptions as boto  # noqa: PLC0415  as above
+
     try:
         yield
-    except ClientError as error:
+    except boto.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in _DENIED:
             raise SettingsError(
@@ -85,13 +81,13 @@ def aws_errors(action: str) -> Iterator[None]:
                 f"Cannot {action}: it does not exist ({code}). Check the name and the region."
             ) from error
         raise ServiceError(f"Cannot {action}: {error.operation_name} failed with {code}. Try again.") from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise SettingsError(
             f"Cannot {action}: no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error
-    except (NoRegionError, InvalidRegionError, ProfileNotFound) as error:
+    except (boto.NoRegionError, boto.InvalidRegionError, boto.ProfileNotFound) as error:
         raise SettingsError(f"Cannot {action}: {error} Set AWS_REGION and AWS_PROFILE.") from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError) as error:
         raise ServiceError(f"Cannot {action}: no answer from AWS ({type(error).__name__}). Try again.") from error
-    except BotoCoreError as error:
+    except boto.BotoCoreError as error:
         raise SettingsError(f"Cannot {action}: {error}") from error

@@ -167,7 +167,7 @@ def _describe_database(url: str) -> str:
 
 def _describe_topic(mailbox: Mailbox) -> str:
     with aws_errors(f"look at {mailbox.topic_arn}"):
-        facts = Aws().sns().get_topic_attributes(TopicArn=mailbox.topic_arn)["Attributes"]
+        facts = Aws().sns.get_topic_attributes(TopicArn=mailbox.topic_arn)["Attributes"]
     confirmed, pending = facts.get("SubscriptionsConfirmed", "0"), facts.get("SubscriptionsPending", "0")
     return f"{confirmed} confirmed and {pending} pending subscriptions; subject {mailbox.subject(success=True)}"
 

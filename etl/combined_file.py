@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from etl.arrow_values import float_scalar, string_scalar
 from etl.company_file import Rows
 from etl.price_change import daily_percent_change, value_change
 
 NAME = "historical_stock_data.csv"
+_ZERO = float_scalar(0.0)
 _NO_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
 
 
@@ -38,7 +40,7 @@ def format_rows(rows: Rows, *, company_name: str) -> bytes:
     """
     percent = daily_percent_change(rows.open, rows.close).cast(pa.string())
     change = value_change(rows.open, rows.close).cast(pa.string())
-    columns = [*rows.text, percent, change, pa.repeat(company_name, len(change))]
+    columns = [*rows.text, percent, change, pa.repeat(string_scalar(company_name), len(change))]
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(pa.table(columns, names=list("abcdefghi")), sink, _NO_HEADER)
     return sink.getvalue().to_pybytes()
@@ -55,13 +57,7 @@ def count_flagged(rows: Rows) -> int:
 
     An open of 0 is among them, so every row with a null percent change is flagged, save for overflow.
     """
-    wrong = [
-        pc.less(rows.high, rows.low),
-        pc.less(rows.close, rows.low),
-        pc.greater(rows.close, rows.high),
-        *(pc.equal(price, 0.0) for price in (rows.open, rows.high, rows.low, rows.close)),
-    ]
-    flagged = wrong[0]
-    for mask in wrong[1:]:
-        flagged = pc.or_(flagged, mask)
+    least = pc.min_element_wise(rows.open, rows.high, rows.low, rows.close)
+    outside = pc.or_(pc.less(rows.close, rows.low), pc.greater(rows.close, rows.high))
+    flagged = pc.or_(pc.or_(outside, pc.less(rows.high, rows.low)), pc.equal(least, _ZERO))
     return int(pc.sum(flagged).as_py() or 0)

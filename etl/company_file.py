@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from etl.arrow_values import float_array, string_array, string_scalar
+
 COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
 """What a company file must have: the day (ISO), four prices in USD, the volume in shares."""
 
@@ -172,7 +174,7 @@ def _check_columns(body: bytes, *, width: int, positions: list[int], since: date
         return None
     before = 0
     if since is not None:
-        before = pc.sum(pc.less(days, pa.scalar(since))).as_py()
+        before = pc.sum(pc.less(days, string_scalar(since.isoformat()).cast(pa.date32()))).as_py()
         text = [column[before:] for column in text]
         numbers = [column[before:] for column in numbers]
     return count - before, Rows(tuple(text), *numbers[:4]), (), before
@@ -205,9 +207,9 @@ def _check_rows(content: bytes, *, width: int, positions: list[int], since: date
             kept.append(group[0])
     kept.sort()
     rejected.sort(key=lambda row: row.line)
-    fields = [pa.array([row[position] for _, row in kept], pa.string()) for position in range(len(COLUMNS))]
-    prices = [pa.array([float(row[position]) for _, row in kept], pa.float64()) for position in range(1, 5)]
-    return read, Rows(tuple(fields), *prices), tuple(rejected), before_since
+    columns = [[fields[position] for _, fields in kept] for position in range(len(COLUMNS))]
+    rows = Rows(tuple(map(string_array, columns)), *(float_array(map(float, column)) for column in columns[1:5]))
+    return read, rows, tuple(rejected), before_since
 
 
 def _data_lines(text: str) -> Iterator[tuple[int, str]]:

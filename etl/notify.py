@@ -46,7 +46,7 @@ def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None
     subject = mailbox.subject(success=receipt.state != "failed")
     text = body(receipt, whole=output.url_of(f"{RECEIPTS}/{receipt.run_id}.json") if output else "")
     try:
-        sns = aws.sns()
+        sns = aws.sns
         with aws_errors(f"publish to {mailbox.topic_arn}"):
             sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text)
         return None

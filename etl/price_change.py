@@ -3,6 +3,11 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.arrow_values import float_scalar, null_float
+
+_HUNDRED = float_scalar(100.0)
+_UNDEFINED = null_float()
+
 
 def daily_percent_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:
     """((close - open) / open) * 100 in percent (2.5 is 2.5 %), float64, in that order of operations.
@@ -10,8 +15,8 @@ def daily_percent_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray
     Null where it is undefined: open of 0, or a quotient beyond float64. Formula: the traders' brief, DESIGN.md.
     """
     change = pc.divide(pc.subtract(close_price, open_price), open_price)
-    percent = pc.multiply(change, 100.0)
-    return pc.if_else(pc.is_finite(percent), percent, pa.scalar(None, pa.float64()))
+    percent = pc.multiply(change, _HUNDRED)
+    return pc.if_else(pc.is_finite(percent), percent, _UNDEFINED)
 
 
 def value_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:

@@ -1,11 +1,14 @@
 """Progress of long work on stderr: a bar on a terminal, a plain line now and then elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -26,6 +29,8 @@ class CompanyFileProgress:
             return
         if sys.stderr.isatty():
             if self._bar is None:
+                from tqdm import tqdm  # noqa: PLC0415  only a terminal needs it
+
                 self._bar = tqdm(total=total, unit="file", desc="company files", leave=False)
             self._bar.update(done - self._bar.n)
         elif done == total or time.monotonic() >= self._next_line:
