@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test bench check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -18,6 +18,9 @@ demo: $(READY) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS
 
 test: $(READY) ## run all tests (MBD_REAL_BATCH=archive adds the real batch)
 	@$(RUN) -m pytest $(TESTS)
+
+bench: $(READY) ## measure a run against psql \copy (MBD_REAL_BATCH=archive: on the real batch)
+	@$(RUN) -m tests.benchmarks.bench_run
 
 check: $(READY) ## lint, format and types
 	@$(VENV)/bin/ruff check .
@@ -40,9 +43,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed (Airflow 3.3); $(PYTHON) is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (about a minute the first time)"
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is needed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@$(RUN) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	@$(VENV)/bin/uv pip install --quiet --python $(RUN) -r requirements.lock || \
+	@$(VENV)/bin/uv pip sync --quiet --python $(RUN) requirements.lock || \
 		$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --offline --editable .
 	@touch $(READY)

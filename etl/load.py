@@ -75,7 +75,9 @@ def load_while_processing(processing: Processing, *, output: Storage, target: Ta
             with connect(target.database, lock_timeout_seconds=target.lock_timeout_seconds) as connection:
                 load = _Load(connection, target=target, companies=processing.companies)
                 load.copy_new(slices)
-                return load.finish(processing.manifest, output=output, run=run, attempt_id=attempt_id)
+                return load.finish(
+                    processing.manifest, output=output, run=run, attempt_id=attempt_id, step="process and load"
+                )
         except NoConnection:
             for _ in slices:
                 pass  # the outputs are wanted all the same, and the load goes on from them
@@ -137,7 +139,7 @@ class _Load:
 
         self._inserted += self._copy(blocks())
 
-    def finish(self, manifest: Manifest, *, output: Storage, run: Run, attempt_id: str) -> Receipt:
+    def finish(self, manifest: Manifest, *, output: Storage, run: Run, attempt_id: str, step: str = "load") -> Receipt:
         """Load what is left of the batch, balance the receipt, commit."""
         left = [part for part in manifest.slices if part.company_name not in self._copied]
         unchanged = [part for part in left if self._is_loaded(part)]
@@ -158,7 +160,7 @@ class _Load:
             state="dry_run" if self._target.dry_run else "success",
             rows=counts,
             notes=(*receipt.notes, *self._by_hand, *self._compared_with_last(counts)),
-        ).timed(load=time.monotonic() - self._begun)
+        ).timed(**{step: time.monotonic() - self._begun})
         receipt.check_balance()
         if not self._target.dry_run:
             self._record([part for part in manifest.slices if not self._is_loaded(part)], receipt, attempt_id)

