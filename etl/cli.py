@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from types import FrameType
+from typing import NoReturn
 
 from etl import pipeline
 from etl.aws import Aws, aws_errors
@@ -23,6 +24,7 @@ from etl.notify import Mailbox, send
 from etl.pipeline import Job
 from etl.progress import CompanyFileProgress
 from etl.receipt import Receipt, Run
+from etl.settings import parse_seconds
 from etl.storage import open_storage, read_file
 
 
@@ -40,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
-        print("interrupted: nothing was loaded; run it again when you like", file=sys.stderr)
+        print(
+            "interrupted: the table holds the old batch or the new one, whole; run it again when you like",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -201,7 +206,9 @@ def _mailbox(options: argparse.Namespace) -> Mailbox | None:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    print("terminated: nothing was loaded; run it again when you like", file=sys.stderr)
+    print(
+        "terminated: the table holds the old batch or the new one, whole; run it again when you like", file=sys.stderr
+    )
     raise SystemExit(143)
 
 
@@ -212,8 +219,22 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not an ISO date such as 2007-11-10") from None
 
 
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments; the whole usage is one --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(SettingsError.exit_code, f"error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m etl",
         description="Move a batch of company CSV files into one combined file and one PostgreSQL table.",
         epilog="A place S, I, O is a path or an s3:// URL. Exit codes: 0 done, 1 the data stops the batch, "
@@ -224,12 +245,14 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--source", metavar="S", required=True, help="where the company files are: .../Stocks")
     files.add_argument("--index", metavar="I", required=True, help="the company index: .../top_companies.txt")
     files.add_argument("--since", metavar="DATE", type=_day, help="take only rows of this day or later (YYYY-MM-DD)")
-    files.add_argument("--grace", metavar="SECONDS", type=float, default=0.0, help="wait so long for missing files")
+    files.add_argument("--grace", metavar="SECONDS", type=_seconds, default=0.0, help="wait so long for missing files")
     output = _options()
     output.add_argument("--output", metavar="O", required=True, help="where the outputs go: .../Output")
     loading = _options()
     loading.add_argument("--reload", action="store_true", help="replace every company of the batch, changed or not")
-    loading.add_argument("--lock-timeout", metavar="SECONDS", type=float, default=60, help="wait for another load (60)")
+    loading.add_argument(
+        "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"
+    )
     dry = _options()
     dry.add_argument("--dry-run", action="store_true", help="tell what would be done; outputs go to O/dry-run")
     database = _options()
@@ -269,5 +292,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(add_help=False)
+def _options() -> _Parser:
+    return _Parser(add_help=False)

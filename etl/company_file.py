@@ -26,7 +26,7 @@ COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
 
 LONGEST_FIELD = 56  # characters; the width of every column of historical_stocks_data
 _LARGEST_VOLUME = 2**63 - 1  # shares; bigint in the view stock_prices
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_NUMBER = re.compile(r"(?P<digits>[+-]?(\d+\.?\d*|\.\d+))([eE][+-]?(?P<exponent>\d+))?\Z", re.ASCII)
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PLAIN = b"0123456789.,-\r\n"
@@ -256,12 +256,20 @@ def _number_fault(value: str, *, whole: bool) -> str | None:
         return f"longer than {LONGEST_FIELD} characters"
     if not value:
         return "empty"
-    if not _NUMBER.match(value):
+    number = _NUMBER.match(value)
+    if not number:
         return "not a number"
+    is_zero = not number["digits"].strip("+-0.")
+    if value.startswith("-") and not is_zero:
+        return "negative"
+    # The text goes to the table and the float64 into the formulas: where one is 0, so must be the other. And the
+    # view's cast to numeric takes no exponent of many digits, not even of 0, which is all that float64 would leave of it.
+    if len(number["exponent"] or "") > 3:
+        return "an exponent of more than three digits"
     if math.isinf(float(value)):
         return "too large for a float64"
-    if float(value) < 0:
-        return "negative"
+    if float(value) == 0 and not is_zero:
+        return "too small for a float64"
     if whole and Decimal(value) != Decimal(value).to_integral_value():
         return "not a whole number of shares"
     if whole and Decimal(value) > _LARGEST_VOLUME:

@@ -33,7 +33,7 @@ def data_processing(file_paths: Sequence[str], output_path: str) -> Receipt:
     folders = {path.rpartition("/")[0] for path in file_paths}
     if len(folders) != 1:
         raise BatchError(f"Company files of one batch lie in one folder; these lie in {len(folders)}.")
-    index = CompanyIndex(names=tuple(dict.fromkeys(path.rpartition("/")[2] for path in file_paths)))
+    index = CompanyIndex.of(path.rpartition("/")[2] for path in file_paths)
     batch = gate(index, index_url="the list of paths", source=open_storage(folders.pop() or "."))
     output = open_storage(output_path, create=True)
     processing = Processing(batch, output=output, since=None)

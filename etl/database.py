@@ -27,6 +27,7 @@ _CONNECT_FAULTS = (
     ("does not support SSL", "the server does not speak TLS, which sslmode asks for. Check sslmode."),
     ("certificate", "the server's TLS certificate is not trusted. Check sslmode and sslrootcert."),
 )
+_UNREADABLE = "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
 
 
 @cache
@@ -55,9 +56,7 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
             keepalives_count=4,
         )
     except psycopg2.ProgrammingError:
-        raise SettingsError(  # the original text may quote a part of the password, so it is not kept either
-            "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
-        ) from None
+        raise SettingsError(_UNREADABLE) from None  # the original text may quote a part of the password
     except psycopg2.OperationalError as error:
         raise _connect_error(url, str(error)) from error
     try:
@@ -96,6 +95,8 @@ class NoConnection(ServiceError):
 
 
 def _connect_error(url: str, text: str) -> EtlError:
+    if "connection option" in text:
+        return SettingsError(_UNREADABLE)
     where = extensions.parse_dsn(url)
     server = f"{where.get('host', 'the local socket')}:{where.get('port', 5432)}"
     for sign, advice in _CONNECT_FAULTS:

@@ -1,7 +1,11 @@
 """Company index: the bytes of `top_companies.txt` go in, the company names of the batch come out, in its order."""
 
+from __future__ import annotations
+
 import csv
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from etl.errors import BatchError
@@ -23,6 +27,19 @@ class CompanyIndex:
     names: tuple[str, ...]
     repeated: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, names: Iterable[str]) -> CompanyIndex:
+        """Raises BatchError when there is no name, or one that is unsafe as a file name."""
+        counted = Counter(names)
+        if not counted:
+            raise BatchError(
+                "The company index names no company file. Write names such as 'wex.us.csv', between commas."
+            )
+        for name in counted:
+            if len(name) > _LONGEST_NAME or not _SAFE_NAME.match(name):
+                raise _unsafe(name)
+        return cls(names=tuple(counted), repeated=tuple(name for name, count in counted.items() if count > 1))
+
 
 def parse_index(content: bytes) -> CompanyIndex:
     """Read names between commas or one a line, with single, double or no quotes, with or without a BOM.
@@ -36,16 +53,16 @@ def parse_index(content: bytes) -> CompanyIndex:
     names: list[str] = []
     for line in re.split(r"[\r\n]+", text):
         quote = '"' if line.lstrip().startswith('"') else "'"
-        cells = next(csv.reader([line], quotechar=quote, skipinitialspace=True), [])
+        try:
+            cells = next(csv.reader([line], quotechar=quote, skipinitialspace=True), [])
+        except csv.Error as error:  # a cell of more than 131,072 characters
+            raise _unsafe(line) from error
         names += [name for cell in cells if (name := cell.strip())]
-    if not names:
-        raise BatchError("The company index names no company file. Write names such as 'wex.us.csv', between commas.")
-    for name in names:
-        if len(name) > _LONGEST_NAME or not _SAFE_NAME.match(name):
-            raise BatchError(
-                f"The company index holds a name that cannot be a company file: {name[:80]!r}. A name has at most "
-                f"{_LONGEST_NAME} letters, digits and . _ - ^ = + & @ ~, and begins with a letter or digit."
-            )
-    seen: set[str] = set()
-    repeated = {name: None for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
-    return CompanyIndex(names=tuple(dict.fromkeys(names)), repeated=tuple(repeated))
+    return CompanyIndex.of(names)
+
+
+def _unsafe(name: str) -> BatchError:
+    return BatchError(
+        f"The company index holds a name that cannot be a company file: {name[:80]!r}. A name has at most "
+        f"{_LONGEST_NAME} letters, digits and . _ - ^ = + & @ ~, and begins with a letter or digit."
+    )

@@ -135,24 +135,30 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
 def conclude(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailbox) -> Receipt:
     """Send the one mail of a run that an orchestrator has finished; `reason` is its word for why it ended.
 
-    The mail tells what the run's own receipt says; where a run was killed or timed out before it could write one, it
-    says that. Raises EtlError when neither the receipt nor the mail can be reached.
+    The mail tells what the run's own receipt says. Where a run was killed or timed out before it could write one, or
+    its output cannot be reached, the mail says that. Raises ServiceError when SNS refuses the mail.
     """
-    output = job.open_output()
-    receipt = read_receipt(run.run_id, output=output)
-    if receipt is None or receipt.state == "running" or (receipt.state != "failed" and not succeeded):
-        committed = receipt is not None and receipt.state == "success"
-        told = (
-            "The load was committed all the same."
-            if committed
-            else ("The table holds the old batch or the new one, either whole: python -m etl history tells which.")
-        )
-        error = f"The run ended as {reason!r} and could not say why: it was killed or timed out. {told} "
-        advice = "See the log of its last task in Airflow, then put the marker again."
-        base = receipt or Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
-        receipt = replace(base, state="failed", error=error + advice, output=output.url).timed()
-        write_receipt(receipt, output=output)
-    refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
-    if refused:
+    output = None
+    unknown = Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
+    try:
+        output = job.open_output()
+        receipt = read_receipt(run.run_id, output=output) or unknown
+        if not receipt.error and not (succeeded and receipt.state in ("success", "dry_run")):
+            receipt = replace(receipt, state="failed", error=_silent_end(receipt, reason), output=output.url).timed()
+            write_receipt(receipt, output=output)
+    except EtlError as error:
+        receipt = replace(unknown, error=str(error)).timed()
+    if refused := send(receipt, mailbox=mailbox, aws=job.aws, output=output):
         raise ServiceError(refused)
     return receipt
+
+
+def _silent_end(receipt: Receipt, reason: str) -> str:
+    """What can be said of a run that did not say itself why it ended."""
+    table = "The table holds the old batch or the new one, whole: python -m etl history tells which."
+    if receipt.state == "success":
+        table = "The load had been committed all the same."
+    return (
+        f"The run ended as {reason!r} and could not say why: it was killed or timed out. {table} "
+        "See the log of its last task in Airflow, then put the marker again."
+    )

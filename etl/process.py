@@ -131,7 +131,7 @@ class Processing:
                 if self._progress:
                     self._progress(done=done, total=len(batch.files))
             if not any(part.rows for part in slices):
-                raise BatchError(_nothing_usable(quarantined, self._since))
+                raise BatchError(_nothing_usable(quarantined, self._since, rows_before_since))
         self.manifest = Manifest(
             source=batch.source.url,
             index=batch.index_url,
@@ -222,13 +222,20 @@ def _notes(
     if batch.ignored:
         yield f"{batch.ignored:,} CSV files in the source are not named by the index; they were left alone."
     for columns, names in further_columns.items():
-        yield f"{len(names)} files have further columns, left out: {columns} (first: {names[0]})."
+        yield f"{len(names)} files have further columns, left out: {_printable(columns)} (first: {names[0]})."
 
 
-def _nothing_usable(quarantined: list[Quarantined], since: date | None) -> str:
+def _printable(text: str) -> str:
+    """Text of the batch as a note may hold it: JSON in PostgreSQL takes no NUL, and a mail no escape codes."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:200])
+
+
+def _nothing_usable(quarantined: list[Quarantined], since: date | None, rows_before_since: int) -> str:
     """Why a batch without a single accepted row stops: the reasons, the most frequent first."""
-    if not quarantined:
-        return f"No row is dated {since} or later. The table is unchanged. Check --since."
+    if rows_before_since:
+        return (
+            f"No row is dated {since} or later, {rows_before_since:,} are older. The table is unchanged. Check --since."
+        )
     reasons = Counter(entry.reason for entry in quarantined).most_common(3)
     told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
     return f"No company file of the batch is usable ({told}). The table is unchanged. Mend the export, then try again."

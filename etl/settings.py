@@ -1,5 +1,6 @@
 """Settings of the deployed pipeline: the environment goes in, complete and usable settings come out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,11 +30,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")
     grace = environment.get("MBD_GATE_GRACE_SECONDS") or "300"
     try:
-        grace_seconds = float(grace)
+        grace_seconds = parse_seconds(grace)
     except ValueError as error:
-        raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}, not a number of seconds.") from error
+        raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}: {error}.") from error
     mailbox = Mailbox(environment["MBD_TOPIC_ARN"], environment["MBD_FIRST_NAME"], environment["MBD_LAST_NAME"])
     return Settings(mailbox=mailbox, grace_seconds=grace_seconds)
+
+
+def parse_seconds(text: str) -> float:
+    """A span of time. Raises ValueError for what is none, infinite ones and NaN among it."""
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError("not a number of seconds")
+    return seconds
 
 
 def source_bucket(environment: Mapping[str, str]) -> str | None:

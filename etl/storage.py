@@ -79,7 +79,7 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
         from etl.s3 import open_s3_prefix  # noqa: PLC0415  boto3 costs a run on folders 0.3 s that it does not need
 
         return open_s3_prefix(bucket, prefix=prefix, aws=aws or Aws())
-    if "://" in url:
+    if "://" in url or not url:
         raise SettingsError(f"{url!r} is neither a folder nor s3://bucket/prefix.")
     folder = Path(url)
     if create:
@@ -108,8 +108,11 @@ class _Folder:
         self.concurrency = os.cpu_count() or 1
 
     def listing(self) -> dict[str, Listed]:
-        with _file_errors(f"list {self._folder}"), os.scandir(self._folder) as entries:
-            return {entry.name: _listed(entry.stat()) for entry in entries if entry.is_file()}
+        try:
+            with _file_errors(f"list {self._folder}"), os.scandir(self._folder) as entries:
+                return {entry.name: _listed(entry.stat()) for entry in entries if entry.is_file()}
+        except FileChanged as error:
+            raise SettingsError(f"No such folder: {self._folder}") from error
 
     def read(self, name: str, *, version: str | None = None) -> bytes:
         with _file_errors(f"read {self._folder / name}"), (self._folder / name).open("rb") as file:
