@@ -60,6 +60,8 @@ def _load(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     target = _target(options)
+    if target.dry_run:
+        options.output = options.output.rstrip("/") + "/dry-run"  # the real outputs stay
     return _attempt(
         options, target=target, work=lambda job, run, bar: pipeline.run(job, target=target, run=run, progress=bar)
     )
@@ -79,7 +81,6 @@ def _attempt(
         output=options.output,
         since=getattr(options, "since", None),
         grace_seconds=getattr(options, "grace", 0.0),
-        dry_run=getattr(options, "dry_run", False),
     )
     run = Run.begin("cli")
     try:
@@ -254,7 +255,11 @@ def _parser() -> argparse.ArgumentParser:
         "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"
     )
     dry = _options()
-    dry.add_argument("--dry-run", action="store_true", help="tell what would be done; outputs go to O/dry-run")
+    dry.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write no table, tell what would be done (run: outputs in O/dry-run)",
+    )
     database = _options()
     database.add_argument(
         "--database-url", metavar="U", default=os.environ.get("MBD_DATABASE_URL"),

@@ -1,6 +1,7 @@
 """Combined file: a company's accepted rows go in, its slice of `historical_stock_data.csv` comes out."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,7 +10,9 @@ import pyarrow.csv
 
 from etl.arrow_values import float_scalar, string_scalar
 from etl.company_file import Rows
+from etl.errors import BatchError
 from etl.price_change import daily_percent_change, value_change
+from etl.storage import FileChanged, Storage
 
 NAME = "historical_stock_data.csv"
 _ZERO = float_scalar(0.0)
@@ -61,3 +64,34 @@ def count_flagged(rows: Rows) -> int:
     outside = pc.or_(pc.less(rows.close, rows.low), pc.greater(rows.close, rows.high))
     flagged = pc.or_(pc.or_(outside, pc.less(rows.high, rows.low)), pc.equal(least, _ZERO))
     return int(pc.sum(flagged).as_py() or 0)
+
+
+def read_slices(combined: Storage, slices: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
+    """Each slice with its bytes out of the combined file in `combined`, neighbours in one read.
+
+    Raises BatchError when the bytes are not those that the slice describes.
+    """
+    start = 0
+    while start < len(slices):
+        stop = start + 1
+        while stop < len(slices) and slices[stop].offset == slices[stop - 1].end:
+            stop += 1
+        yield from _read_neighbours(combined, slices[start:stop])
+        start = stop
+
+
+def _read_neighbours(combined: Storage, slices: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
+    unfit = BatchError("The combined file is not the one that the manifest describes. Run process again, then load.")
+    blocks = combined.read_range(NAME, start=slices[0].offset, length=slices[-1].end - slices[0].offset)
+    buffer = bytearray()
+    try:
+        for part in slices:
+            while len(buffer) < part.length:
+                buffer += next(blocks)
+            content = bytes(buffer[: part.length])
+            del buffer[: part.length]
+            if hashlib.sha256(content).hexdigest() != part.sha256:
+                raise unfit
+            yield part, content
+    except (FileChanged, StopIteration) as error:
+        raise unfit from error

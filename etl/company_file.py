@@ -262,8 +262,8 @@ def _number_fault(value: str, *, whole: bool) -> str | None:
     is_zero = not number["digits"].strip("+-0.")
     if value.startswith("-") and not is_zero:
         return "negative"
-    # The text goes to the table and the float64 into the formulas: where one is 0, so must be the other. And the
-    # view's cast to numeric takes no exponent of many digits, not even of 0, which is all that float64 would leave of it.
+    # The text goes to the table and the float64 into the formulas: where one is 0, so must be the other. And the view's
+    # cast to numeric takes no exponent of many digits, not even of 0, as which float64 would take it.
     if len(number["exponent"] or "") > 3:
         return "an exponent of more than three digits"
     if math.isinf(float(value)):

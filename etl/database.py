@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
 
 # What a connection attempt answers has no error code, only text; each wants another action of the reader.
 _CONNECT_FAULTS = (
+    ("permission denied for database", "permission denied. Grant this user CONNECT on the database."),
+    ("not permitted to log in", "this user may not log in. Grant it LOGIN."),
     ("password authentication failed", "the server refuses the user name or the password. Check both."),
     ("no password supplied", "the server wants a password. Put it into the database URL."),
-    ('role "', "there is no such user. Check the user name."),
-    ('database "', "there is no such database. Check its name, or create it."),
+    (r'role ".*" does not exist', "there is no such user. Check the user name."),
+    (r'database ".*" does not exist', "there is no such database. Check its name, or create it."),
     ("could not translate host name", "no such host. Check the host name."),
-    ("pg_hba.conf", "the server does not accept this user from here without TLS, or not at all. Try sslmode=require."),
+    (
+        r"pg_hba\.conf",
+        "the server does not accept this user from here, or not without TLS. Try sslmode=require.",
+    ),
     ("does not support SSL", "the server does not speak TLS, which sslmode asks for. Check sslmode."),
     ("certificate", "the server's TLS certificate is not trusted. Check sslmode and sslrootcert."),
 )
@@ -100,10 +106,11 @@ def _connect_error(url: str, text: str) -> EtlError:
     where = extensions.parse_dsn(url)
     server = f"{where.get('host', 'the local socket')}:{where.get('port', 5432)}"
     for sign, advice in _CONNECT_FAULTS:
-        if sign in text:
+        if re.search(sign, text):
             name = f"database {where.get('dbname', '')!r} at {server} as user {where.get('user', '')!r}"
             return SettingsError(f"Cannot connect to {name}: {advice}")
-    reason = "connection refused" if "refused" in text else "no answer"
+    reasons = ("too many connections", "starting up", "shutting down", "connection refused")
+    reason = next((reason for reason in reasons if reason in text.lower()), "no answer")
     return NoConnection(f"Cannot connect to the database at {server}: {reason}. Is it running and reachable?")
 
 

@@ -1,7 +1,8 @@
 """Load: slices of the combined file go into the table in one transaction; a balanced receipt comes out.
 
-The ledger decides for each company: the same slice as last time is not even read, a new one is copied, a changed one
-replaces the old rows. Rows, ledger and receipt are committed together, so readers see the batch before or after.
+The ledger decides for each company: the same slice as last time is not even read; of one that only grew, the new rows
+are copied; any other replaces the company's old rows. Rows, ledger and receipt are committed together, so readers see
+the batch before or after.
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from psycopg2 import errors
-
-from etl.combined_file import NAME as COMBINED_FILE
-from etl.combined_file import Slice
+from etl.combined_file import Slice, read_slices
 from etl.database import NoConnection, connect, sql
-from etl.errors import BatchError, ServiceError, SettingsError
 from etl.manifest import Manifest
 from etl.process import Processing
 from etl.receipt import Receipt, RowCounts, Run
-from etl.storage import FileChanged, Storage
+from etl.storage import Storage
+from etl.table import changes_by_hand, check_columns, lock_table, query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
 _PAUSES_SECONDS = (1.0, 4.0, 10.0)  # before the second, third and fourth attempt on a lost connection
 _COPY_BLOCK_BYTES = 1 << 18
 _DROP_WARNING = 0.5  # of the last run's rows
-
-COLUMNS = (
-    "stock_date", "open_value", "high_value", "low_value", "close_value", "volume_traded", "daily_percent_change",
-    "value_change", "company_name",
-)  # fmt: skip
-"""The table's contract, in this order; each is VARCHAR(56)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def load_while_processing(processing: Processing, *, output: Storage, target: Ta
         try:
             with connect(target.database, lock_timeout_seconds=target.lock_timeout_seconds) as connection:
                 load = _Load(connection, target=target, companies=processing.companies)
-                load.copy_new(slices)
+                load.add(slices)
                 return load.finish(
                     processing.manifest, output=output, run=run, attempt_id=attempt_id, step="process and load"
                 )
@@ -91,8 +84,10 @@ def _persistently(manifest: Manifest, *, output: Storage, target: Target, run: R
         try:
             with connect(target.database, lock_timeout_seconds=target.lock_timeout_seconds) as connection:
                 load = _Load(connection, target=target, companies=companies)
-                committed = load.find_attempt(attempt_id)
-                return committed or load.finish(manifest, output=output, run=run, attempt_id=attempt_id)
+                if committed := load.find_attempt(attempt_id):
+                    return committed
+                load.add(read_slices(output, [part for part in manifest.slices if load.may_add(part)]))
+                return load.finish(manifest, output=output, run=run, attempt_id=attempt_id)
         except NoConnection:
             pause = next(pauses, None)
             if pause is None:
@@ -102,9 +97,17 @@ def _persistently(manifest: Manifest, *, output: Storage, target: Target, run: R
 
 @dataclass(frozen=True)
 class _Loaded:
+    """An entry of the ledger: the slice last loaded for a company."""
+
     sha256: str
+    length: int
     rows: int
     run_id: str
+    loaded_at: datetime
+
+    def is_beginning_of(self, content: bytes) -> bool:
+        beginning = memoryview(content)[: self.length]
+        return len(content) > self.length and hashlib.sha256(beginning).hexdigest() == self.sha256
 
 
 class _Load:
@@ -114,56 +117,69 @@ class _Load:
         self._begun = time.monotonic()
         self._connection, self._target = connection, target
         self._cursor = connection.cursor()
-        self._lock()
-        self._check_columns()
-        self._companies = list(companies)
-        self._by_hand = self._rows_changed_by_hand()
-        self._ledger = self._read_ledger()
-        self._to_clear = set(self._ledger) | self._unknown_in_table()
-        self._copied: set[str] = set()
+        lock_table(self._cursor, timeout_seconds=target.lock_timeout_seconds)
+        check_columns(self._cursor)
+        in_table, in_ledger = query(self._cursor, "row_totals")[0]
+        self._by_hand = changes_by_hand(self._cursor, rows_in_table=in_table, rows_in_ledger=in_ledger)
+        names = list(companies)
+        self._ledger = {name: _Loaded(*known) for name, *known in query(self._cursor, "ledger", companies=names)}
+        unknown = [name for name in names if name not in self._ledger] if in_table else []
+        found = query(self._cursor, "companies_in_table", companies=unknown) if unknown else []
+        self._foreign = {
+            row[0] for row in found
+        }  # have rows that no run loaded: replaced, or they would be there twice
+        self._added: set[str] = set()
         self._inserted = 0
 
     def find_attempt(self, attempt_id: str) -> Receipt | None:
         """The receipt of this attempt, when it was committed before its connection was lost."""
-        found = self._rows("find_attempt", attempt_id=attempt_id)
+        found = query(self._cursor, "find_attempt", attempt_id=attempt_id)
         return Receipt.from_facts(found[0][0]) if found else None
 
-    def copy_new(self, slices: Iterator[tuple[Slice, bytes]]) -> None:
-        """Take every slice; copy at once those of companies that have no rows in the table."""
+    def may_add(self, part: Slice) -> bool:
+        """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
+        known = self._ledger.get(part.company_name)
+        if known is None:
+            return part.company_name not in self._foreign
+        return part.length > known.length and not self._target.reload
+
+    def add(self, slices: Iterable[tuple[Slice, bytes]]) -> None:
+        """Take every slice; copy at once what needs no delete before it: new companies, and new rows of grown ones."""
 
         def blocks() -> Iterator[bytes]:
             for part, content in slices:
-                if part.company_name not in self._to_clear and not self._target.dry_run:
-                    self._copied.add(part.company_name)
-                    yield content
+                known = self._ledger.get(part.company_name)
+                if not self.may_add(part) or (known and not known.is_beginning_of(content)):
+                    continue
+                self._added.add(part.company_name)
+                if self._target.dry_run:
+                    self._inserted += part.rows - (known.rows if known else 0)
+                else:
+                    yield content[known.length :] if known else content
 
-        self._inserted += self._copy(blocks())
+        self._copy(blocks())
 
     def finish(self, manifest: Manifest, *, output: Storage, run: Run, attempt_id: str, step: str = "load") -> Receipt:
-        """Load what is left of the batch, balance the receipt, commit."""
-        left = [part for part in manifest.slices if part.company_name not in self._copied]
-        unchanged = [part for part in left if self._is_loaded(part)]
-        pending = [part for part in left if not self._is_loaded(part)]
-        to_delete = [part.company_name for part in pending if part.company_name in self._to_clear]
-        if self._target.dry_run:
-            deleted = sum(self._ledger[name].rows for name in to_delete if name in self._ledger)
-            inserted = sum(part.rows for part in pending)
-        else:
-            deleted = self._execute("delete_companies", companies=to_delete) if to_delete else 0
-            self._inserted += self._copy(_read_slices(output, pending)) if pending else 0
-            inserted = self._inserted
-        rows_unchanged = sum(self._ledger[part.company_name].rows for part in unchanged)
+        """Replace what is left of the batch, balance the receipt, commit."""
+        listed = {part.company_name for part in manifest.slices}
+        changed = [part for part in manifest.slices if not self._is_loaded(part)]
+        replaced = [part for part in changed if part.company_name not in self._added]
+        deleted = self._replace(replaced, output=output)
+        gone = {part.company_name for part in replaced}
+        kept = [known for name, known in self._ledger.items() if name in listed - gone]
         receipt = Receipt.of_manifest(manifest, run=run, output=output.url)
-        counts = replace(receipt.rows, inserted=inserted, deleted=deleted, unchanged=rows_unchanged)
+        rows = replace(
+            receipt.rows, inserted=self._inserted, deleted=deleted, unchanged=sum(known.rows for known in kept)
+        )
         receipt = replace(
             receipt,
             state="dry_run" if self._target.dry_run else "success",
-            rows=counts,
-            notes=(*receipt.notes, *self._by_hand, *self._compared_with_last(counts)),
+            rows=rows,
+            notes=(*receipt.notes, *self._by_hand, *self._compared_with_earlier(rows, kept=kept)),
         ).timed(**{step: time.monotonic() - self._begun})
         receipt.check_balance()
         if not self._target.dry_run:
-            self._record([part for part in manifest.slices if not self._is_loaded(part)], receipt, attempt_id)
+            self._record(changed, receipt, attempt_id)
             self._connection.commit()
         return receipt
 
@@ -171,69 +187,31 @@ class _Load:
         known = self._ledger.get(part.company_name)
         return known is not None and known.sha256 == part.sha256 and not self._target.reload
 
-    def _lock(self) -> None:
-        try:
-            self._cursor.execute(sql("lock"))
-        except errors.LockNotAvailable as error:
-            self._connection.rollback()
-            holders = self._rows("lock_holder")
-            told = "; ".join(
-                f"{name or 'a session'} of {user}, pid {pid}, since {start}" for pid, name, user, start in holders
-            )
-            raise ServiceError(
-                f"Another load holds the table for more than {self._target.lock_timeout_seconds:g} s "
-                f"({told or 'it has just ended'}). Nothing was loaded. Try again when it is done."
-            ) from error
+    def _replace(self, slices: list[Slice], *, output: Storage) -> int:
+        """Delete the companies' old rows and copy their slices; returns how many rows were deleted."""
+        if not slices:
+            return 0
+        if self._target.dry_run:
+            self._inserted += sum(part.rows for part in slices)
+            return sum(self._ledger[part.company_name].rows for part in slices if part.company_name in self._ledger)
+        self._cursor.execute(sql("delete_companies"), {"companies": [part.company_name for part in slices]})
+        deleted = self._cursor.rowcount
+        self._copy(content for _, content in read_slices(output, slices))
+        return deleted
 
-    def _check_columns(self) -> None:
-        columns = [row[0] for row in self._rows("columns")]
-        wanted = [f"{name} character varying(56)" for name in COLUMNS]
-        if not columns:
-            raise SettingsError("The database has no table historical_stocks_data. Run init-db first.")
-        if columns != wanted:
-            absent = [column for column in wanted if column not in columns]
-            foreign = [column for column in columns if column not in wanted]
-            difference = f"missing: {', '.join(absent) or 'none'}; not ours: {', '.join(foreign) or 'none'}"
-            raise SettingsError(
-                f"The table historical_stocks_data was altered ({difference}; the order counts). Nothing was loaded. "
-                "Put the nine columns back as etl/sql/schema.sql has them."
-            )
-
-    def _rows_changed_by_hand(self) -> list[str]:
-        in_table, in_ledger = self._rows("row_totals")[0]
-        if in_table == in_ledger:
-            return []
-        differing = self._rows("changed_by_hand")
-        named = ", ".join(f"{name}: {table:,} in the table, {ledger:,} loaded" for name, table, ledger in differing[:3])
-        return [
-            f"Rows of {len(differing)} companies were changed by hand since they were loaded ({named}"
-            f"{', ...' if len(differing) > 3 else ''}). --reload puts the companies of the batch right."
-        ]
-
-    def _read_ledger(self) -> dict[str, _Loaded]:
-        return {name: _Loaded(*known) for name, *known in self._rows("ledger", companies=self._companies)}
-
-    def _unknown_in_table(self) -> set[str]:
-        """Companies that have rows which no run of ours loaded: to be replaced, or they would be there twice."""
-        if not self._by_hand:
-            return set()
-        return {row[0] for row in self._rows("companies_in_table", companies=self._companies)}
-
-    def _compared_with_last(self, rows: RowCounts) -> Iterator[str]:
-        found = self._rows("last_success")
-        if not found:
-            return
-        last = Receipt.from_facts(found[0][0])
-        if not rows.inserted and not rows.deleted:
-            yield f"Same content as run {last.run_id}."
-        if rows.accepted < _DROP_WARNING * last.rows.accepted:
+    def _compared_with_earlier(self, rows: RowCounts, *, kept: list[_Loaded]) -> Iterator[str]:
+        if kept and not rows.inserted and not rows.deleted:
+            yield f"Same content as run {max(kept, key=lambda known: known.loaded_at).run_id}."
+        found = query(self._cursor, "last_success")
+        last = Receipt.from_facts(found[0][0]) if found else None
+        if last and rows.accepted < _DROP_WARNING * last.rows.accepted:
             yield (
                 f"Far fewer rows than last time: {rows.accepted:,} after {last.rows.accepted:,} in run {last.run_id}. "
                 "Is the export complete?"
             )
 
-    def _copy(self, blocks: Iterator[bytes]) -> int:
-        """Stream blocks into the table; the count is PostgreSQL's own."""
+    def _copy(self, blocks: Iterator[bytes]) -> None:
+        """Stream blocks into the table; what is counted as inserted is PostgreSQL's own count."""
         source = _CopySource(blocks)
         try:
             self._cursor.copy_expert(sql("insert_query"), source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
@@ -241,26 +219,18 @@ class _Load:
             if source.error:
                 raise source.error from None
             raise
-        return self._cursor.rowcount
+        self._inserted += self._cursor.rowcount
 
     def _record(self, slices: list[Slice], receipt: Receipt, attempt_id: str) -> None:
-        self._execute(
-            "record_companies",
-            run_id=receipt.run_id,
-            companies=[part.company_name for part in slices],
-            sha256=[part.sha256 for part in slices],
-            lengths=[part.length for part in slices],
-            rows=[part.rows for part in slices],
-        )
+        values = {
+            "run_id": receipt.run_id,
+            "companies": [part.company_name for part in slices],
+            "sha256": [part.sha256 for part in slices],
+            "lengths": [part.length for part in slices],
+            "rows": [part.rows for part in slices],
+        }
+        self._cursor.execute(sql("record_companies"), values)
         record_run(self._connection, receipt, attempt_id=attempt_id)
-
-    def _execute(self, name: str, **values: object) -> int:
-        self._cursor.execute(sql(name), values)
-        return self._cursor.rowcount
-
-    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
-        self._cursor.execute(sql(name), values)
-        return self._cursor.fetchall()
 
 
 def record_run(connection: Connection, receipt: Receipt, *, attempt_id: str) -> None:
@@ -275,44 +245,6 @@ def record_run(connection: Connection, receipt: Receipt, *, attempt_id: str) -> 
     }
     with connection.cursor() as cursor:
         cursor.execute(sql("record_run"), values)
-
-
-def _read_slices(output: Storage, slices: list[Slice]) -> Iterator[bytes]:
-    """The slices' bytes out of the combined file, neighbours in one read, each held against its sha256."""
-    start = 0
-    while start < len(slices):
-        stop = start + 1
-        while stop < len(slices) and slices[stop].offset == slices[stop - 1].end:
-            stop += 1
-        yield from _read_neighbours(output, slices[start:stop])
-        start = stop
-
-
-def _read_neighbours(output: Storage, slices: list[Slice]) -> Iterator[bytes]:
-    length = slices[-1].end - slices[0].offset
-    if not length:
-        return
-    unfit = BatchError("The combined file is not the one that the manifest describes. Run process again, then load.")
-    waiting = iter(slices)
-    current, left, digest = next(waiting), 0, hashlib.sha256()
-    left = current.length
-    try:
-        for block in output.read_range(COMBINED_FILE, start=slices[0].offset, length=length):
-            view = memoryview(block)
-            while view:
-                taken, view = view[:left], view[left:]
-                digest.update(taken)
-                left -= len(taken)
-                while not left:
-                    if digest.hexdigest() != current.sha256:
-                        raise unfit
-                    following = next(waiting, None)
-                    if following is None:
-                        break
-                    current, left, digest = following, following.length, hashlib.sha256()
-            yield block
-    except FileChanged as error:
-        raise unfit from error
 
 
 class _CopySource:

@@ -51,13 +51,21 @@ def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None
             sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text)
         return None
     except EtlError as error:
-        if output:
-            name = f"{NOTICES}/{receipt.run_id}.json"
-            with output.write(name) as file:
-                notice = {"TopicArn": mailbox.topic_arn, "Subject": subject, "Message": text}
-                file.write(json.dumps(notice).encode())
-            return f"The mail was not sent: {error} It is kept in {output.url_of(name)}."
-        return f"The mail was not sent: {error}"
+        notice = {"TopicArn": mailbox.topic_arn, "Subject": subject, "Message": text}
+        return f"The mail was not sent: {error} {_keep(notice, run_id=receipt.run_id, output=output)}"
+
+
+def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> str:
+    """Keep a refused message for later; returns where it is."""
+    if output is None:
+        return "There is no output to keep it in."
+    name = f"{NOTICES}/{run_id}.json"
+    try:
+        with output.write(name) as file:
+            file.write(json.dumps(notice).encode())
+    except EtlError as error:
+        return f"Nor could it be kept: {error}"
+    return f"It is kept in {output.url_of(name)}."
 
 
 def body(receipt: Receipt, *, whole: str) -> str:

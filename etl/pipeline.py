@@ -39,11 +39,9 @@ class Job:
     since: date | None = None
     grace_seconds: float = 0
     aws: Aws = field(default_factory=Aws)
-    dry_run: bool = False
-    """Outputs go to `dry-run/` beside the real ones, and the table is only compared."""
 
     def open_output(self) -> Storage:
-        return open_storage(self.output.rstrip("/") + ("/dry-run" if self.dry_run else ""), aws=self.aws, create=True)
+        return open_storage(self.output, aws=self.aws, create=True)
 
 
 def gate(job: Job) -> Batch:
@@ -74,7 +72,7 @@ def load(job: Job, *, target: Target, run: Run) -> Receipt:
     except FileChanged as error:
         raise SettingsError(f"There is no {manifest.NAME} in {output.url}. Run process first.") from error
     receipt = load_manifest(Manifest.from_json(content), output=output, target=target, run=run)
-    write_receipt(receipt, output=output)
+    _write_receipt_of_load(receipt, output=output)
     return receipt
 
 
@@ -86,7 +84,7 @@ def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None)
     timed = replace(run, steps={"gate": time.monotonic() - begun})
     processing = Processing(batch, output=output, since=job.since, progress=progress)
     receipt = load_while_processing(processing, output=output, target=target, run=timed)
-    write_receipt(receipt, output=output)
+    _write_receipt_of_load(receipt, output=output)
     return receipt
 
 
@@ -94,6 +92,16 @@ def write_receipt(receipt: Receipt, *, output: Storage) -> None:
     """Put the receipt where people and the watchdog look for it."""
     with output.write(f"{RECEIPTS}/{receipt.run_id}.json") as file:
         file.write(receipt.to_json().encode())
+
+
+def _write_receipt_of_load(receipt: Receipt, *, output: Storage) -> None:
+    try:
+        write_receipt(receipt, output=output)
+    except EtlError as error:
+        raise ServiceError(
+            f"The load was committed, but its receipt could not be written: {error} "
+            "Mend that and run it again: it will find nothing to load."
+        ) from error
 
 
 def read_receipt(run_id: str, *, output: Storage) -> Receipt | None:
@@ -125,7 +133,7 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
         receipt = replace(receipt, files=files)
     with suppress(EtlError):
         write_receipt(receipt, output=job.open_output())
-    if target:
+    if target and not target.dry_run:
         with suppress(EtlError), connect(target.database) as connection:
             record_run(connection, receipt, attempt_id=str(uuid.uuid4()))
             connection.commit()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.csv
 from psycopg2 import sql as composed
 
 from etl.database import connect, sql
@@ -43,7 +45,7 @@ def read_prices(
         raise SettingsError("No database is named. Pass database=..., or set MBD_DATABASE_URL.")
     names = [company] if isinstance(company, str) else company
     try:
-        days = [date.fromisoformat(str(day)) if day is not None else None for day in (since, until)]
+        days = [_day(day) if day is not None else None for day in (since, until)]
     except ValueError as error:
         raise SettingsError(f"since and until are ISO dates such as 2017-11-10: {error}") from error
     values: dict[str, composed.Composable] = {
@@ -54,12 +56,17 @@ def read_prices(
     answer = io.BytesIO()
     with connect(database) as connection, connection.cursor() as cursor:
         cursor.copy_expert(composed.SQL(sql("read_prices")).format(**values), answer)
-    answer.seek(0)
-    return pd.read_csv(
-        answer,
-        dtype=dict.fromkeys(_NUMBERS, "float64") | {"volume_traded": "Int64", "company_name": "string"},
-        parse_dates=["stock_date"],
-        float_precision="round_trip",
-        keep_default_na=False,
-        na_values=[""],
+    columns = pyarrow.csv.ConvertOptions(
+        column_types={"stock_date": pa.timestamp("s"), "volume_traded": pa.int64(), "company_name": pa.string()}
+        | dict.fromkeys(_NUMBERS, pa.float64()),
     )
+    table = pyarrow.csv.read_csv(pa.BufferReader(answer.getbuffer()), convert_options=columns)
+    as_pandas = {pa.int64(): pd.Int64Dtype(), pa.string(): pd.StringDtype()}
+    return table.to_pandas(types_mapper=as_pandas.get)
+
+
+def _day(day: date | str) -> date:
+    """A date also of a datetime or a pandas Timestamp. Raises ValueError for text that is no ISO date."""
+    if isinstance(day, datetime):
+        return day.date()
+    return day if isinstance(day, date) else date.fromisoformat(day)

@@ -6,6 +6,7 @@ when its upload completes. What a killed writer left behind is cleared by the ne
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from abc import abstractmethod
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from etl.aws import Aws
-from etl.errors import SettingsError
+from etl.errors import ServiceError, SettingsError
 
 BLOCK_BYTES = 8 << 20  # one part of a multipart upload (S3 wants at least 5 MiB), one block of a read
 
@@ -137,13 +138,19 @@ class _Folder:
         partial = path.with_name(path.name + ".partial")
         with _file_errors(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
+            with partial.open("ab") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
+                except BlockingIOError as error:
+                    raise ServiceError(f"Another run is writing {path}. Try again when it is done.") from error
+                file.truncate(0)  # what a killed writer left
+                try:
                     yield file
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+                    file.flush()
+                    partial.replace(path)
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
 
     def url_of(self, name: str) -> str:
         return str(self._folder / name)

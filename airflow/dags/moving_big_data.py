@@ -61,11 +61,10 @@ def job_of(params: Mapping[str, Any], *, grace_seconds: float = 0) -> etl.Job:
     return etl.Job(
         source=f"{bucket}/Stocks/",
         index=f"{bucket}/{params['index_key']}",
-        output=f"{bucket}/Output/",
+        output=f"{bucket}/Output/dry-run/" if params["dry_run"] else f"{bucket}/Output/",
         since=date.fromisoformat(params["since"]) if params["since"] else None,
         grace_seconds=grace_seconds,
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
-        dry_run=params["dry_run"],
     )
 
 
@@ -146,7 +145,7 @@ def moving_big_data() -> None:
     @task(doc_md="Changed companies into the table, one transaction.", outlets=[TABLE])
     def load(steps: dict[str, float]) -> dict[str, int | None]:
         with attempt() as (job, run):
-            target = etl.Target(database_url(), dry_run=job.dry_run)
+            target = etl.Target(database_url(), dry_run=get_current_context()["params"]["dry_run"])
             receipt = etl.load(job, target=target, run=etl.Run(run.run_id, run.started_at, steps))
             print(receipt.to_text())
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}

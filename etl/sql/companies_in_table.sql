@@ -1,2 +1,2 @@
--- Companies of this batch that have rows in the table; asked only when the ledger does not account for every row.
+-- Which of these companies have rows in the table; asked only for those that the ledger does not know.
 SELECT DISTINCT company_name FROM historical_stocks_data WHERE company_name = ANY(%(companies)s);

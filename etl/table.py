@@ -1,0 +1,74 @@
+"""The table as a load finds it: a transaction goes in; the load's lock, or what is wrong with the table, comes out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from etl.database import sql
+from etl.errors import ServiceError, SettingsError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor
+
+COLUMNS = (
+    "stock_date", "open_value", "high_value", "low_value", "close_value", "volume_traded", "daily_percent_change",
+    "value_change", "company_name",
+)  # fmt: skip
+"""The table's contract, in this order; each is VARCHAR(56)."""
+
+_SECONDS_BETWEEN_TRIES = 0.2
+
+
+def lock_table(cursor: Cursor, *, timeout_seconds: float) -> None:
+    """Take the load's lock until the transaction ends. Raises ServiceError, naming the holder, when it stays taken."""
+    deadline = time.monotonic() + timeout_seconds
+    while not query(cursor, "lock")[0][0]:
+        if time.monotonic() >= deadline:
+            holders = query(cursor, "lock_holder")
+            told = "; ".join(
+                f"{name or 'a session'} of {user}, pid {pid}, since {start}" for pid, name, user, start in holders
+            )
+            raise ServiceError(
+                f"Another load holds the table for more than {timeout_seconds:g} s "
+                f"({told or 'it has just ended'}). Nothing was loaded. Try again when it is done."
+            )
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def check_columns(cursor: Cursor) -> None:
+    """Raise SettingsError, with the difference, unless the table is the nine columns of the contract in their order."""
+    columns = [row[0] for row in query(cursor, "columns")]
+    wanted = [f"{name} character varying(56)" for name in COLUMNS]
+    if not columns:
+        raise SettingsError("The database has no table historical_stocks_data. Run init-db first.")
+    if columns == wanted:
+        return
+    absent = ", ".join(column for column in wanted if column not in columns) or "none"
+    foreign = ", ".join(column for column in columns if column not in wanted) or "none"
+    difference = f"missing: {absent}; not ours: {foreign}"
+    if set(columns) == set(wanted):
+        difference = "the order of its columns is " + ", ".join(column.partition(" ")[0] for column in columns)
+    raise SettingsError(
+        f"The table historical_stocks_data was altered ({difference}). Nothing was loaded. "
+        "Put the nine columns back as etl/sql/schema.sql has them."
+    )
+
+
+def changes_by_hand(cursor: Cursor, *, rows_in_table: int, rows_in_ledger: int) -> tuple[str, ...]:
+    """A note when the table does not hold as many rows as were loaded; empty when it does."""
+    if rows_in_table == rows_in_ledger:
+        return ()
+    differing = query(cursor, "changed_by_hand")
+    named = ", ".join(f"{name}: {table:,} in the table, {ledger:,} loaded" for name, table, ledger in differing[:3])
+    more = ", ..." if len(differing) > 3 else ""
+    return (
+        f"Rows of {len(differing)} companies were changed by hand since they were loaded ({named}{more}). "
+        "--reload puts the companies of the batch right.",
+    )
+
+
+def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
+    """The rows of `etl/sql/{name}.sql`."""
+    cursor.execute(sql(name), values)
+    return cursor.fetchall()
