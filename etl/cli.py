@@ -215,6 +215,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _day(text: str) -> date:
     try:
+        if len(text) != len("YYYY-MM-DD"):
+            raise ValueError
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an ISO date such as 2007-11-10") from None

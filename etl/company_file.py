@@ -31,10 +31,11 @@ _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PLAIN = b"0123456789.,-\r\n"
 _FIRST_DAY = (date.min - date(1970, 1, 1)).days  # Arrow knows a year 0, Python and ISO dates here do not
+_MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading days are no more
 _QUOTED_VALUE = 200  # characters of a bad value that are kept in the rejected rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RejectedRow:
     """A row that breaks a rule. `line` counts from 1 as an editor does; `column` is empty when it is the row itself."""
 
@@ -197,6 +198,9 @@ def _check_rows(content: bytes, *, width: int, positions: list[int], since: date
         read += 1
         if isinstance(checked, RejectedRow):
             rejected.append(checked)
+            if len(rejected) >= _MOST_REJECTED:
+                reason = f"no company file: {_MOST_REJECTED:,} rows rejected by line {line}, the rest was not looked at"
+                return QuarantinedFile(reason, tuple(rejected))
         else:
             accepted.setdefault(checked[0], []).append((line, checked))
     kept: list[tuple[int, tuple[str, ...]]] = []

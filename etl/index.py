@@ -53,6 +53,11 @@ def parse_index(content: bytes) -> CompanyIndex:
     names: list[str] = []
     for line in re.split(r"[\r\n]+", text):
         quote = '"' if line.lstrip().startswith('"') else "'"
+        if line.count(quote) % 2:
+            raise BatchError(
+                "The company index holds a name that cannot be a company file, because its quote is not closed: "
+                f"{line[-80:]!r}. Is the index cut off? Write it anew."
+            )
         try:
             cells = next(csv.reader([line], quotechar=quote, skipinitialspace=True), [])
         except csv.Error as error:  # a cell of more than 131,072 characters

@@ -22,7 +22,7 @@ from etl.load import Target, load_while_processing, record_run
 from etl.load import load as load_manifest
 from etl.manifest import Manifest
 from etl.notify import Mailbox, send
-from etl.process import Batch, MissingFiles, Processing, Progress
+from etl.process import Batch, MissingFiles, NothingUsable, Processing, Progress
 from etl.process import gate as wait_for_files
 from etl.receipt import FOLDER as RECEIPTS
 from etl.receipt import FileCounts, Receipt, Run
@@ -131,6 +131,10 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
     if isinstance(error, MissingFiles):
         files = FileCounts(listed=error.listed, accepted=error.listed - len(error.missing), missing=len(error.missing))
         receipt = replace(receipt, files=files)
+    if isinstance(error, NothingUsable):
+        refused = len(error.quarantined)
+        files = FileCounts(listed=error.listed, accepted=error.listed - refused, quarantined=refused)
+        receipt = replace(receipt, files=files, quarantined=error.quarantined)
     with suppress(EtlError):
         write_receipt(receipt, output=job.open_output())
     if target and not target.dry_run:

@@ -25,7 +25,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 REJECTED_ROWS = "rejected_rows.csv"
-LARGEST_FILE_BYTES = 64 << 20
+LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
 
 
@@ -44,6 +44,14 @@ class Batch:
     source: Storage
     files: dict[str, Listed]
     ignored: int
+
+
+class NothingUsable(BatchError):
+    """No company file of the batch has a row to load."""
+
+    def __init__(self, message: str, *, listed: int, quarantined: tuple[Quarantined, ...]) -> None:
+        super().__init__(message)
+        self.listed, self.quarantined = listed, quarantined
 
 
 class MissingFiles(BatchError):
@@ -131,7 +139,8 @@ class Processing:
                 if self._progress:
                     self._progress(done=done, total=len(batch.files))
             if not any(part.rows for part in slices):
-                raise BatchError(_nothing_usable(quarantined, self._since, rows_before_since))
+                message = _nothing_usable(quarantined, self._since, rows_before_since)
+                raise NothingUsable(message, listed=len(batch.files), quarantined=tuple(quarantined))
         self.manifest = Manifest(
             source=batch.source.url,
             index=batch.index_url,

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from etl.aws import Aws
 from etl.errors import ServiceError, SettingsError
@@ -94,7 +95,7 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
 def read_file(url: str, *, aws: Aws | None = None) -> bytes:
     """One file by its path or `s3://` URL. Raises SettingsError when it is not there."""
     place, _, name = url.rpartition("/")
-    if not name:
+    if not name or place == "s3:/":
         raise SettingsError(f"{url!r} names a folder; a file was expected.")
     try:
         return open_storage(place or ("/" if url.startswith("/") else "."), aws=aws).read(name)
@@ -132,28 +133,49 @@ class _Folder:
                 length -= len(block)
                 yield block
 
-    @contextmanager
-    def write(self, name: str) -> Iterator[Writer]:
-        path = self._folder / name
-        partial = path.with_name(path.name + ".partial")
-        with _file_errors(f"write {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("ab") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
-                except BlockingIOError as error:
-                    raise ServiceError(f"Another run is writing {path}. Try again when it is done.") from error
-                file.truncate(0)  # what a killed writer left
-                try:
-                    yield file
-                    file.flush()
-                    partial.replace(path)
-                except BaseException:
-                    partial.unlink(missing_ok=True)
-                    raise
+    def write(self, name: str) -> AbstractContextManager[Writer]:
+        return _PartialFile(self._folder / name)
 
     def url_of(self, name: str) -> str:
         return str(self._folder / name)
+
+
+class _PartialFile:
+    """A file under another name until it is whole; locked, so that two runs cannot write it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._partial = path, path.with_name(path.name + ".partial")
+
+    def __enter__(self) -> Self:
+        with _file_errors(f"write {self._path}"):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("ab")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
+            except BlockingIOError as error:
+                self._file.close()
+                raise ServiceError(f"Another run is writing {self._path}. Try again when it is done.") from error
+            self._file.truncate(0)  # what a killed writer left
+        return self
+
+    def write(self, content: bytes) -> None:
+        with _file_errors(f"write {self._path}"):
+            self._file.write(content)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with _file_errors(f"write {self._path}"), self._file:
+            try:
+                if kind is None:
+                    self._file.flush()
+                    self._partial.replace(self._path)
+            except BaseException:
+                kind = OSError
+                raise
+            finally:
+                if kind is not None:
+                    self._partial.unlink()
 
 
 def _listed(stat: os.stat_result) -> Listed:

@@ -1,0 +1,106 @@
+"""The mail's subject and body, and the settings that name its topic, its person and the bucket."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from etl import Mailbox, Receipt, SettingsError, read_settings, source_bucket
+from etl.notify import body
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-SNS"
+RECEIPT = Receipt(run_id="test__1", state="failed", started_at=datetime(2020, 1, 2, tzinfo=UTC), error="short")
+ENVIRONMENT = {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "Lovelace", "MBD_TOPIC_ARN": TOPIC}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "names"),
+    [
+        ("Ada", "Lovelace", "Ada_Lovelace"),
+        ("ada", "lovelace", "Ada_Lovelace"),
+        ("Mary-Jane", "O", "Mary-Jane_O"),
+        ("Ada", "McDonald", "Ada_McDonald"),
+    ],
+)
+def test_subject_is_exact(first: str, last: str, names: str) -> None:
+    mailbox = Mailbox(TOPIC, first, last)
+    assert mailbox.subject(success=True) == f"{names}_Pipeline_Success"
+    assert mailbox.subject(success=False) == f"{names}_Pipeline_Failure"
+
+
+def test_longest_subject_is_one_that_sns_takes() -> None:
+    assert len(Mailbox(TOPIC, "a" * 30, "b" * 30).subject(success=True)) < 100
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "Ada Lovelace", "Ada\n", "\nAda", "-ada", "José", "a_b", "a.b", "7", "a" * 31]
+)
+def test_name_that_cannot_stand_in_a_bucket_or_subject_is_refused(name: str) -> None:
+    for first, last in ((name, "Lovelace"), ("Ada", name)):
+        with pytest.raises(SettingsError, match="Set MBD_FIRST_NAME and MBD_LAST_NAME"):
+            Mailbox(TOPIC, first, last)
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["x" * 300_000, "é" * 200_000, "x" + "é" * 200_000, "x" + "\U0001f4c8" * 100_000, "line\n" * 100_000],
+    ids=["ASCII", "two bytes a sign", "two bytes, cut between", "four bytes a sign", "lines"],
+)
+def test_long_body_is_cut_under_the_limit_of_sns_with_a_pointer_to_the_whole(error: str) -> None:
+    text = body(replace(RECEIPT, error=error), whole="s3://b/Output/receipts/test__1.json")
+    assert 190_000 < len(text.encode()) < 256 * 1024 - 1000
+    assert text.endswith("... cut here; the whole receipt: s3://b/Output/receipts/test__1.json\n")
+    assert "\ufffd" not in text
+
+
+def test_short_body_is_the_receipt_as_text_with_where_it_is_kept() -> None:
+    text = body(RECEIPT, whole="/out/receipts/test__1.json")
+    assert text == RECEIPT.to_text() + "\nreceipt    /out/receipts/test__1.json\n"
+    assert body(RECEIPT, whole="") == RECEIPT.to_text()
+
+
+def test_body_holds_no_control_character_that_sns_refuses() -> None:
+    error = "a\x00b\x1bc\rd\x7fe\ufffff\nsecond line, é \u682a \U0001f4c8\tend"
+    text = body(replace(RECEIPT, error=error), whole="")
+    assert text.startswith("FAILED: a?b?c?d?e?f\nsecond line, é \u682a \U0001f4c8\tend\n")
+
+
+@pytest.mark.parametrize("absent", [set(ENVIRONMENT), {"MBD_LAST_NAME", "MBD_TOPIC_ARN"}, {"MBD_FIRST_NAME"}])
+@pytest.mark.parametrize("blank", [False, True], ids=["unset", "set to nothing"])
+def test_all_missing_settings_are_told_together_with_what_they_are_for(absent: set[str], blank: bool) -> None:
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in absent}
+    with pytest.raises(SettingsError) as raised:
+        read_settings(environment | (dict.fromkeys(absent, "") if blank else {}))
+    assert {name for name in ENVIRONMENT if f"{name} (" in str(raised.value)} == absent
+    assert "\n" not in str(raised.value)
+
+
+def test_complete_settings_are_read_with_five_minutes_of_grace() -> None:
+    settings = read_settings(ENVIRONMENT)
+    assert settings.mailbox == Mailbox(TOPIC, "ada", "Lovelace")
+    assert settings.grace_seconds == 300
+    assert read_settings({**ENVIRONMENT, "MBD_GATE_GRACE_SECONDS": "2.5"}).grace_seconds == 2.5
+    assert read_settings({**ENVIRONMENT, "MBD_GATE_GRACE_SECONDS": "0"}).grace_seconds == 0
+
+
+@pytest.mark.parametrize("grace", ["soon", "5 min", "nan", "inf", "-1"])
+def test_grace_that_is_no_number_of_seconds_is_refused(grace: str) -> None:
+    # with nan or inf the gate would wait for ever
+    with pytest.raises(SettingsError, match="MBD_GATE_GRACE_SECONDS"):
+        read_settings({**ENVIRONMENT, "MBD_GATE_GRACE_SECONDS": grace})
+
+
+@pytest.mark.parametrize(
+    ("environment", "bucket"),
+    [
+        (ENVIRONMENT, "de-mbd-predict-ada-lovelace-s3-source"),
+        ({**ENVIRONMENT, "MBD_SOURCE_BUCKET": "another"}, "another"),
+        ({**ENVIRONMENT, "MBD_SOURCE_BUCKET": ""}, "de-mbd-predict-ada-lovelace-s3-source"),
+        ({"MBD_FIRST_NAME": "ada"}, None),
+        ({}, None),
+    ],
+)
+def test_source_bucket_is_the_one_named_or_the_one_the_names_make(
+    environment: dict[str, str], bucket: str | None
+) -> None:
+    assert source_bucket(environment) == bucket

@@ -1,0 +1,158 @@
+"""A receipt balances or says which sum is wrong, survives JSON, and tells a person what happened."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from etl import BatchError, Receipt, Run
+from etl.manifest import Quarantined
+from etl.receipt import FileCounts, RowCounts
+
+STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+PROCESSED = Receipt(
+    run_id="test__1",
+    state="success",
+    started_at=STARTED,
+    elapsed_seconds=1.5,
+    files=FileCounts(listed=1006, accepted=1003, quarantined=2, missing=1),
+    rows=RowCounts(read=110, accepted=100, rejected=10, flagged=3),
+    quarantined=(Quarantined("a.csv", "empty: 0 bytes"), Quarantined("é.csv", "missing column Volume")),
+    notes=("one note", "another"),
+    source="s3://source/Stocks/",
+    output="s3://source/Output/",
+    steps={"gate": 0.25, "process": 1.0},
+)
+LOADED = replace(PROCESSED, rows=replace(PROCESSED.rows, inserted=60, deleted=20, unchanged=40))
+FAILED = replace(PROCESSED, state="failed", error="No company file of the batch is usable.")
+
+
+@pytest.mark.parametrize("receipt", [PROCESSED, LOADED], ids=["processed", "loaded"])
+def test_balanced_receipt_passes(receipt: Receipt) -> None:
+    receipt.check_balance()
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize(
+    ("part", "count", "named"),
+    [
+        *(("files", count, "files.listed") for count in ("listed", "accepted", "quarantined", "missing")),
+        *(("rows", count, "rows.read") for count in ("read", "rejected")),
+        *(("rows", count, "rows.accepted") for count in ("inserted", "unchanged")),
+    ],
+)
+def test_each_sum_that_is_wrong_is_named_alone(part: str, count: str, named: str, by: int) -> None:
+    counts = getattr(LOADED, part)
+    spoilt = replace(LOADED, **{part: replace(counts, **{count: getattr(counts, count) + by})})
+    with pytest.raises(BatchError, match="does not balance") as raised:
+        spoilt.check_balance()
+    named_sums = {name for name in ("files.listed", "rows.read", "rows.accepted") if f"{name} is" in str(raised.value)}
+    assert named_sums == {named}
+
+
+def test_several_wrong_sums_are_named_together() -> None:
+    spoilt = replace(LOADED, files=replace(LOADED.files, listed=1), rows=replace(LOADED.rows, accepted=99))
+    with pytest.raises(BatchError) as raised:
+        spoilt.check_balance()
+    assert "files.listed is 1, but accepted + quarantined + missing is 1,006" in str(raised.value)
+    assert "rows.read is 110, but accepted + rejected is 109" in str(raised.value)
+    assert "rows.accepted is 99, but inserted + unchanged is 100" in str(raised.value)
+
+
+def test_nothing_inserted_is_still_balanced_against_unchanged() -> None:
+    spoilt = replace(LOADED, rows=replace(LOADED.rows, inserted=0, deleted=0, unchanged=0))
+    with pytest.raises(BatchError, match=r"rows\.accepted"):
+        spoilt.check_balance()
+
+
+@pytest.mark.parametrize("receipt", [PROCESSED, LOADED, FAILED], ids=["processed", "loaded", "failed"])
+def test_receipt_survives_json(receipt: Receipt) -> None:
+    assert Receipt.from_json(receipt.to_json()) == receipt
+    assert Receipt.from_json(receipt.to_json().encode()) == receipt
+
+
+def test_json_of_a_load_has_the_keys_of_the_contract() -> None:
+    facts: dict[str, Any] = json.loads(LOADED.to_json())
+    assert set(facts) >= {"run_id", "state", "files", "rows", "quarantined", "started_at", "elapsed_seconds"}
+    assert facts["files"] == {"listed": 1006, "accepted": 1003, "quarantined": 2, "missing": 1}
+    assert facts["rows"] == {
+        **{"read": 110, "accepted": 100, "rejected": 10, "flagged": 3},
+        **{"inserted": 60, "deleted": 20, "unchanged": 40},
+    }
+    assert facts["quarantined"][1] == {"file": "é.csv", "reason": "missing column Volume"}
+    assert facts["elapsed_seconds"] == 1.5
+
+
+def test_count_of_zero_is_told_in_json() -> None:
+    counts = RowCounts(inserted=0, deleted=0, unchanged=0)
+    assert json.loads(replace(LOADED, rows=counts).to_json())["rows"] == dict.fromkeys(vars(counts), 0)
+
+
+def test_json_of_process_alone_lacks_what_only_a_load_knows() -> None:
+    loaded, processed = json.loads(LOADED.to_json()), json.loads(PROCESSED.to_json())
+    assert set(processed) == set(loaded)
+    assert set(loaded["rows"]) - set(processed["rows"]) == {"inserted", "deleted", "unchanged"}
+
+
+def test_times_are_told_in_utc() -> None:
+    elsewhere = replace(PROCESSED, started_at=STARTED.astimezone(timezone(timedelta(hours=5, minutes=30))))
+    assert json.loads(elsewhere.to_json())["started_at"] == "2020-01-02T03:04:05.678+00:00"
+    assert "2020-01-02 03:04:05 UTC" in elsewhere.to_text()
+
+
+def test_json_is_one_line() -> None:
+    assert "\n" not in replace(FAILED, error="first\nsecond").to_json()
+
+
+@pytest.mark.parametrize(
+    ("receipt", "headline"),
+    [
+        (PROCESSED, "Processed 100 rows of 1,003 companies."),
+        (LOADED, "Loaded 60 rows; 1,003 companies are up to date."),
+        (replace(LOADED, rows=replace(LOADED.rows, inserted=0, deleted=0, unchanged=100)),
+         "0 changes: the table already held these 100 rows."),
+        (replace(LOADED, state="dry_run"), "DRY RUN: nothing was written to the table. A run would do this:"),
+        (FAILED, "FAILED: No company file of the batch is usable."),
+    ],
+    ids=["processed", "loaded", "no change", "dry run", "failed"],
+)  # fmt: skip
+def test_text_begins_with_what_happened(receipt: Receipt, headline: str) -> None:
+    assert receipt.to_text().splitlines()[0] == headline
+
+
+def test_load_that_only_deletes_is_not_told_as_no_change() -> None:
+    rows = replace(LOADED.rows, inserted=0, deleted=20, unchanged=100)
+    assert "0 changes" not in replace(LOADED, rows=rows).to_text()
+
+
+def test_text_shows_every_sum_the_quarantined_files_and_the_notes() -> None:
+    text = LOADED.to_text()
+    assert "1,006 listed = 1,003 accepted + 2 quarantined + 1 missing" in text
+    assert "110 read = 100 accepted + 10 rejected (3 of the accepted flagged)" in text
+    assert "100 accepted = 60 inserted + 40 unchanged; 20 old rows deleted" in text
+    assert "  é.csv: missing column Volume\n" in text
+    assert "  one note\n  another\n" in text
+    assert "table " not in PROCESSED.to_text()
+
+
+def test_long_list_of_quarantined_files_is_cut_with_its_count() -> None:
+    many = tuple(Quarantined(f"{n}.csv", "empty: 0 bytes") for n in range(1050))
+    text = replace(LOADED, quarantined=many).to_text()
+    assert text.count("empty: 0 bytes") == 50
+    assert "and 1,000 more, all in the receipt's JSON" in text
+
+
+def test_run_begins_now_with_an_id_of_its_own() -> None:
+    first, second = Run.begin("test"), Run.begin("test")
+    assert first.run_id != second.run_id
+    assert first.run_id.startswith("test__")
+    assert abs(datetime.now(UTC) - first.started_at) < timedelta(seconds=10)
+
+
+def test_timing_adds_steps_and_tells_the_whole_time() -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=60)
+    receipt = replace(PROCESSED, started_at=begun).timed(load=2.00049)
+    assert receipt.steps == {"gate": 0.25, "process": 1.0, "load": 2.0}
+    assert 60 <= receipt.elapsed_seconds < 70
