@@ -56,7 +56,6 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
             application_name="moving-big-data",
             connect_timeout=10,
             client_encoding="UTF8",
-            options=f"-c lock_timeout={int(lock_timeout_seconds * 1000)}",
             keepalives_idle=20,
             keepalives_interval=10,
             keepalives_count=4,
@@ -67,6 +66,8 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
         raise _connect_error(url, str(error)) from error
     try:
         with database_errors():
+            with connection.cursor() as cursor:
+                cursor.execute(sql("session"), {"milliseconds": str(max(1, int(lock_timeout_seconds * 1000)))})
             yield connection
     finally:
         with suppress(psycopg2.Error):

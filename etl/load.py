@@ -40,7 +40,7 @@ class Target:
     reload: bool = False
     """Replace every company of the batch, whatever the ledger says."""
     dry_run: bool = False
-    """Tell what would be done, write nothing."""
+    """Tell what would be done, write nothing to the database; outputs are written where the job says."""
     lock_timeout_seconds: float = 60
 
     def __repr__(self) -> str:

@@ -151,15 +151,16 @@ def conclude(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailb
     its output cannot be reached, the mail says that. Raises ServiceError when SNS refuses the mail.
     """
     output = None
-    unknown = Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
+    receipt = Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
     try:
         output = job.open_output()
-        receipt = read_receipt(run.run_id, output=output) or unknown
+        receipt = read_receipt(run.run_id, output=output) or receipt
         if not receipt.error and not (succeeded and receipt.state in ("success", "dry_run")):
             receipt = replace(receipt, state="failed", error=_silent_end(receipt, reason), output=output.url).timed()
             write_receipt(receipt, output=output)
     except EtlError as error:
-        receipt = replace(unknown, error=str(error)).timed()
+        if not receipt.error:
+            receipt = replace(receipt, state="failed", error=str(error)).timed()
     if refused := send(receipt, mailbox=mailbox, aws=job.aws, output=output):
         raise ServiceError(refused)
     return receipt
