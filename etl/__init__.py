@@ -6,12 +6,14 @@ from etl.load import Target
 from etl.notify import Mailbox
 from etl.pipeline import Job, conclude, gate, load, process, read_receipt, record_failure, record_start, run
 from etl.prices import read_prices
+from etl.progress import CompanyFileProgress
 from etl.receipt import Receipt, Run
 from etl.settings import Settings, read_settings, source_bucket
 
 __all__ = [
     "Aws",
     "BatchError",
+    "CompanyFileProgress",
     "EtlError",
     "Job",
     "Mailbox",

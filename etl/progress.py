@@ -1,23 +1,23 @@
-"""Progress of long work on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = 2.0
 
 
 class CompanyFileProgress:
-    """Shows `done` of `total` company files while its `with` block lasts."""
+    """Shows `done` of `total` company files on `stream` (stderr) while its `with` block lasts."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._quiet, self._stream = quiet, stream or sys.stderr
         self._bar: tqdm[NoReturn] | None = None
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
@@ -27,15 +27,15 @@ class CompanyFileProgress:
     def __call__(self, *, done: int, total: int) -> None:
         if self._quiet:
             return
-        if sys.stderr.isatty():
+        if self._stream.isatty():
             if self._bar is None:
                 from tqdm import tqdm  # noqa: PLC0415  only a terminal needs it
 
-                self._bar = tqdm(total=total, unit="file", desc="company files", leave=False)
+                self._bar = tqdm(total=total, unit="file", desc="company files", leave=False, file=self._stream)
             self._bar.update(done - self._bar.n)
         elif done == total or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            print(f"company files: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            print(f"company files: {done:,} of {total:,}", file=self._stream, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -9,6 +9,7 @@ A failed run leaves the table as it was. Mend what the mail names, then put the 
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -137,8 +138,8 @@ def moving_big_data() -> None:
 
     @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`.")
     def process(steps: dict[str, float]) -> dict[str, float]:
-        with attempt() as (job, run):
-            receipt = etl.process(job, run=etl.Run(run.run_id, run.started_at, steps))
+        with attempt() as (job, run), etl.CompanyFileProgress(stream=sys.stdout) as progress:
+            receipt = etl.process(job, run=etl.Run(run.run_id, run.started_at, steps), progress=progress)
             print(receipt.to_text())
         return dict(receipt.steps)
 

@@ -115,6 +115,10 @@ def _show_run(system: LocalSystem, run_id: str) -> str:
         state = str(change["state"])
         if "task_id" not in change:
             print(f"  run {state}")
+        elif "line" in change:
+            if not change["line"].startswith("company files"):
+                continue  # the receipt, which is shown below
+            print(f"  {change['task_id']:<8} {change['line']}", flush=True)
         elif state in ("running", "up_for_retry"):
             print(f"  {change['task_id']:<8} {state}", flush=True)
         elif state in ("success", "failed", "upstream_failed", "skipped"):

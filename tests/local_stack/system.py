@@ -135,9 +135,13 @@ class LocalSystem:
                 os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
     def follow(self, run_id: str, *, seconds: float = 600) -> Iterator[dict[str, Any]]:
-        """Task instances of a run, each whenever its state has changed, until the run has ended; then the run."""
+        """Task instances of a run, each whenever its state has changed, until the run has ended; then the run.
+
+        In between, what a running task prints: its task instance with a `line`.
+        """
         deadline = time.monotonic() + seconds
         seen: dict[str, str | None] = {}
+        printed: dict[str, int] = {}
         while True:
             run = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}").json()
             tasks = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()
@@ -145,6 +149,10 @@ class LocalSystem:
                 if seen.get(task["task_id"]) != task["state"]:
                     seen[task["task_id"]] = task["state"]
                     yield task
+                if task["state"] == "running":
+                    lines = self._lines(run_id, task)
+                    yield from ({**task, "line": line} for line in lines[printed.get(task["task_id"], 0) :])
+                    printed[task["task_id"]] = len(lines)
             if run["state"] in _FINISHED:
                 yield run
                 return
@@ -153,6 +161,12 @@ class LocalSystem:
                     f"Run {run_id} is still {run['state']} after {seconds:.0f} s. See {self.airflow.home}."
                 )
             time.sleep(0.3)
+
+    def _lines(self, run_id: str, task: Mapping[str, Any]) -> list[str]:
+        """What a task has printed so far."""
+        path = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        entries = self.airflow.request("GET", path).json().get("content", [])
+        return [str(entry["event"]) for entry in entries if entry.get("logger") == "task.stdout"]
 
     def finish(self, run_id: str) -> str:
         """Wait for a run to end; returns its state."""

@@ -8,7 +8,19 @@ from pathlib import Path
 import etl
 
 FACE = [
-    *("Aws", "BatchError", "EtlError", "Job", "Mailbox", "Receipt", "Run", "ServiceError", "Settings", "SettingsError"),
+    *(
+        "Aws",
+        "BatchError",
+        "CompanyFileProgress",
+        "EtlError",
+        "Job",
+        "Mailbox",
+        "Receipt",
+        "Run",
+        "ServiceError",
+        "Settings",
+        "SettingsError",
+    ),
     *("Target", "conclude", "gate", "load", "process", "read_prices", "read_receipt", "read_settings"),
     *("record_failure", "record_start", "run", "source_bucket"),
 ]
