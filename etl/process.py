@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from etl import combined_file, manifest
 from etl.combined_file import Slice, count_flagged, format_rows, make_slice
-from etl.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_file
+from etl.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_files
 from etl.errors import BatchError
 from etl.index import CompanyIndex
 from etl.manifest import Manifest, Quarantined
@@ -25,6 +26,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 REJECTED_ROWS = "rejected_rows.csv"
+_GROUP_BYTES = 1 << 19
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
 
@@ -114,18 +116,19 @@ class Processing:
             combined = stack.enter_context(self._output.write(combined_file.NAME))
             rejected = stack.enter_context(self._output.write(REJECTED_ROWS))
             rejected.write(_csv_lines([("file", "line", "column", "value", "reason")]))
-            checked_files = stack.enter_context(
-                _ordered(self._check, batch.files.items(), concurrency=batch.source.concurrency)
-            )
+            reads = _ordered(self._read, batch.files.items(), concurrency=batch.source.concurrency)
+            groups = _grouped(stack.enter_context(reads))
+            checks = stack.enter_context(_ordered(self._check, groups, concurrency=os.cpu_count() or 1))
+            checked_files = (one for group in checks for one in group)
             for done, (name, checked) in enumerate(checked_files, start=1):
                 if isinstance(checked, QuarantinedFile):
                     rejected_rows, read = checked.rejected, len(checked.rejected)
                     quarantined.append(Quarantined(name, checked.reason))
                 else:
-                    rejected_rows, read = checked.file.rejected, checked.file.read
-                    rows_before_since += checked.file.before_since
-                    if columns := ", ".join(column for column in checked.file.extra_columns if column != "OpenInt"):
-                        further_columns.setdefault(columns, []).append(name)
+                    rejected_rows, read = checked.rejected, checked.read
+                    rows_before_since += checked.before_since
+                    if checked.further_columns:
+                        further_columns.setdefault(", ".join(checked.further_columns), []).append(name)
                 rows_read += read
                 rows_rejected += len(rejected_rows)
                 if rejected_rows:
@@ -156,35 +159,73 @@ class Processing:
         with self._output.write(manifest.NAME) as file:
             file.write(self.manifest.to_json())
 
-    def _check(self, named: tuple[str, Listed]) -> tuple[str, _Checked | QuarantinedFile]:
+    def _read(self, named: tuple[str, Listed]) -> _Read:
+        """A company file's bytes as they were listed, or why they cannot be had."""
         name, listed = named
+        source = self._batch.source
         if listed.size_bytes > LARGEST_FILE_BYTES:
             limit = f"{listed.size_bytes:,} bytes, over the limit of {LARGEST_FILE_BYTES:,} for one company file"
             return name, QuarantinedFile(f"too large: {limit}")
         try:
-            content = self._read(name, listed.version)
+            return name, source.read(name, version=listed.version)
         except FileChanged:
-            return name, QuarantinedFile("replaced or removed while it was read, twice")
-        parsed = parse_company_file(content, since=self._since)
-        if isinstance(parsed, QuarantinedFile):
-            return name, parsed
-        return name, _Checked(parsed, format_rows(parsed.rows, company_name=name), count_flagged(parsed.rows))
-
-    def _read(self, name: str, version: str) -> bytes:
+            relisted = source.listing().get(name)
         try:
-            return self._batch.source.read(name, version=version)
+            if relisted:
+                return name, source.read(name, version=relisted.version)
         except FileChanged:
-            relisted = self._batch.source.listing().get(name)
-            if relisted is None:
-                raise
-            return self._batch.source.read(name, version=relisted.version)
+            pass
+        return name, QuarantinedFile("replaced or removed while it was read, twice")
+
+    def _check(self, group: list[_Read]) -> list[tuple[str, _Checked | QuarantinedFile]]:
+        contents = [content for _, content in group if isinstance(content, bytes)]
+        parsed = iter(parse_company_files(contents, since=self._since))
+        return [
+            (name, _checked(next(parsed), name=name) if isinstance(content, bytes) else content)
+            for name, content in group
+        ]
+
+
+def _checked(parsed: CompanyFile | QuarantinedFile, *, name: str) -> _Checked | QuarantinedFile:
+    if isinstance(parsed, QuarantinedFile):
+        return parsed
+    return _Checked(
+        content=format_rows(parsed.rows, company_name=name),
+        read=parsed.read,
+        flagged=count_flagged(parsed.rows),
+        rejected=parsed.rejected,
+        before_since=parsed.before_since,
+        further_columns=tuple(column for column in parsed.extra_columns if column != "OpenInt"),
+    )
 
 
 @dataclass(frozen=True)
 class _Checked:
-    file: CompanyFile
+    """What is left of an accepted company file once its slice is written: not its rows, which take much memory."""
+
     content: bytes
+    read: int
     flagged: int
+    rejected: tuple[RejectedRow, ...]
+    before_since: int
+    further_columns: tuple[str, ...]
+
+
+_Read = tuple[str, bytes | QuarantinedFile]
+
+
+def _grouped(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
+    """Neighbouring files that are checked together, because a call of Arrow costs as much as some hundred rows."""
+    group: list[_Read] = []
+    size = 0
+    for name, content in reads:
+        group.append((name, content))
+        size += len(content) if isinstance(content, bytes) else 0
+        if size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 @contextmanager
@@ -192,13 +233,16 @@ def _ordered(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, concurrency: int
 ) -> Iterator[Iterator[_Result]]:
     """Results of `work` in the order of the items, so many at once; what is not begun is given up on leaving."""
+    if concurrency == 1:
+        yield map(work, items)
+        return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="company-file")
 
     def results() -> Iterator[_Result]:
         waiting: deque[Future[_Result]] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > concurrency + 2:
+            if len(waiting) > concurrency + 1:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

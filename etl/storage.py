@@ -107,7 +107,7 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.url = str(folder)
-        self.concurrency = os.cpu_count() or 1
+        self.concurrency = 1  # a local disk answers at once
 
     def listing(self) -> dict[str, Listed]:
         try:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import company_file as checking
-from etl.company_file import COLUMNS, CompanyFile, parse_company_file
+from etl.company_file import COLUMNS, CompanyFile, QuarantinedFile, parse_company_file
 from tests.unit.etl.company_files import HEADER, SAMPLE, Kept, assert_balanced, kept
 
 property_test = settings(
@@ -97,6 +97,25 @@ dirty_files = st.lists(dirty_line, min_size=1, max_size=14)
 # --- both ways of checking -----------------------------------------------------------------------------------------
 
 
+def by_column(
+    bodies: list[bytes], *, width: int, positions: list[int], since: date | None
+) -> list[checking._Checked] | None:
+    """The fast way, for bodies that may take it."""
+    if not all(checking._is_plain(body) for body in bodies):
+        return None
+    return checking._check_columns(bodies, width=width, positions=positions, since=since)
+
+
+def by_row(content: bytes, *, width: int, positions: list[int], since: date | None) -> checking._Checked:
+    slow = checking._check_rows(checking._Opened(content, b"", width, positions, ()), since=since)
+    assert isinstance(slow, tuple)
+    return slow
+
+
+def facts(checked: checking._Checked) -> tuple[object, ...]:
+    return checked[0], kept(checked[1]), checked[2], checked[3]
+
+
 @given(plain_files(), SINCE)
 @property_test
 def test_checking_by_column_and_by_row_give_the_same_rows(
@@ -105,24 +124,35 @@ def test_checking_by_column_and_by_row_give_the_same_rows(
     # The fast way has no face of its own: which one a file takes cannot be seen from outside, and that is what must
     # hold. So the two private functions are compared with each other; None means that the fast one leaves the file.
     body, width, positions = plain
-    fast = checking._check_columns(body, width=width, positions=positions, since=since)
-    if fast is None:
-        return
-    slow = checking._check_rows(b"header\n" + body, width=width, positions=positions, since=since)
-    assert isinstance(slow, tuple)
-    assert (fast[0], kept(fast[1]), fast[2], fast[3]) == (slow[0], kept(slow[1]), slow[2], slow[3])
+    fast = by_column([body], width=width, positions=positions, since=since)
+    if fast is not None:
+        slow = by_row(b"header\n" + body, width=width, positions=positions, since=since)
+        assert [facts(one) for one in fast] == [facts(slow)]
 
 
-def test_real_files_take_the_fast_way() -> None:
+def test_real_files_take_the_fast_way_together() -> None:
     # without this, the property above would also hold for a fast way that leaves everything
-    for path in (SAMPLE / "Stocks").iterdir():
-        body = path.read_bytes().partition(b"\n")[2]
-        fast = checking._check_columns(body, width=7, positions=list(range(6)), since=date(2010, 1, 1))
-        assert (fast is None) == (not body)
-        if fast is not None:
-            slow = checking._check_rows(path.read_bytes(), width=7, positions=list(range(6)), since=date(2010, 1, 1))
-            assert isinstance(slow, tuple)
-            assert (fast[0], kept(fast[1]), fast[2:]) == (slow[0], kept(slow[1]), slow[2:])
+    files = [path.read_bytes() for path in (SAMPLE / "Stocks").iterdir() if path.stat().st_size]
+    bodies = [content.partition(b"\n")[2] for content in files]
+    layout = {"width": 7, "positions": list(range(6)), "since": date(2010, 1, 1)}
+    fast = by_column(bodies, **layout)  # type: ignore[arg-type]
+    assert fast is not None
+    assert [facts(one) for one in fast] == [facts(by_row(content, **layout)) for content in files]  # type: ignore[arg-type]
+
+
+@given(st.lists(st.one_of(plain_files().map(lambda plain: plain[0]), st.binary(max_size=40)), max_size=5), SINCE)
+@property_test
+def test_files_checked_together_come_out_as_each_alone(bodies: list[bytes], since: date | None) -> None:
+    contents = [HEADER.encode() + b"\n" + body for body in bodies] + bodies
+    together = checking.parse_company_files(contents, since=since)
+    alone = [parse_company_file(content, since=since) for content in contents]
+    assert [describe(one) for one in together] == [describe(one) for one in alone]
+
+
+def describe(checked: CompanyFile | QuarantinedFile) -> tuple[object, ...]:
+    if isinstance(checked, QuarantinedFile):
+        return checked.reason, checked.rejected
+    return checked.read, kept(checked.rows), checked.rejected, checked.before_since, checked.extra_columns
 
 
 # --- the oracle: plain pandas for the lines, plain Python for the rules ----------------------------------------------
