@@ -15,6 +15,8 @@ from datetime import date
 from types import FrameType
 from typing import NoReturn
 
+import pyarrow as pa
+
 from etl import pipeline
 from etl.aws import Aws, aws_errors
 from etl.database import connect, make_tables, sql
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. An EtlError becomes one line on stderr."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminate)
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own allocator keeps some 40 MB more for later
     try:
         code: int = options.command(options)
         return code

@@ -26,7 +26,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 REJECTED_ROWS = "rejected_rows.csv"
-_GROUP_BYTES = 1 << 19
+_GROUP_BYTES = 3 << 17
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
 

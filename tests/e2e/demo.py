@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
@@ -180,7 +180,9 @@ def _stay_up(system: LocalSystem) -> None:
     print(f"  PostgreSQL  psql '{system.database_url}'")
     environment = " ".join(f"{name}={value}" for name, value in system.moto.environment.items())
     print(f"  S3 and SNS  {environment} aws s3 ls s3://{SOURCE_BUCKET}/ --recursive", flush=True)
-    signal.pause()
+    with suppress(KeyboardInterrupt):
+        signal.pause()
+    print()
 
 
 def _title(text: str) -> None:
