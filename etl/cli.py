@@ -194,6 +194,7 @@ def _target(options: argparse.Namespace) -> Target:
         reload=options.reload,
         dry_run=options.dry_run,
         lock_timeout_seconds=options.lock_timeout,
+        index=not options.no_index,
     )
 
 
@@ -259,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     loading.add_argument(
         "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"
     )
+    loading.add_argument("--no-index", action="store_true", help="do not build the traders' index where there is none")
     dry = _options()
     dry.add_argument(
         "--dry-run",

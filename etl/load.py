@@ -22,7 +22,7 @@ from etl.manifest import Manifest
 from etl.process import Processing
 from etl.receipt import Receipt, RowCounts, Run
 from etl.storage import Storage
-from etl.table import changes_by_hand, check_columns, lock_table, query
+from etl.table import check_columns, find_changes_by_hand, lock_table, query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -42,6 +42,8 @@ class Target:
     dry_run: bool = False
     """Tell what would be done, write nothing to the database; outputs are written where the job says."""
     lock_timeout_seconds: float = 60
+    index: bool = True
+    """Build the traders' index where it is not there yet."""
 
     def __repr__(self) -> str:
         return f"Target(reload={self.reload}, dry_run={self.dry_run})"
@@ -119,11 +121,11 @@ class _Load:
         self._cursor = connection.cursor()
         lock_table(self._cursor, timeout_seconds=target.lock_timeout_seconds)
         check_columns(self._cursor)
-        in_table, in_ledger = query(self._cursor, "row_totals")[0]
-        self._by_hand = changes_by_hand(self._cursor, rows_in_table=in_table, rows_in_ledger=in_ledger)
+        has_rows = query(self._cursor, "has_rows")[0][0]
+        self._by_hand = find_changes_by_hand(self._cursor, has_rows=has_rows)
         names = list(companies)
         self._ledger = {name: _Loaded(*known) for name, *known in query(self._cursor, "ledger", companies=names)}
-        unknown = [name for name in names if name not in self._ledger] if in_table else []
+        unknown = [name for name in names if name not in self._ledger] if has_rows else []
         found = query(self._cursor, "companies_in_table", companies=unknown) if unknown else []
         self._foreign = {
             row[0] for row in found
@@ -165,6 +167,8 @@ class _Load:
         changed = [part for part in manifest.slices if not self._is_loaded(part)]
         replaced = [part for part in changed if part.company_name not in self._added]
         deleted = self._replace(replaced, output=output)
+        if self._target.index and not self._target.dry_run and not query(self._cursor, "has_index")[0][0]:
+            self._cursor.execute(sql("index"))
         gone = {part.company_name for part in replaced}
         kept = [known for name, known in self._ledger.items() if name in listed - gone]
         receipt = Receipt.of_manifest(manifest, run=run, output=output.url)
@@ -175,7 +179,7 @@ class _Load:
             receipt,
             state="dry_run" if self._target.dry_run else "success",
             rows=rows,
-            notes=(*receipt.notes, *self._by_hand, *self._compared_with_earlier(rows, kept=kept)),
+            notes=(*receipt.notes, *self._compared_with_earlier(rows, kept=kept)),
         ).timed(**{step: time.monotonic() - self._begun})
         receipt.check_balance()
         if not self._target.dry_run:
@@ -200,6 +204,8 @@ class _Load:
         return deleted
 
     def _compared_with_earlier(self, rows: RowCounts, *, kept: list[_Loaded]) -> Iterator[str]:
+        if self._by_hand and (note := self._by_hand.note()):
+            yield note
         if kept and not rows.inserted and not rows.deleted:
             yield f"Same content as run {max(kept, key=lambda known: known.loaded_at).run_id}."
         found = query(self._cursor, "last_success")
@@ -231,6 +237,9 @@ class _Load:
         }
         self._cursor.execute(sql("record_companies"), values)
         record_run(self._connection, receipt, attempt_id=attempt_id)
+        mended = self._by_hand and (self._by_hand.fresh or self._target.reload)
+        if mended and not query(self._cursor, "changed_by_hand"):
+            self._cursor.execute(sql("forget_changes"))
 
 
 def record_run(connection: Connection, receipt: Receipt, *, attempt_id: str) -> None:

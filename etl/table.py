@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from etl.database import sql
@@ -55,17 +57,42 @@ def check_columns(cursor: Cursor) -> None:
     )
 
 
-def changes_by_hand(cursor: Cursor, *, rows_in_table: int, rows_in_ledger: int) -> tuple[str, ...]:
-    """A note when the table does not hold as many rows as were loaded; empty when it does."""
-    if rows_in_table == rows_in_ledger:
-        return ()
+@dataclass(frozen=True)
+class ChangesByHand:
+    """What somebody did to the table beside the loads, as far as it can be told."""
+
+    statements: tuple[str, ...]
+    """Such as `UPDATE by joe at 2026-11-22 10:15 UTC`."""
+    differing: tuple[tuple[str, int, int], ...]
+    """Companies with another number of rows than were loaded: name, rows in the table, rows loaded."""
+
+    fresh: bool
+    """The table was emptied together with the ledger: a new start, nothing to report."""
+
+    def note(self) -> str | None:
+        if self.fresh:
+            return None
+        told = "; ".join(self.statements[:3])
+        if not self.differing:
+            return f"Somebody wrote to the table ({told}). The row counts agree; --reload makes sure of the values."
+        named = ", ".join(
+            f"{name}: {table:,} in the table, {loaded:,} loaded" for name, table, loaded in self.differing[:3]
+        )
+        more = ", ..." if len(self.differing) > 3 else ""
+        return (
+            f"Rows of {len(self.differing)} companies were changed by hand since they were loaded ({named}{more}; "
+            f"{told}). --reload puts the companies of the batch right."
+        )
+
+
+def find_changes_by_hand(cursor: Cursor, *, has_rows: bool) -> ChangesByHand | None:
+    """What was written to the table beside the loads; rows are counted only when something was."""
+    statements = query(cursor, "changes_by_hand")
+    if not statements:
+        return None
     differing = query(cursor, "changed_by_hand")
-    named = ", ".join(f"{name}: {table:,} in the table, {ledger:,} loaded" for name, table, ledger in differing[:3])
-    more = ", ..." if len(differing) > 3 else ""
-    return (
-        f"Rows of {len(differing)} companies were changed by hand since they were loaded ({named}{more}). "
-        "--reload puts the companies of the batch right.",
-    )
+    told = (f"{operation} by {user} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for user, operation, at in statements)
+    return ChangesByHand(tuple(told), tuple(differing), fresh=not differing and not has_rows)
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:

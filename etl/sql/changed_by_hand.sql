@@ -1,5 +1,4 @@
--- Companies whose rows in the table are not as many as the ledger says: somebody else wrote to the table.
--- The total is compared first because it is much cheaper than a count by company.
+-- Companies whose rows in the table are not as many as the ledger says.
 SELECT coalesce(t.company_name, l.company_name, '(null)'), coalesce(t.rows, 0), coalesce(l.rows, 0)
 FROM (SELECT company_name, count(*) AS rows FROM historical_stocks_data GROUP BY company_name) t
 FULL JOIN loaded_companies l USING (company_name)

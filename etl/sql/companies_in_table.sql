@@ -1,2 +1,3 @@
 -- Which of these companies have rows in the table; asked only for those that the ledger does not know.
-SELECT DISTINCT company_name FROM historical_stocks_data WHERE company_name = ANY(%(companies)s);
+SELECT company_name FROM unnest(%(companies)s::text[]) AS batch (company_name)
+WHERE EXISTS (SELECT FROM historical_stocks_data AS row WHERE row.company_name = batch.company_name);

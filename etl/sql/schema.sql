@@ -33,6 +33,31 @@ CREATE TABLE IF NOT EXISTS pipeline_runs (
     receipt         JSONB       NOT NULL
 );
 
+-- Writes to the table that were not a load's, one row a user and kind of statement. It is how a load learns of them
+-- without counting two million rows; an INSERT, UPDATE, DELETE or TRUNCATE of many rows costs one row here.
+CREATE TABLE IF NOT EXISTS changes_by_hand (
+    changed_by TEXT        NOT NULL,
+    operation  TEXT        NOT NULL,
+    changed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (changed_by, operation)
+);
+
+CREATE OR REPLACE FUNCTION note_change_by_hand() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF current_setting('moving_big_data.loading', true) IS DISTINCT FROM 'on' THEN
+        EXECUTE format(
+            'INSERT INTO %I.changes_by_hand (changed_by, operation) VALUES ($1, $2)
+             ON CONFLICT (changed_by, operation) DO UPDATE SET changed_at = now()', TG_TABLE_SCHEMA)
+        USING session_user::text, TG_OP;
+    END IF;
+    RETURN NULL;
+END
+$$ SET search_path = pg_catalog;
+
+CREATE OR REPLACE TRIGGER note_change_by_hand
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON historical_stocks_data
+FOR EACH STATEMENT EXECUTE FUNCTION note_change_by_hand();
+
 -- What traders query: the same rows, typed. Every value that the load accepts can be cast.
 CREATE OR REPLACE VIEW stock_prices AS
 SELECT
@@ -47,9 +72,22 @@ SELECT
     company_name
 FROM historical_stocks_data;
 
+-- Who may only read: grant it to a trader's login. Making a role needs a right that not every owner of a table has.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
+        CREATE ROLE stock_prices_reader NOLOGIN;
+    END IF;
+    GRANT SELECT ON stock_prices TO stock_prices_reader;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'The role stock_prices_reader was not made: this user may not make roles.';
+END
+$$;
+
 COMMENT ON TABLE historical_stocks_data IS 'Daily share prices as they were delivered, one row a company and trading day. Query the view stock_prices.';
 COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combined file last loaded for each company.';
 COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';
+COMMENT ON TABLE changes_by_hand IS 'Writes to historical_stocks_data that no load made.';
 COMMENT ON VIEW stock_prices IS 'Daily share prices, typed: one row a company and trading day.';
 COMMENT ON COLUMN stock_prices.stock_date IS 'Trading day';
 COMMENT ON COLUMN stock_prices.open_value IS 'Price at open, USD';

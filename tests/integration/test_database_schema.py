@@ -48,6 +48,7 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
     assert empty_database.count() == 0
     tables = empty_database.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
     assert sorted(name for (name,) in tables) == [
+        "changes_by_hand",
         "historical_stocks_data",
         "loaded_companies",
         "pipeline_runs",

@@ -1,0 +1,2 @@
+-- After a load that put everything right.
+DELETE FROM changes_by_hand;

@@ -1,0 +1,2 @@
+-- Is there anything in the table?
+SELECT EXISTS (SELECT FROM historical_stocks_data);
