@@ -127,9 +127,8 @@ class _Load:
         self._ledger = {name: _Loaded(*known) for name, *known in query(self._cursor, "ledger", companies=names)}
         unknown = [name for name in names if name not in self._ledger] if has_rows else []
         found = query(self._cursor, "companies_in_table", companies=unknown) if unknown else []
-        self._foreign = {
-            row[0] for row in found
-        }  # have rows that no run loaded: replaced, or they would be there twice
+        # These have rows that no run loaded: they are replaced, or they would be there twice.
+        self._foreign = {row[0] for row in found}
         self._added: set[str] = set()
         self._inserted = 0
 

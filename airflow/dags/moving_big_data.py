@@ -73,14 +73,17 @@ def job_of(params: Mapping[str, Any], *, grace_seconds: float = 0) -> etl.Job:
 def attempt() -> Iterator[tuple[etl.Job, etl.Run]]:
     """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again."""
     context = get_current_context()
-    settings = etl.read_settings(os.environ)
+    try:
+        settings = etl.read_settings(os.environ)
+    except etl.SettingsError as error:
+        raise AirflowFailException(str(error)) from error
     job = job_of(context["params"], grace_seconds=settings.grace_seconds)
     run = run_of(context)
     try:
         etl.record_start(job, run=run)
         yield job, run
     except etl.EtlError as error:
-        etl.record_failure(error, job=job, target=None, run=run)
+        etl.record_failure(error, job=job, target=target_of(context["params"]), run=run)
         if isinstance(error, etl.ServiceError):
             raise
         raise AirflowFailException(str(error)) from error
@@ -90,13 +93,12 @@ def run_of(context: Mapping[str, Any]) -> etl.Run:
     return etl.Run(run_id=context["dag_run"].run_id, started_at=context["dag_run"].start_date)
 
 
-def database_url() -> str:
+def target_of(params: Mapping[str, Any]) -> etl.Target | None:
+    """The database that the connection names, or None when Airflow has no such connection."""
     try:
-        return Connection.get(DATABASE_CONNECTION).get_uri()
-    except AirflowNotFoundException as error:
-        raise etl.SettingsError(
-            f"Airflow has no connection {DATABASE_CONNECTION!r}. Add it: a Postgres URL."
-        ) from error
+        return etl.Target(Connection.get(DATABASE_CONNECTION).get_uri(), dry_run=params["dry_run"])
+    except AirflowNotFoundException:
+        return None
 
 
 def mail(context: Mapping[str, Any]) -> None:
@@ -146,7 +148,9 @@ def moving_big_data() -> None:
     @task(doc_md="Changed companies into the table, one transaction.", outlets=[TABLE])
     def load(steps: dict[str, float]) -> dict[str, int | None]:
         with attempt() as (job, run):
-            target = etl.Target(database_url(), dry_run=get_current_context()["params"]["dry_run"])
+            target = target_of(get_current_context()["params"])
+            if target is None:
+                raise etl.SettingsError(f"Airflow has no connection {DATABASE_CONNECTION!r}. Add it: a Postgres URL.")
             receipt = etl.load(job, target=target, run=etl.Run(run.run_id, run.started_at, steps))
             print(receipt.to_text())
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}

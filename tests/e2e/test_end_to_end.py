@@ -99,6 +99,7 @@ def test_a_failing_run_leaves_the_table_and_sends_one_mail_with_cause_and_advice
     assert "ge.us.csv" in mail.text
     assert "Upload them, then put the marker again." in mail.text
     assert receipt_of(system, run_id).files.missing == 1
+    assert query(system, f"SELECT state FROM pipeline_runs WHERE run_id = '{run_id}'") == [("failed",)]
     assert rows_in_table(system) == before
     expect_no_mail(system)
 

@@ -144,6 +144,21 @@ def test_file_that_grew_at_its_end_gets_only_its_new_rows(
 
 
 @both_ways
+def test_file_that_grew_by_good_rows_and_a_bad_one_gets_only_the_good_ones(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    move(three, database)
+    before = database.places()
+    rows = days(22, price=30)
+    rows.insert(21, "2001-01-21,x,2,1,1.5,100,0")
+    three.put("cc.us.csv", rows)
+    receipt = move(three, database)
+    assert _counts(receipt) == (2, 0, 35)
+    assert receipt.rows.rejected == 1
+    assert before["cc.us.csv"] < database.places()["cc.us.csv"]
+
+
+@both_ways
 def test_row_inserted_in_the_middle_of_a_file_is_loaded_once(
     three: Files, database: Database, days: Days, move: Move
 ) -> None:

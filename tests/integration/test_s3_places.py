@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 
 import etl
+from tests.integration.s3_proxy import Cut, Refusal, Request, S3Proxy
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Bucket, Command, Database, Files
+    from tests.local_stack import MotoServer
 
 Days = Callable[..., list[str]]
 COMBINED, MANIFEST = "Output/historical_stock_data.csv", "Output/manifest.json"
@@ -36,6 +43,24 @@ def _refusal(code: str, status: int) -> tuple[SimpleNamespace, dict[str, Any]]:
         "Error": {"Code": code, "Message": "said the test"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
+
+
+@pytest.fixture
+def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
+    with S3Proxy(moto_server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(bucket: Bucket, proxy: S3Proxy) -> Bucket:
+    """The bucket, which etl sees through the proxy and the test itself does not."""
+    return replace(bucket, endpoint_url=proxy.url)
+
+
+@pytest.fixture
+def hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of boto3 before another attempt, cut short; how many there are stays."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
 @pytest.fixture
@@ -83,21 +108,21 @@ def test_outputs_and_receipts_lie_where_they_belong(three: Files, bucket: Bucket
 
 
 def test_process_then_load_from_s3_reads_only_the_changed_slice(
-    three: Files, bucket: Bucket, database: Database, days: Days
+    three: Files, proxied: Bucket, proxy: S3Proxy, database: Database, days: Days
 ) -> None:
-    bucket.upload(three)
-    _run(bucket, database)
+    proxied.upload(three)
+    _run(proxied, database)
     three.put("bb.us.csv", days(10, price=21))
-    bucket.upload(three)
-    _process(bucket)
-    ranges: list[str] = []
-    bucket.on(
-        "provide-client-params.s3.GetObject", lambda params, **_: ranges.append(params.get("Range", params["Key"]))
-    )
-    receipt = etl.load(bucket.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    proxied.upload(three)
+    _process(proxied)
+    proxy.requests.clear()
+    receipt = etl.load(proxied.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
     assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (10, 10, 25)
-    _, part, _ = json.loads(bucket.get(MANIFEST))["slices"]
-    assert set(ranges) == {MANIFEST, f"bytes={part['offset']}-{part['offset'] + part['length'] - 1}"}
+    _, part, _ = json.loads(proxied.get(MANIFEST))["slices"]
+    assert {(get.key, get.range) for get in proxy.gets()} == {
+        (MANIFEST, ""),
+        (COMBINED, f"bytes={part['offset']}-{part['offset'] + part['length'] - 1}"),
+    }
 
 
 def test_prefix_with_or_without_a_slash_and_a_whole_bucket_are_places(three: Files, bucket: Bucket) -> None:
@@ -197,19 +222,14 @@ def test_upload_that_is_denied_names_the_action_and_leaves_the_old_object(
     ],
 )
 def test_denied_request_is_not_tried_again_and_names_its_action(
-    three: Files, bucket: Bucket, database: Database, operation: str, told: str
+    three: Files, proxied: Bucket, proxy: S3Proxy, database: Database, operation: str, told: str
 ) -> None:
-    bucket.upload(three)
-    calls: list[str] = []
-
-    def deny(**_: object) -> object:
-        calls.append(operation)
-        return _refusal("AccessDenied" if operation != "HeadBucket" else "403", 403)
-
-    bucket.on(f"before-call.s3.{operation}", deny)
+    proxied.upload(three)
+    proxy.hook = lambda request: Refusal(403, "AccessDenied") if request.operation == operation else None
     with pytest.raises(etl.SettingsError, match=rf"{told}.*AWS denies {operation}\. Grant"):
-        _run(bucket, database)
-    assert len(calls) == 1
+        _run(proxied, database)
+    calls = [request.client for request in proxy.requests if request.operation == operation]
+    assert calls == (["object_store", "Boto3"] if operation == "GetObject" else ["Boto3"])
     assert database.count() == 0
 
 
@@ -221,92 +241,104 @@ def test_stale_upload_of_a_killed_run_is_cleared_by_the_next_and_no_other(three:
     assert bucket.unfinished_uploads() == ["Output/historical_stock_data.csv.other"]
 
 
-def _replace_at_get(bucket: Bucket, key: str, contents: list[bytes]) -> list[str]:
-    """Put the next of `contents` under `key` just before each GET of it; returns the list of GETs."""
-    gets: list[str] = []
+def _replace_at_get(bucket: Bucket, proxy: S3Proxy, key: str, contents: list[bytes]) -> None:
+    """Put the next of `contents` under `key` just before each GET of it."""
 
-    def replace(params: dict[str, Any], **_: object) -> None:
-        if params["Key"] == key:
-            gets.append(params.get("IfMatch", ""))
-            if contents:
-                bucket.put(key, contents.pop(0))
+    def put_next(request: Request) -> None:
+        if (request.operation, request.key) == ("GetObject", key) and contents:
+            bucket.put(key, contents.pop(0))
 
-    bucket.on("provide-client-params.s3.GetObject", replace)
-    return gets
+    proxy.hook = put_next
 
 
-def test_file_replaced_between_list_and_get_is_read_again_once(three: Files, bucket: Bucket, days: Days) -> None:
-    bucket.upload(three)
+def test_file_replaced_between_list_and_get_is_read_again_once(
+    three: Files, proxied: Bucket, proxy: S3Proxy, days: Days
+) -> None:
+    proxied.upload(three)
     three.put("bb.us.csv", days(12, price=22))
-    gets = _replace_at_get(bucket, "Stocks/bb.us.csv", [(three.source / "bb.us.csv").read_bytes()])
-    receipt = _process(bucket)
+    _replace_at_get(proxied, proxy, "Stocks/bb.us.csv", [(three.source / "bb.us.csv").read_bytes()])
+    receipt = _process(proxied)
     assert (receipt.files.accepted, receipt.rows.accepted) == (3, 37)
-    assert len(set(gets)) == len(gets) == 2
-    assert all(gets), "a company file is read with the ETag that was listed"
+    versions = [get.if_match for get in proxy.gets("Stocks/bb.us.csv")]
+    assert len(set(versions)) == len(versions) == 2
+    assert all(get.if_match for get in proxy.gets("Stocks/")), "a company file is read with the ETag that was listed"
     etl.process(three.job(), run=etl.Run.begin("test"))
-    assert bucket.get(COMBINED) == three.combined
+    assert proxied.get(COMBINED) == three.combined
 
 
 def test_file_replaced_twice_while_it_is_read_is_quarantined(
-    three: Files, bucket: Bucket, database: Database, days: Days
+    three: Files, proxied: Bucket, proxy: S3Proxy, database: Database
 ) -> None:
-    bucket.upload(three)
-    _run(bucket, database)
+    proxied.upload(three)
+    _run(proxied, database)
     places = database.places()
-    gets = _replace_at_get(bucket, "Stocks/bb.us.csv", [b"one", b"two", b"three"])
-    receipt = _run(bucket, database)
+    proxy.requests.clear()
+    _replace_at_get(proxied, proxy, "Stocks/bb.us.csv", [b"one", b"two", b"three"])
+    receipt = _run(proxied, database)
     assert [(entry.file, entry.reason) for entry in receipt.quarantined] == [
         ("bb.us.csv", "replaced or removed while it was read, twice")
     ]
-    assert len(gets) == 2
+    assert len(proxy.gets("Stocks/bb.us.csv")) == 2
     assert database.places() == places
 
 
-def test_file_removed_between_list_and_get_is_quarantined(three: Files, bucket: Bucket) -> None:
-    bucket.upload(three)
+def test_file_removed_between_list_and_get_is_quarantined(three: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(three)
 
-    def remove(params: dict[str, Any], **_: object) -> None:
-        if params["Key"] == "Stocks/aa.us.csv":
-            bucket.s3.delete_object(Bucket=bucket.name, Key="Stocks/aa.us.csv")
+    def remove(request: Request) -> None:
+        if (request.operation, request.key) == ("GetObject", "Stocks/aa.us.csv"):
+            proxied.s3.delete_object(Bucket=proxied.name, Key="Stocks/aa.us.csv")
 
-    bucket.on("provide-client-params.s3.GetObject", remove)
-    receipt = _process(bucket)
+    proxy.hook = remove
+    receipt = _process(proxied)
     assert [entry.file for entry in receipt.quarantined] == ["aa.us.csv"]
     assert receipt.files.accepted == 2
+    assert [request.client for request in proxy.gets("Stocks/aa.us.csv")] == ["object_store", "Boto3"]
 
 
-def test_16_files_are_read_at_once(bucket: Bucket, make_files: Callable[[str], Files], days: Days) -> None:
+@pytest.fixture
+def many(make_files: Callable[[str], Files], days: Days) -> Files:
+    """32 companies of two rows each."""
     files = make_files("many")
     names = [f"c{number:02}.us.csv" for number in range(32)]
     for name in names:
         files.put(name, days(2))
     files.name(*names)
-    bucket.upload(files)
+    return files
+
+
+def test_16_files_are_read_at_once(many: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(many)
     all_under_way = threading.Barrier(16, timeout=5)
 
-    def hold(params: dict[str, Any], **_: object) -> None:
-        if params["Key"].startswith("Stocks/"):
+    def hold(request: Request) -> None:
+        if request.operation == "GetObject" and request.key.startswith("Stocks/"):
             all_under_way.wait()  # BrokenBarrierError when fewer than 16 come
 
-    bucket.on("provide-client-params.s3.GetObject", hold)
-    assert _process(bucket).files.accepted == 32
+    proxy.hook = hold
+    assert _process(proxied).files.accepted == 32
+    assert proxy.most_gets_at_once == 16
+    assert len(proxy.gets("Stocks/")) == 32
 
 
-def test_slowest_file_first_keeps_the_order_of_the_index(three: Files, bucket: Bucket) -> None:
-    bucket.upload(three)
-    others_read = threading.Semaphore(0)
+def test_slowest_file_first_keeps_the_order_of_the_index(three: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(three)
+    others_came = threading.Semaphore(0)
 
-    def hold(params: dict[str, Any], **_: object) -> None:
-        if params["Key"] == "Stocks/aa.us.csv":
-            assert others_read.acquire(timeout=5)
-            assert others_read.acquire(timeout=5)
-        elif params["Key"].startswith("Stocks/"):
-            others_read.release()
+    def hold(request: Request) -> None:
+        if request.operation != "GetObject" or not request.key.startswith("Stocks/"):
+            return
+        if request.key == "Stocks/aa.us.csv":
+            assert others_came.acquire(timeout=5)
+            assert others_came.acquire(timeout=5)
+        else:
+            others_came.release()
 
-    bucket.on("provide-client-params.s3.GetObject", hold)
-    _process(bucket)
+    proxy.hook = hold
+    _process(proxied)
+    assert proxy.most_gets_at_once >= 2
     etl.process(three.job(), run=etl.Run.begin("test"))
-    assert bucket.get(COMBINED) == three.combined
+    assert proxied.get(COMBINED) == three.combined
 
 
 @pytest.mark.parametrize(
@@ -336,14 +368,12 @@ def test_place_that_does_not_exist_is_one_line_and_exit_code_2(
     assert database.count() == 0
 
 
-def test_missing_file_is_named_without_a_get(three: Files, bucket: Bucket, database: Database) -> None:
-    bucket.upload(three)
-    bucket.s3.delete_object(Bucket=bucket.name, Key="Stocks/bb.us.csv")
-    gets: list[str] = []
-    bucket.on("provide-client-params.s3.GetObject", lambda params, **_: gets.append(params["Key"]))
+def test_missing_file_is_named_without_a_get(three: Files, proxied: Bucket, proxy: S3Proxy, database: Database) -> None:
+    proxied.upload(three)
+    proxied.s3.delete_object(Bucket=proxied.name, Key="Stocks/bb.us.csv")
     with pytest.raises(etl.BatchError, match=r"1 of 3 company files .* \(bb\.us\.csv\)\. Upload them"):
-        _run(bucket, database)
-    assert gets == ["CompanyNames/top_companies.txt"]
+        _run(proxied, database)
+    assert [get.key for get in proxy.gets()] == ["CompanyNames/top_companies.txt"]
 
 
 def test_gate_waits_for_a_file_that_comes_within_the_grace(three: Files, bucket: Bucket) -> None:
@@ -361,49 +391,193 @@ def test_gate_waits_for_a_file_that_comes_within_the_grace(three: Files, bucket:
     assert len(lists) == 2
 
 
-def test_server_error_of_s3_is_tried_again(three: Files, bucket: Bucket) -> None:
-    bucket.upload(three)
-    failures = [503, 500]
-    gets: list[str] = []
-
-    def fail(request: Any, **_: object) -> object:  # noqa: ANN401  botocore's prepared request
-        gets.append(request.url)
-        return _http_answer(failures.pop()) if failures else None
-
-    bucket.on("before-send.s3.GetObject", fail)
-    assert _process(bucket).files.accepted == 3
-    assert len(gets) == 4 + 2
+@pytest.mark.usefixtures("hurried_retries")
+def test_server_error_of_s3_is_tried_again(three: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(three)
+    failures = [Refusal(503, "SlowDown"), Refusal(500, "InternalError")]
+    proxy.hook = lambda request: failures.pop() if failures and request.operation == "GetObject" else None
+    assert _process(proxied).files.accepted == 3
+    assert len(proxy.gets()) == 4 + 2
 
 
-def test_server_error_that_stays_is_a_fault_of_the_service(
-    three: Files, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.upload(three)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
-    gets: list[str] = []
-
-    def fail(request: Any, **_: object) -> object:  # noqa: ANN401  botocore's prepared request
-        gets.append(request.url)
-        return _http_answer(503)
-
-    bucket.on("before-send.s3.GetObject", fail)
+@pytest.mark.usefixtures("hurried_retries")
+def test_server_error_that_stays_is_a_fault_of_the_service(three: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(three)
+    proxy.hook = lambda request: Refusal(503, "SlowDown") if request.operation == "GetObject" else None
     with pytest.raises(etl.ServiceError, match="Try again"):
-        _process(bucket)
-    assert len(gets) == 5
+        _process(proxied)
+    assert [get.client for get in proxy.gets()] == ["object_store"] + 5 * ["Boto3"]
 
 
-def _http_answer(status: int) -> object:
-    class Body:
-        def stream(self, *_: object, **__: object) -> Any:  # noqa: ANN401
-            yield b""
-
-    return AWSResponse("http://127.0.0.1", status, HTTPHeaders(), Body())
-
-
-def test_s3_that_does_not_answer_is_a_fault_of_the_service(
-    three: Files, bucket: Bucket, closed_port: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("hurried_retries")
+@pytest.mark.parametrize("failures", [1, 3, 5])
+def test_throttled_files_are_asked_for_a_bounded_number_of_times(
+    many: Files, proxied: Bucket, proxy: S3Proxy, failures: int
 ) -> None:
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
+    proxied.upload(many)
+    left = {f"Stocks/c{number:02}.us.csv": failures for number in range(0, 32, 4)}
+
+    def slow_down(request: Request) -> Refusal | None:
+        if request.operation != "GetObject" or not left.get(request.key):
+            return None
+        left[request.key] -= 1
+        return Refusal(503, "SlowDown")
+
+    proxy.hook = slow_down
+    assert _process(proxied).files.accepted == 32
+    gets = Counter(get.key for get in proxy.gets("Stocks/"))
+    assert gets == {f"Stocks/c{number:02}.us.csv": 1 + failures * (number % 4 == 0) for number in range(32)}
+    etl.process(many.job(), run=etl.Run.begin("test"))
+    assert proxied.get(COMBINED) == many.combined
+
+
+def _cut_first(proxy: S3Proxy, key: str, times: int) -> None:
+    """Break off the bodies of the first GETs of `key`."""
+
+    def cut(request: Request) -> Cut | None:
+        return Cut() if request.key == key and len(proxy.gets(key)) <= times else None
+
+    proxy.hook = cut
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 3])
+def test_file_whose_body_breaks_off_is_read_again(three: Files, proxied: Bucket, proxy: S3Proxy, cuts: int) -> None:
+    proxied.upload(three)
+    _cut_first(proxy, "Stocks/bb.us.csv", cuts)
+    receipt = _process(proxied)
+    assert (receipt.files.accepted, receipt.rows.accepted) == (3, 35)
+    assert [get.client for get in proxy.gets("Stocks/bb.us.csv")] == ["object_store"] + cuts * ["Boto3"]
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    assert proxied.get(COMBINED) == three.combined
+
+
+def test_file_whose_body_always_breaks_off_is_a_fault_of_the_service(
+    three: Files, proxied: Bucket, proxy: S3Proxy
+) -> None:
+    proxied.upload(three)
+    _cut_first(proxy, "Stocks/bb.us.csv", 100)
+    with pytest.raises(etl.ServiceError, match=r"Cannot read .*/bb\.us\.csv: no answer from AWS .*Try again"):
+        _process(proxied)
+    assert len(proxy.gets("Stocks/bb.us.csv")) == 1 + 3
+
+
+def test_slice_whose_body_breaks_off_is_loaded_whole(
+    three: Files, proxied: Bucket, proxy: S3Proxy, database: Database
+) -> None:
+    proxied.upload(three)
+    _process(proxied)
+    proxy.requests.clear()
+    _cut_first(proxy, COMBINED, 1)
+    receipt = etl.load(proxied.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert receipt.rows.inserted == database.count() == 35
+    first, again, *_ = proxy.gets(COMBINED)
+    assert first.range == again.range != ""
+
+
+def _who_asks(proxy: S3Proxy) -> set[tuple[str, str, str, str]]:
+    """Client, access key, region and token of the requests, of which every GET of an object is obstore's."""
+    assert {get.client for get in proxy.gets()} == {"object_store"}, "boto3 had to ask again"
+    return {(request.client, *request.signed_by, request.token) for request in proxy.requests}
+
+
+@pytest.mark.parametrize("token", ["", "a/session+token=="])
+def test_session_given_signs_every_request_whatever_the_environment_says(
+    three: Files,
+    proxied: Bucket,
+    proxy: S3Proxy,
+    closed_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str,
+) -> None:
+    proxied.upload(three)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ANOTHER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "another token")
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
+    session = boto3.Session("AKIDGIVEN", "secret", token or None, region_name="eu-central-1")
+    aws = etl.Aws(session=session, endpoint_url=proxy.url)
+    assert etl.process(proxied.job(aws=aws), run=etl.Run.begin("test")).files.accepted == 3
+    assert _who_asks(proxy) == {
+        ("Boto3", "AKIDGIVEN", "eu-central-1", token),
+        ("object_store", "AKIDGIVEN", "eu-central-1", token),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_SKIP_SIGNATURE",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        "AWS_S3_EXPRESS",
+    ],
+)
+def test_endpoint_given_is_asked_whatever_obstore_finds_in_the_environment(
+    three: Files, proxied: Bucket, proxy: S3Proxy, closed_port: int, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    proxied.upload(three)
+    monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}" if "URL" in name else "true")
+    assert _process(proxied).files.accepted == 3
+    assert _who_asks(proxy) == {("Boto3", "testing", "eu-west-1", ""), ("object_store", "testing", "eu-west-1", "")}
+
+
+def test_endpoint_region_and_keys_of_the_environment_are_used(
+    three: Files, proxied: Bucket, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.upload(three)
+    for name, value in {
+        "AWS_ENDPOINT_URL": proxy.url,
+        "AWS_ACCESS_KEY_ID": "AKIDENVIRONMENT",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_DEFAULT_REGION": "ap-south-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    etl.process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
+    assert _who_asks(proxy) == {
+        ("Boto3", "AKIDENVIRONMENT", "ap-south-1", "token"),
+        ("object_store", "AKIDENVIRONMENT", "ap-south-1", "token"),
+    }
+
+
+def test_profile_with_its_own_endpoint_region_and_keys_is_used(
+    three: Files, proxied: Bucket, proxy: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.upload(three)
+    keys, config = tmp_path / "credentials", tmp_path / "config"
+    keys.write_text(
+        "[default]\naws_access_key_id = AKIDDEFAULT\naws_secret_access_key = wrong\n"
+        "[traders]\naws_access_key_id = AKIDTRADERS\naws_secret_access_key = secret\naws_session_token = token\n"
+    )
+    config.write_text(
+        "[default]\nregion = us-west-2\n"
+        "[profile traders]\nregion = eu-north-1\nservices = local\n"
+        f"[services local]\ns3 =\n  endpoint_url = {proxy.url}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "traders")
+    etl.process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
+    assert _who_asks(proxy) == {
+        ("Boto3", "AKIDTRADERS", "eu-north-1", "token"),
+        ("object_store", "AKIDTRADERS", "eu-north-1", "token"),
+    }
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "a/../b", "a b/ä+%20#?"])
+def test_prefix_that_is_no_path_but_a_key_of_s3_is_a_place(three: Files, bucket: Bucket, prefix: str) -> None:
+    for path in three.source.iterdir():
+        bucket.put(f"{prefix}/{path.name}", path.read_bytes())
+    bucket.put("CompanyNames/top_companies.txt", three.index.read_bytes())
+    job = bucket.job(source=f"s3://{bucket.name}/{prefix}")
+    assert etl.process(job, run=etl.Run.begin("test")).files.accepted == 3
+
+
+@pytest.mark.usefixtures("hurried_retries")
+def test_s3_that_does_not_answer_is_a_fault_of_the_service(three: Files, bucket: Bucket, closed_port: int) -> None:
     aws = etl.Aws(session=bucket.session, endpoint_url=f"http://127.0.0.1:{closed_port}")
     with pytest.raises(etl.ServiceError, match=r"no answer from AWS .*Try again"):
         etl.process(bucket.job(aws=aws), run=etl.Run.begin("test"))
@@ -439,3 +613,25 @@ def test_aws_without_credentials_says_what_to_set(three: Files, monkeypatch: pyt
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     with pytest.raises(etl.SettingsError, match=r"no AWS credentials\. Set AWS_PROFILE"):
         etl.process(three.job(source="s3://de-mbd-somewhere/Stocks"), run=etl.Run.begin("test"))
+
+
+FORKING = """
+import os, signal, sys
+from etl.storage import open_storage
+place = open_storage(sys.argv[1])
+content = place.read("aa.us.csv")
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if place.read("aa.us.csv") == content == open_storage(sys.argv[1]).read("aa.us.csv") else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_child_forked_after_a_read_reads_too_and_does_not_hang(
+    three: Files, bucket: Bucket, moto_server: MotoServer
+) -> None:
+    bucket.upload(three)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, f"s3://{bucket.name}/Stocks"]
+    environment = {**os.environ, **moto_server.environment}
+    assert subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], check=False).returncode == 0
