@@ -1,115 +1,223 @@
-"""`make bench`: `python -m etl run` against psql's \\copy of the ready combined file, in turn, on one server.
+"""`make bench`: `python -m etl` against psql's \\copy of the ready combined file, in turn, on one embedded server.
 
-Prints medians and the ratio pair by pair. Every run is checked: the same rows in the table, or the figure is not shown.
+Prints one Markdown table: medians, and ratios pair by pair within a round. After each run the table is compared with a
+reference load (row count and checksum); a row that was not found equal shows no figure. With --peers it measures what
+people use instead; with --growth it runs on 1, 2, 4 and 7 times the files.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import subprocess
+import hashlib
+import re
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import psycopg2
+from tests.benchmarks import batches, report
+from tests.benchmarks.batches import Batch
+from tests.benchmarks.database import DLT_SCHEMA, Database, Fingerprint, copy_command
+from tests.benchmarks.measurement import Command, CommandFailed, Figures, measure
+from tests.benchmarks.report import BASE, FIRST, FIRST_INDEXED, INDEXED_BASE, Measured
+from tests.local_stack.postgres import PostgresServer
 
-from tests import real_batch
-from tests.local_stack.postgres import PostgresServer, postgres_binaries
-
-_SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+_ETL = (sys.executable, "-m", "etl")
+_COMBINED = "historical_stock_data.csv"
+_TENTH = 10
+_RESTATED = 10
+_GROWTH = (1, 2, 4, 7)
+Start = Literal["plain", "ours", "kept"]
+_INDEX_SQL = Path(__file__).parents[2] / "etl" / "sql" / "index.sql"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One finished process: seconds, and MiB at its peak (at least this process's own)."""
+class Reference:
+    """A batch's combined file as `etl process` writes it, and the table that \\copy makes of it."""
 
-    wall: float
-    cpu: float
-    peak_mib: float
+    combined: Path
+    exact: Fingerprint
+    numeric: Fingerprint
+
+    def sha256(self) -> str:
+        return _sha256(self.combined)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the printed table: a command, the table that it starts from and the one that it must leave.
+
+    `start`: "plain" (nine columns, nothing else), "ours" (what init-db makes) or "kept" (as the row before left it).
+    `scale`: by how much seconds are multiplied, for a command that loads only a part.
+    """
+
+    name: str
+    command: Command
+    start: Start
+    leaves: Reference
+    exact: bool = True
+    schema: str = "public"
+    scale: int = 1
+    writes: Path | None = None
+    """A combined file that must have the reference's bytes."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", metavar="PYTHON", type=Path, help="the Python that the peers are installed for")
+    parser.add_argument("--growth", action="store_true", help="run on 1, 2, 4, 7 times the files instead")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only \\copy csv and rows with TEXT in their name")
+    parser.add_argument("--files", type=int, default=200, help="of the generated batch, without MBD_REAL_BATCH (200)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    if not Path("/proc/self/stat").exists():
+        parser.exit(2, "error: server CPU is read from /proc, which only Linux has.\n")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         root = Path(folder)
-        batch = real_batch.unpack(root / "batch") if real_batch.archive() else _SAMPLE
-        with PostgresServer(root / "postgres") as postgres:
-            _measure(batch, output=root / "Output", url=postgres.url("stocks"), rounds=options.rounds)
-    return 0
+        batch = batches.first_batch(root / "batch", generated_files=options.files)
+        with PostgresServer(root / "postgres", databases=("stocks",)) as server:
+            database = Database(server)
+            if options.growth:
+                _measure_growth(batch, root=root, database=database, rounds=options.rounds)
+                return 0
+            return _measure_rows(batch, root=root, database=database, options=options)
 
 
-def _measure(batch: Path, *, output: Path, url: str, rounds: int) -> None:
-    etl: list[str | Path] = [sys.executable, "-m", "etl"]
-    _run([*etl, "init-db"], url=url)
-    places: list[str | Path] = [
-        "--source",
-        batch / "Stocks",
-        "--index",
-        batch / "CompanyNames" / "top_companies.txt",
-        "--output",
-        output,
-    ]
-    ours = [*etl, "run", "--quiet", "--json", *places]
-    statement = f"\\copy historical_stocks_data FROM '{output / 'historical_stock_data.csv'}' CSV"
-    copy: list[str | Path] = [postgres_binaries() / "psql", url, "-qc", statement]
-    _run(ours, url=url)
-    rows = _rows(url)
-    figures: dict[str, list[Figures]] = {"etl run": [], "psql \\copy": [], "etl run, unchanged": []}
-    for _ in range(rounds):
-        for name, command, empty in (
-            ("psql \\copy", copy, True),
-            ("etl run", ours, True),
-            ("etl run, unchanged", ours, False),
-        ):
-            if empty:
-                _reset(url)
-            measured = _run(command, url=url)
-            if _rows(url) != rows:
-                raise SystemExit(f"{name} left {_rows(url):,} rows instead of {rows:,}: no figure")
-            figures[name].append(measured)
-    _print(figures, rows=rows, files=len(list((batch / "Stocks").iterdir())))
+def _measure_rows(batch: Batch, *, root: Path, database: Database, options: argparse.Namespace) -> int:
+    rows = _rows(batch, root=root, database=database, peers=options.peers)
+    reruns = any(row.start == "kept" and options.only in row.name for row in rows)
+    rows = [row for row in rows if row.name == BASE or options.only in row.name or (reruns and row.start != "plain")]
+    print(report.heading(batch, rows=rows[0].leaves.exact.rows, database=database, peers=options.peers), flush=True)
+    measured = {row.name: Measured(row.name, scale=row.scale) for row in rows}
+    for number in range(1, options.rounds + 1):
+        for row in rows:
+            print(f"round {number} of {options.rounds}: {row.name}", file=sys.stderr, flush=True)
+            _measure_row(row, database=database, into=measured[row.name])
+    print(report.table(measured))
+    return 1 if any(one.fault for one in measured.values()) else 0
 
 
-def _run(command: Sequence[str | Path], *, url: str) -> Figures:
-    begun = time.monotonic()
-    child = subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.DEVNULL, env={**os.environ, "MBD_DATABASE_URL": url}
+def _rows(batch: Batch, *, root: Path, database: Database, peers: Path | None) -> list[Row]:
+    """Everything that is measured, in the order of a round. Makes the batches and the references."""
+    grown = batches.next_day(batch, root / "grown")
+    changed = batches.restated(grown, root / "restated", companies=_RESTATED)
+    base, day_after, restated = (
+        _reference(one, root=root / f"reference-{one.folder.name}", database=database)
+        for one in (batch, grown, changed)
     )
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.monotonic() - begun
-    if status:
-        raise SystemExit(f"{command[0]} failed: no figure")
-    child.returncode = 0
-    return Figures(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    output = root / "Output"
+
+    def ours(name: str, one: Batch, start: Start, reference: Reference, *more: str) -> Row:
+        return Row(name, _etl_run(one, output, *more), start, reference, writes=output / _COMBINED)
+
+    rows = [
+        Row(BASE, copy_command(database, base.combined), "plain", base),
+        Row("psql \\copy text", copy_command(database, base.combined, form="(DELIMITER ',', NULL '')"), "plain", base),
+    ]
+    if _INDEX_SQL.exists():
+        statement = _create_index()
+        rows += [
+            Row(INDEXED_BASE, copy_command(database, base.combined, then=statement), "plain", base),
+            ours(FIRST, batch, "ours", base, "--no-index"),
+            ours(FIRST_INDEXED, batch, "ours", base),
+        ]
+    else:
+        rows.append(ours(FIRST, batch, "ours", base))
+    rows += [
+        ours("etl run, nothing changed", batch, "kept", base),
+        ours("etl run, one new row a company", grown, "kept", day_after),
+        ours(f"etl run, {_RESTATED} companies restated", changed, "kept", restated),
+    ]
+    return rows + (_peer_rows(batch, base, root=root, database=database, python=peers) if peers else [])
 
 
-def _reset(url: str) -> None:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
+def _peer_rows(batch: Batch, base: Reference, *, root: Path, database: Database, python: Path) -> list[Row]:
+    def peer(module: str, *arguments: Path) -> Command:
+        return [python.absolute(), "-m", f"tests.benchmarks.peer_{module}", *arguments]
+
+    places = (batch.stocks, batch.index, root / "peer.csv")
+    tenth = batches.first_tenth(base.combined, root / "tenth.csv")
+    part = _loaded(tenth, database=database)
+    return [
+        Row("polars, then \\copy", peer("polars", *places), "plain", base, exact=False),
+        Row("duckdb, then \\copy", peer("duckdb", *places), "plain", base, exact=False),
+        Row("pandas, then \\copy", peer("pandas", *places), "plain", base, exact=False),
+        Row("dlt, no combined file", peer("dlt", *places), "plain", base, exact=False, schema=DLT_SCHEMA),
+        Row("execute_values, load only", peer("execute_values", tenth), "plain", part, scale=_TENTH),
+    ]
 
 
-def _rows(url: str) -> int:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM historical_stocks_data")
-        return int((cursor.fetchone() or (0,))[0])
+def _reference(batch: Batch, *, root: Path, database: Database) -> Reference:
+    places = ("--source", batch.stocks, "--index", batch.index, "--output", root)
+    _run([*_ETL, "process", "--quiet", *places], database=database)
+    return _loaded(root / _COMBINED, database=database)
 
 
-def _print(figures: dict[str, list[Figures]], *, rows: int, files: int) -> None:
-    reference = [one.wall for one in figures["psql \\copy"]]
-    print(f"{files:,} files, {rows:,} rows, {len(reference)} rounds in turn, median; ratio to \\copy pair by pair")
-    print(f"{'':<20} {'wall s':>7} {'ratio':>6} {'client CPU s':>13} {'peak MiB':>9}")
-    for name, runs in figures.items():
-        ratio = statistics.median(one.wall / base for one, base in zip(runs, reference, strict=True))
-        wall, cpu = (statistics.median(getattr(one, key) for one in runs) for key in ("wall", "cpu"))
-        peak = max(one.peak_mib for one in runs)
-        print(f"{name:<20} {wall:>7.2f} {ratio:>6.2f} {cpu:>13.2f} {peak:>9.0f}")
+def _loaded(combined: Path, *, database: Database) -> Reference:
+    database.make_plain_table()
+    _run(copy_command(database, combined), database=database)
+    return Reference(combined, database.fingerprint(exact=True), database.fingerprint(exact=False))
+
+
+def _measure_row(row: Row, *, database: Database, into: Measured) -> None:
+    if row.start == "plain":
+        database.make_plain_table()
+    elif row.start == "ours":
+        database.make_our_tables()
+    else:
+        database.settle()
+    try:
+        figures = _run(row.command, database=database)
+    except CommandFailed as error:
+        into.fault = str(error)
+        return
+    found = database.fingerprint(exact=row.exact, schema=row.schema)
+    wanted = row.leaves.exact if row.exact else row.leaves.numeric
+    if found != wanted:
+        into.fault = f"the table differs: {found.rows:,} rows, {wanted.rows:,} wanted"
+    elif row.writes and _sha256(row.writes) != row.leaves.sha256():
+        into.fault = "the combined file differs"
+    into.runs.append(figures.times(row.scale))
+
+
+def _measure_growth(batch: Batch, *, root: Path, database: Database, rounds: int) -> None:
+    """`etl run` into empty tables on so many times the files; each table must be so many times the reference."""
+    base = _reference(batch, root=root / "reference", database=database).exact
+    print(report.heading(batch, rows=base.rows, database=database, peers=None), flush=True)
+    grown = {copies: batches.manifold(batch, root / f"x{copies}", copies=copies) for copies in _GROWTH}
+    runs: dict[int, list[Figures]] = {copies: [] for copies in _GROWTH}
+    for number in range(1, rounds + 1):
+        for copies, one in grown.items():
+            print(f"round {number} of {rounds}: {copies} x", file=sys.stderr, flush=True)
+            database.make_our_tables()
+            runs[copies].append(_run(_etl_run(one, root / "Output"), database=database))
+            found = database.fingerprint(exact=True, without="^copy[0-9]-")
+            if found != Fingerprint(base.rows * copies, str(int(base.checksum) * copies)):
+                raise SystemExit(f"{copies} x the files left {found.rows:,} rows that are not those wanted: no figure")
+    print(report.growth({copies: (len(grown[copies].files()), runs[copies]) for copies in _GROWTH}, rows=base.rows))
+
+
+def _etl_run(batch: Batch, output: Path, *more: str) -> Sequence[str | Path]:
+    places = ("--source", batch.stocks, "--index", batch.index, "--output", output)
+    return [*_ETL, "run", "--quiet", "--json", *places, *more]
+
+
+def _run(command: Command, *, database: Database) -> Figures:
+    return measure(command, environment=database.environment, postmaster=database.postmaster)
+
+
+def _create_index() -> str:
+    found = re.search(r"^CREATE\b[^;]*\bINDEX\b[^;]*;", _INDEX_SQL.read_text(), re.MULTILINE)
+    if not found:
+        raise SystemExit(f"{_INDEX_SQL} holds no CREATE INDEX")
+    return found.group()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 if __name__ == "__main__":
