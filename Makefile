@@ -8,7 +8,7 @@ PEERS := .venv-bench
 PEERS_LOCK := tests/benchmarks/requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-peers bench-growth check format lock clean
+.PHONY: help setup demo test bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -29,6 +29,12 @@ bench-peers: $(READY) $(PEERS)/.ready ## the same with pandas, polars, duckdb, d
 
 bench-growth: $(READY) ## measure a run on 1, 2, 4 and 7 times the files
 	@$(RUN) -m tests.benchmarks.bench_run --growth $(BENCH)
+
+bench-s3: $(READY) ## measure reading from S3 against boto3 (needs nginx)
+	@$(RUN) -m tests.benchmarks.bench_s3
+
+bench-reader: $(READY) ## measure what a reader meets during loads
+	@$(RUN) -m tests.benchmarks.bench_reader
 
 check: $(READY) ## lint, format and types
 	@$(VENV)/bin/ruff check .
