@@ -12,7 +12,7 @@ _UNDEFINED = null_float()
 def daily_percent_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:
     """((close - open) / open) * 100 in percent (2.5 is 2.5 %), float64, in that order of operations.
 
-    Null where it is undefined: open of 0, or a quotient beyond float64. Formula: the traders' brief, DESIGN.md.
+    Null where it is undefined: open of 0, or a quotient beyond float64. Formula: the traders' contract, README.
     """
     change = pc.divide(pc.subtract(close_price, open_price), open_price)
     percent = pc.multiply(change, _HUNDRED)
