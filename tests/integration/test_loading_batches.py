@@ -445,6 +445,21 @@ def test_receipt_that_cannot_be_written_after_the_commit_says_that_the_load_stan
     )
 
 
+@both_ways
+def test_company_names_of_other_scripts_and_signs_are_loaded_as_they_are(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    names = ["österreich.us.csv", "株式会社.csv", "brk.a_1-x=y+z&b@c~d^e.csv", "a b.csv"]
+    for name in names:
+        three.put(name, days(3))
+    three.name(*names)
+    receipt = move(three, database)
+    assert _counts(receipt) == (12, 0, 0)
+    assert database.companies() == dict.fromkeys(names, 3)
+    assert etl.read_prices(names[1], database=database.url)["company_name"].tolist() == [names[1]] * 3
+    assert _counts(move(three, database)) == (0, 0, 12)
+
+
 ODD = {
     "control character in the header": (
         "Date,Open,High,Low,Close,Volume,Open\x00Int\n2001-01-01,1,1,1,1,5,0\n",
