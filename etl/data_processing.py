@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from etl.errors import BatchError, EtlError
 from etl.index import CompanyIndex, parse_index
-from etl.process import Processing, gate
+from etl.pipeline import process_batch
+from etl.process import gate
 from etl.receipt import Receipt, Run
 from etl.storage import open_storage, read_file
 
@@ -36,12 +37,7 @@ def data_processing(file_paths: Sequence[str], output_path: str) -> Receipt:
     index = CompanyIndex.of(path.rpartition("/")[2] for path in file_paths)
     batch = gate(index, index_url="the list of paths", source=open_storage(folders.pop() or "."))
     output = open_storage(output_path, create=True)
-    processing = Processing(batch, output=output, since=None)
-    for _ in processing:
-        pass
-    receipt = Receipt.of_manifest(processing.manifest, run=run, output=output.url).timed()
-    receipt.check_balance()
-    return receipt
+    return process_batch(batch, output=output, since=None, run=run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

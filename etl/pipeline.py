@@ -53,9 +53,16 @@ def gate(job: Job) -> Batch:
 
 def process(job: Job, *, run: Run, progress: Progress | None = None) -> Receipt:
     """Company files to combined file, rejected rows and manifest. The receipt lacks what only a load knows."""
-    begun = time.monotonic()
     output = job.open_output()
-    processing = Processing(gate(job), output=output, since=job.since, progress=progress)
+    return process_batch(gate(job), output=output, since=job.since, run=run, progress=progress)
+
+
+def process_batch(
+    batch: Batch, *, output: Storage, since: date | None, run: Run, progress: Progress | None = None
+) -> Receipt:
+    """The same for a batch whose files are known to be there."""
+    begun = time.monotonic()
+    processing = Processing(batch, output=output, since=since, progress=progress)
     for _ in processing:
         pass
     receipt = Receipt.of_manifest(processing.manifest, run=run, output=output.url)
