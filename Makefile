@@ -5,21 +5,61 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := .venv-bench
+MINISTACK := .venv-ministack
+LAYER := trigger/.build/layer.zip
+NODE := node_modules/.ready
 PEERS_LOCK := tests/benchmarks/requirements.lock
+LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
+.PHONY: help setup demo test test-deploy test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
 
 setup: $(READY) ## make .venv with everything, in locked versions
 
-demo: $(READY) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS=folder INDEX=file for your own batch
+demo: $(READY) $(LAYER) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS=folder INDEX=file for your own batch
 	@$(RUN) -m tests.e2e.demo $(if $(STOCKS),--stocks '$(STOCKS)') $(if $(INDEX),--index '$(INDEX)') $(if $(KEEP),--keep)
 
-test: $(READY) ## run all tests (MBD_REAL_BATCH=archive adds the real batch)
+test: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## run all tests (MBD_REAL_BATCH=archive adds the real batch)
 	@$(RUN) -m pytest $(TESTS)
+
+test-deploy: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## deploy the trigger to an AWS emulator; its function starts runs in Airflow
+	@$(RUN) -m pytest $(or $(TESTS),tests/deploy)
+
+test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are used where they are there)
+	@$(RUN) -m pytest $(or $(TESTS),tests/infra tests/infra_data)
+
+test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills and restarts (needs Docker)
+	@MBD_COMPOSE=1 $(RUN) -m pytest $(or $(TESTS),tests/compose)
+
+test-faults: $(READY) $(LAYER) ## faults, kills and load, by the hundred
+	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults)
+
+fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
+	@$(RUN) -m tests.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
+
+env: ## make .env, or complete it: strong secrets for the Airflow stack
+	@airflow/make_env.sh
+
+up: ## build and start the Airflow stack, wait until it is healthy, say where it is (WORKERS=N with Celery)
+	@WORKERS=$(WORKERS) airflow/up.sh
+
+down: ## stop the Airflow stack; its database and logs stay in their volumes
+	@docker compose down --remove-orphans
+
+package: $(LAYER) $(NODE) ## build the trigger's zip and its awscli layer, and package the service; needs no AWS account
+	@npx serverless package
+
+deploy: $(LAYER) $(NODE) ## deploy the trigger with the settings of .env; STAGE=dev makes a second one
+	@npx serverless deploy $(if $(STAGE),--stage '$(STAGE)')
+
+redrive: $(NODE) ## try again the events that started no run; MARKER=key starts one for that marker
+	@npx serverless invoke --function redrive $(if $(MARKER),--data '{"marker": "$(MARKER)"}') $(if $(STAGE),--stage '$(STAGE)')
+
+undeploy: $(NODE) ## remove the trigger from AWS, with its bucket of markers
+	@npx serverless remove $(if $(STAGE),--stage '$(STAGE)')
 
 bench: $(READY) ## measure a run against psql \copy (MBD_REAL_BATCH=archive: on the real batch)
 	@$(RUN) -m tests.benchmarks.bench_run $(BENCH)
@@ -36,23 +76,28 @@ bench-s3: $(READY) ## measure reading from S3 against boto3 (needs nginx)
 bench-reader: $(READY) ## measure what a reader meets during loads
 	@$(RUN) -m tests.benchmarks.bench_reader
 
-check: $(READY) ## lint, format and types
+check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfile
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
+	@$(VENV)/bin/cfn-lint infra_scripts/platform.yml
+	@$(VENV)/bin/hadolint airflow/Dockerfile
 
 format: $(READY) ## format the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
 lock: $(READY) ## resolve the newest allowed versions into requirements.lock
-	@$(VENV)/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
-	@$(VENV)/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
+	@$(LOCK) --universal --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --python-version 3.13 --group trigger --constraints requirements.lock --output-file trigger/function.lock
+	@$(LOCK) --python-version 3.13 --group layer --output-file trigger/layer.lock
+	@$(LOCK) --universal --python-version 3.11 --group lambda --output-file tests/integration_trigger/awslambdaric.lock
+	@$(LOCK) --universal --python-version 3.11 --group emulator --output-file tests/local_stack/ministack.lock
+	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(PEERS) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml
@@ -65,6 +110,20 @@ $(READY): requirements.lock pyproject.toml
 		$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --offline --editable .
 	@touch $(READY)
+
+$(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(READY)
+	@$(RUN) -m trigger.build
+
+# An AWS emulator for tests, in a venv of its own: what it runs must bring its own packages.
+$(MINISTACK)/.ready: tests/local_stack/ministack.lock | $(READY)
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MINISTACK)
+	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --requirements tests/local_stack/ministack.lock
+	@touch $@
+
+# Without Node.js the tests that deploy say that they are skipped; whatever needs it fails by its own word.
+$(NODE): package.json package-lock.json
+	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --silent && touch $@; \
+	else echo "Node.js is missing: serverless is not installed. Install Node.js 20 or newer with npm."; fi
 
 # The peers in a venv of their own, without Airflow, which dlt would import: their lock, and pandas and Arrow as we have them.
 $(PEERS)/.ready: $(PEERS_LOCK) requirements.lock | $(READY)

@@ -7,52 +7,79 @@ token 403; an unknown DAG 404 with its id in "detail".
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from trigger import errors
-from trigger.settings import Settings
+from trigger.deadline import Deadline
 
 DAG_ID = "moving_big_data"
 TIMEOUT_SECONDS = (5.0, 15.0)  # connect, read; one run takes three calls, so the function needs more than 60 s
 
 _DAG = f"/api/v2/dags/{DAG_ID}"
+_HEALTH = "/api/v2/monitor/health"
+_HEALTH_PAUSE_SECONDS = 5.0
 # A token that does not fit into a header would be quoted by the error of the HTTP library.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """One Airflow: its root URL, and the SHA-256 of its certificate (hex) where no authority vouches for it."""
+
+    url: str
+    certificate_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """Leave to call one Airflow, for as long as its token lives."""
 
-    airflow_url: str
+    server: Server
     token: str = field(repr=False)
 
 
-def log_in(settings: Settings) -> Access:
+def wait_until_healthy(server: Server, *, deadline: Deadline) -> None:
+    """Return once database, scheduler and dag-processor are up. Raises NotReadyError when time is up first."""
+    while True:
+        try:
+            response = _send("GET", _HEALTH, server=server)
+            fields = _fields(response)
+            parts = ("metadatabase", "scheduler", "dag_processor")
+            ill = [part for part in parts if not _is_healthy(fields.get(part))]
+            if response.status_code == 200 and not ill:
+                return
+            found = f"answered {response.status_code}; not healthy: {', '.join(ill) or 'nothing'}"
+        except (errors.UnreachableError, errors.NoAnswerError) as error:
+            found = str(error)
+        if not deadline.sleep(_HEALTH_PAUSE_SECONDS):
+            raise errors.NotReadyError(
+                f"Airflow at {server.url} was not up in time ({found}). Lambda tries again; if that does not help, see "
+                "`docker compose ps` on its instance."
+            )
+
+
+def log_in(server: Server, *, username: str, password: str) -> Access:
     """Exchange user name and password for a token."""
-    response = _send(
-        "POST",
-        url=f"{settings.airflow_url}/auth/token",
-        json={"username": settings.username, "password": settings.password},
-    )
+    response = _send("POST", "/auth/token", server=server, json={"username": username, "password": password})
     if response.status_code == 401:
         raise errors.LoginRefusedError(
-            f"Airflow at {settings.airflow_url} refused the login of user {settings.username!r} (401). "
-            "Mend AIRFLOW_USERNAME or AIRFLOW_PASSWORD, deploy, then redrive the event."
+            f"Airflow at {server.url} refused the login of user {username!r} (401). "
+            "Mend AIRFLOW_USERNAME or the password in its SSM parameter, then redrive the event."
         )
     if response.status_code != 201:
         raise _error(response)
     token = _fields(response).get("access_token")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise _wrong_api(response, lacks="a usable access_token")
-    return Access(airflow_url=settings.airflow_url, token=token)
+    return Access(server=server, token=token)
 
 
 def require_unpaused(access: Access) -> None:
     """Raise unless Airflow knows the DAG and would start a run of it: a paused DAG keeps runs queued for ever."""
-    response = _send("GET", url=access.airflow_url + _DAG, access=access)
+    response = _send("GET", _DAG, server=access.server, access=access)
     if response.status_code != 200:
         raise _error(response)
     is_paused = _fields(response).get("is_paused")
@@ -60,7 +87,7 @@ def require_unpaused(access: Access) -> None:
         raise _wrong_api(response, lacks="is_paused")
     if is_paused:
         raise errors.PausedDagError(
-            f"DAG {DAG_ID} is paused in Airflow at {access.airflow_url}: it would accept a run and never start it. "
+            f"DAG {DAG_ID} is paused in Airflow at {access.server.url}: it would accept a run and never start it. "
             f"Unpause it (`airflow dags unpause {DAG_ID}`, or the switch in Airflow's UI), then redrive the event."
         )
 
@@ -69,7 +96,8 @@ def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) ->
     """Ask for one DagRun; the answer says whether this call made it or an earlier one with the same id did."""
     response = _send(
         "POST",
-        url=f"{access.airflow_url}{_DAG}/dagRuns",
+        f"{_DAG}/dagRuns",
+        server=access.server,
         json={"dag_run_id": dag_run_id, "logical_date": None, "conf": conf},
         access=access,
     )
@@ -79,7 +107,7 @@ def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) ->
         return "already_accepted"
     if response.status_code in (400, 422):
         raise errors.RefusedRunError(
-            f"Airflow at {access.airflow_url} refused to make DagRun {dag_run_id} ({response.status_code}). See if DAG "
+            f"Airflow at {access.server.url} refused to make DagRun {dag_run_id} ({response.status_code}). See if DAG "
             f"{DAG_ID} has import errors (`airflow dags list-import-errors`) or params that this conf does not meet, "
             "then redrive the event."
         )
@@ -87,12 +115,26 @@ def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) ->
 
 
 def _send(
-    method: str, *, url: str, json: Mapping[str, object] | None = None, access: Access | None = None
+    method: str, path: str, *, server: Server, json: Mapping[str, object] | None = None, access: Access | None = None
 ) -> requests.Response:
     """Make one call, once; no redirect is followed, as the password or the token would go along."""
+    url = server.url + path
     auth = _bearer(access.token) if access else None
     try:
-        return requests.request(method, url, json=json, auth=auth, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        with requests.Session() as session:
+            if server.certificate_sha256:
+                session.mount("https://", _Pinned(server.certificate_sha256))
+            verify = not server.certificate_sha256  # else the pin is what counts
+            return session.request(
+                method, url, json=json, auth=auth, timeout=TIMEOUT_SECONDS, allow_redirects=False, verify=verify
+            )
+    except requests.exceptions.SSLError as error:
+        raise errors.WrongApiError(
+            f"{method} {url} met a server whose certificate is not trusted"
+            + (" (it is not the pinned one)" if server.certificate_sha256 else "")
+            + ". Nothing was sent to it. Set AIRFLOW_CERTIFICATE_SHA256 to the fingerprint that the stack prints, or "
+            "give Airflow a certificate of an authority; deploy, then redrive the event."
+        ) from error
     except requests.ReadTimeout as error:
         raise errors.NoAnswerError(
             f"{method} {url} got no answer within {TIMEOUT_SECONDS[1]:g} s. Airflow may be overloaded: see the log of "
@@ -108,6 +150,25 @@ def _send(
             f"{method} {url} found no working connection ({type(error).__name__}). See that AIRFLOW_URL has the right "
             "scheme, host and port, that the instance is running and that Airflow's api-server is up."
         ) from error
+
+
+class _Pinned(HTTPAdapter):
+    """Talks only to the server that has the private key of one certificate, whoever signed it."""
+
+    def __init__(self, certificate_sha256: str) -> None:
+        self._sha256 = certificate_sha256
+        super().__init__()
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: object) -> None:
+        super().init_poolmanager(connections, maxsize, block, assert_fingerprint=self._sha256)
+
+    def proxy_manager_for(self, proxy: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """The same behind HTTPS_PROXY, which has connections of its own."""
+        return super().proxy_manager_for(proxy, assert_fingerprint=self._sha256, **arguments)
+
+
+def _is_healthy(part: object) -> bool:
+    return isinstance(part, dict) and part.get("status") == "healthy"
 
 
 def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

@@ -25,13 +25,19 @@ class Marker:
 
     @property
     def dag_run_id(self) -> str:
-        """The same for every delivery of one event, another for every put; 42 characters that Airflow takes as an id.
+        """The same for every delivery of one event, another for every put; 47 characters that Airflow takes as an id.
 
-        A marker is mostly empty, so its ETag is the same each time and says nothing about which put it was.
+        A marker is mostly empty, so its ETag is the same each time and says nothing about which put it was. The
+        watchdog, which has only the bucket's listing, finds a run by the parts before the last: the time and the key.
         """
-        identity = json.dumps([self.bucket, self.key, self.put_id])
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:14]
-        return f"marker_{self.event_time:%Y-%m-%dT%H:%M:%SZ}_{digest}"
+        put = hashlib.sha256(self.put_id.encode()).hexdigest()[:8]
+        return f"{marker_name(self.bucket, self.key, self.event_time)}_{put}"
+
+
+def marker_name(bucket: str, key: str, time: datetime) -> str:
+    """`marker_{UTC time}_{hash of bucket and key}`: what all names about one marker begin with."""
+    digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()[:10]
+    return f"marker_{time:%Y-%m-%dT%H:%M:%SZ}_{digest}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,7 +178,7 @@ def _stay_up(system: LocalSystem) -> None:
     _title("Everything stays up until you press Ctrl-C")
     print(f"  Airflow     {system.airflow.url}  login {system.airflow.username} / {system.airflow.password}")
     print(f"  PostgreSQL  psql '{system.database_url}'")
-    environment = " ".join(f"{name}={value}" for name, value in system.moto.environment.items())
+    environment = " ".join(f"{name}={value}" for name, value in system.aws.environment.items())
     print(f"  S3 and SNS  {environment} aws s3 ls s3://{SOURCE_BUCKET}/ --recursive", flush=True)
     with suppress(KeyboardInterrupt):
         signal.pause()

@@ -5,8 +5,9 @@ reads, never on a command line. Nothing is fetched, and nothing but loopback is 
 """
 
 from tests.local_stack.airflow_server import AirflowServer
+from tests.local_stack.ministack import MinistackServer
 from tests.local_stack.moto import MotoServer
 from tests.local_stack.postgres import PostgresServer
 from tests.local_stack.process import StackError
 
-__all__ = ["AirflowServer", "MotoServer", "PostgresServer", "StackError"]
+__all__ = ["AirflowServer", "MinistackServer", "MotoServer", "PostgresServer", "StackError"]

@@ -31,10 +31,12 @@ class AirflowServer:
     """Real Airflow: api-server, scheduler with LocalExecutor and dag-processor on `database_url`, healthy once entered.
 
     `environment` reaches all three processes and the tasks (AIRFLOW_CONN_..., AWS_...) and may override a setting.
-    With `dag_ids`, entering also waits until these DAGs can be triggered.
+    With `dag_ids`, entering also waits until these DAGs can be triggered. Beside the admin there is a user for the
+    trigger, who may start runs.
     """
 
     username = "admin"
+    trigger_username = "trigger"
 
     def __init__(
         self,
@@ -47,13 +49,14 @@ class AirflowServer:
     ) -> None:
         self.home = directory.resolve()
         self.dags = dags.resolve()
-        self.password = secrets.token_urlsafe(18)
+        self.password, self.trigger_password = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
         self.dag_ids = dag_ids
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         self.environment = {
             **clean_environment(),
-            **_airflow_settings(home=self.home, dags=self.dags, url=self.url, port=port, username=self.username),
+            **_airflow_settings(home=self.home, dags=self.dags, url=self.url, port=port),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.username}:admin,{self.trigger_username}:user",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
             **(environment or {}),
         }
@@ -61,7 +64,8 @@ class AirflowServer:
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
-        write_private(self.home / "passwords.json", json.dumps({self.username: self.password}))
+        passwords = {self.username: self.password, self.trigger_username: self.trigger_password}
+        write_private(self.home / "passwords.json", json.dumps(passwords))
         self._airflow_once("db", "migrate")
         started = datetime.now(UTC)
         try:
@@ -124,7 +128,7 @@ class AirflowServer:
         self._processes.clear()
 
 
-def _airflow_settings(*, home: Path, dags: Path, url: str, port: int, username: str) -> dict[str, str]:
+def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__API__BASE_URL": url,
@@ -140,7 +144,6 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int, username: 
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{username}:admin",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",

@@ -1,4 +1,4 @@
-"""The whole system on this machine: moto, PostgreSQL, Airflow and the trigger's environment, wired as when deployed."""
+"""The whole system on this machine: AWS, PostgreSQL, Airflow and the trigger, wired as when deployed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from psycopg2 import sql
 
 from etl.database import make_tables
 from tests.local_stack.airflow_server import AirflowServer
+from tests.local_stack.layer import layer_path
+from tests.local_stack.ministack import MinistackServer
 from tests.local_stack.moto import MotoServer
 from tests.local_stack.postgres import PostgresServer
 from tests.local_stack.process import StackError
@@ -35,6 +37,7 @@ SOURCE_BUCKET = "de-mbd-predict-ada-lovelace-s3-source"
 MONITORED_BUCKET = "de-mbd-predict-ada-lovelace-monitored-bucket"
 TOPIC = "de-mbd-predict-ada-lovelace-SNS"
 INDEX_KEY = "CompanyNames/top_companies.txt"
+PASSWORD_PARAMETER = "/de-mbd-predict-ada-lovelace/airflow/trigger-password"
 _DAGS = Path(__file__).parents[2] / "airflow" / "dags"
 _FINISHED = {"success", "failed"}
 
@@ -50,7 +53,9 @@ class Mail:
 class LocalSystem:
     """The deployed system's parts, running on 127.0.0.1 while its `with` block lasts; `directory` keeps their files.
 
-    `announce` is told what is being started. The database `stocks` and all of AWS begin empty.
+    `announce` is told what is being started. The database `stocks` and all of AWS begin empty. AWS is moto, and the
+    trigger's handler is called in this process; with `deploys`, AWS is ministack, and the trigger and the monitored
+    bucket are there once they are deployed.
     """
 
     def __init__(
@@ -59,11 +64,13 @@ class LocalSystem:
         *,
         announce: Callable[[str], object] = lambda _: None,
         settings: Mapping[str, str] | None = None,
+        deploys: bool = False,
     ) -> None:
         self._directory, self._announce, self._settings = directory.resolve(), announce, dict(settings or {})
         self._stack = ExitStack()
         self.postgres = PostgresServer(self._directory / "postgres")
-        self.moto = MotoServer(self._directory / "moto")
+        self.aws = MinistackServer(self._directory / "ministack") if deploys else MotoServer(self._directory / "moto")
+        self._deploys = deploys
         self.airflow: AirflowServer
         self.s3: S3Client
         self._sqs: SQSClient
@@ -74,9 +81,11 @@ class LocalSystem:
             self._announce("PostgreSQL")
             self._stack.enter_context(self.postgres)
             self._make_database()
-            self._announce("S3, SNS and SQS (moto)")
-            self._stack.enter_context(self.moto)
+            self._announce(f"S3, SNS, SQS and SSM ({'ministack' if self._deploys else 'moto'})")
+            self._stack.enter_context(self.aws)
             self._make_aws_resources()
+            if not self._deploys:
+                self._make_monitored_bucket()
             self._announce("Airflow: api-server, scheduler, dag-processor")
             self.airflow = AirflowServer(
                 self._directory / "airflow",
@@ -86,6 +95,9 @@ class LocalSystem:
                 dag_ids=[DAG_ID],
             )
             self._stack.enter_context(self.airflow)
+            self._session().client("ssm", endpoint_url=self.aws.url).put_parameter(
+                Name=PASSWORD_PARAMETER, Value=self.airflow.trigger_password, Type="SecureString"
+            )
         except BaseException:
             self._stack.close()
             raise
@@ -112,7 +124,7 @@ class LocalSystem:
                 yield done
 
     def put_marker(self, key: str = "batch.SUCCESS") -> dict[str, Any]:
-        """Put a marker into the monitored bucket; returns the event that S3 sent about it."""
+        """Put a marker into the monitored bucket; returns the event that moto's S3 sent about it."""
         self.s3.put_object(Bucket=MONITORED_BUCKET, Key=key)
         event: dict[str, Any] = json.loads(self._receive(self._event_queue, seconds=10))
         return event
@@ -121,10 +133,13 @@ class LocalSystem:
         """Call the Lambda handler as Lambda would, with its environment and nothing else changed."""
         environment = {
             "AIRFLOW_URL": self.airflow.url,
-            "AIRFLOW_USERNAME": self.airflow.username,
-            "AIRFLOW_PASSWORD": self.airflow.password,
+            "AIRFLOW_USERNAME": self.airflow.trigger_username,
+            "AIRFLOW_PASSWORD_PARAMETER": PASSWORD_PARAMETER,
             "MONITORED_BUCKET": MONITORED_BUCKET,
+            "SOURCE_BUCKET": SOURCE_BUCKET,
             "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(layer_path()),
+            **self.aws.environment,
         }
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
@@ -146,13 +161,14 @@ class LocalSystem:
             run = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}").json()
             tasks = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()
             for task in sorted(tasks["task_instances"], key=lambda one: one["start_date"] or "z"):
-                if seen.get(task["task_id"]) != task["state"]:
-                    seen[task["task_id"]] = task["state"]
+                instance = f"{task['task_id']} {task['map_index']}"
+                if seen.get(instance) != task["state"]:
+                    seen[instance] = task["state"]
                     yield task
                 if task["state"] == "running":
                     lines = self._lines(run_id, task)
-                    yield from ({**task, "line": line} for line in lines[printed.get(task["task_id"], 0) :])
-                    printed[task["task_id"]] = len(lines)
+                    yield from ({**task, "line": line} for line in lines[printed.get(instance, 0) :])
+                    printed[instance] = len(lines)
             if run["state"] in _FINISHED:
                 yield run
                 return
@@ -165,7 +181,7 @@ class LocalSystem:
     def _lines(self, run_id: str, task: Mapping[str, Any]) -> list[str]:
         """What a task has printed so far."""
         path = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-        entries = self.airflow.request("GET", path).json().get("content", [])
+        entries = self.airflow.request("GET", f"{path}?map_index={task['map_index']}").json().get("content", [])
         return [str(entry["event"]) for entry in entries if entry.get("logger") == "task.stdout"]
 
     def finish(self, run_id: str) -> str:
@@ -197,17 +213,19 @@ class LocalSystem:
         make_tables(self.database_url)
 
     def _make_aws_resources(self) -> None:
-        session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1")
+        session = self._session()
         config = Config(max_pool_connections=16)
-        self.s3 = session.client("s3", endpoint_url=self.moto.url, config=config)
-        sns = session.client("sns", endpoint_url=self.moto.url)
-        self._sqs = session.client("sqs", endpoint_url=self.moto.url)
+        self.s3 = session.client("s3", endpoint_url=self.aws.url, config=config)
+        sns = session.client("sns", endpoint_url=self.aws.url)
+        self._sqs = session.client("sqs", endpoint_url=self.aws.url)
         self.topic_arn = sns.create_topic(Name=TOPIC)["TopicArn"]
         self._mail_queue, mail_arn = self._make_queue("mails")
         sns.subscribe(TopicArn=self.topic_arn, Protocol="sqs", Endpoint=mail_arn)
+        self._make_bucket(SOURCE_BUCKET)
+
+    def _make_monitored_bucket(self) -> None:
         self._event_queue, event_arn = self._make_queue("events")
-        for bucket in (SOURCE_BUCKET, MONITORED_BUCKET):
-            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        self._make_bucket(MONITORED_BUCKET)
         self.s3.put_bucket_notification_configuration(
             Bucket=MONITORED_BUCKET,
             NotificationConfiguration={
@@ -215,6 +233,12 @@ class LocalSystem:
             },
         )
         self._receive(self._event_queue, seconds=10)  # S3's test event
+
+    def _make_bucket(self, name: str) -> None:
+        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+
+    def _session(self) -> boto3.Session:
+        return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1")
 
     def _make_queue(self, name: str) -> tuple[str, str]:
         url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -230,7 +254,7 @@ class LocalSystem:
         raise StackError(f"Nothing came to the queue {queue.rpartition('/')[2]} within {seconds:.0f} s.")
 
     def _airflow_environment(self) -> dict[str, str]:
-        extra = {"endpoint_url": self.moto.url, "region_name": "eu-west-1"}
+        extra = {"endpoint_url": self.aws.url, "region_name": "eu-west-1"}
         aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
         return {
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),

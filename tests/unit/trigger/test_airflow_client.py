@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 import traceback
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.trigger.airflow_server import (
     DAG,
     HANG_UP,
+    HEALTH,
     KEEP_WAITING,
     LOGIN,
     PASSWORD,
@@ -21,16 +23,15 @@ from tests.unit.trigger.airflow_server import (
     Answer,
 )
 from trigger import airflow_client, errors
-from trigger.airflow_client import Access, log_in, require_unpaused, start_run
-from trigger.settings import Settings
+from trigger.airflow_client import Access, Server, log_in, require_unpaused, start_run, wait_until_healthy
+from trigger.deadline import Deadline
 
 ECHO = {"detail": f"you sent {PASSWORD} and {TOKEN}"}  # a body that gives away all it knows
 CONF = {"marker": {"bucket": "b", "key": "k.SUCCESS", "etag": "e"}, "requested_at": "2026-11-22T08:00:00+00:00"}
 
 
 def start(airflow: AirflowServer, *, dag_run_id: str = "marker_1") -> str:
-    settings = Settings(airflow_url=airflow.url, username=USERNAME, password=PASSWORD, monitored_bucket="b")
-    access = log_in(settings)
+    access = log_in(Server(url=airflow.url), username=USERNAME, password=PASSWORD)
     require_unpaused(access)
     return start_run(access, dag_run_id=dag_run_id, conf=CONF)
 
@@ -56,7 +57,7 @@ FAILURES: dict[str, tuple[Callable[[AirflowServer], None], type[errors.TriggerEr
     "wrong password": (
         other_password,
         errors.LoginRefusedError,
-        "refused the login of user 'trigger'.*AIRFLOW_PASSWORD",
+        "refused the login of user 'trigger'.*password in its SSM parameter",
     ),
     "login: no such path": (scripted(LOGIN, 404), errors.WrongApiError, "/auth/token answered 404.*AIRFLOW_URL"),
     "login: path below the root": (scripted(LOGIN, 405), errors.WrongApiError, "answered 405.*root of Airflow 3"),
@@ -127,14 +128,9 @@ def test_host_that_takes_no_connection_is_given_up_after_the_connect_timeout(
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)  # the queue holds one; Linux leaves the next without an answer
         first.connect(listening.getsockname())
-        settings = Settings(
-            airflow_url=f"http://127.0.0.1:{listening.getsockname()[1]}",
-            username=USERNAME,
-            password=PASSWORD,
-            monitored_bucket="b",
-        )
+        server = Server(url=f"http://127.0.0.1:{listening.getsockname()[1]}")
         with pytest.raises(errors.UnreachableError, match=r"no connection within 0.3 s.*security group"):
-            log_in(settings)
+            log_in(server, username=USERNAME, password=PASSWORD)
 
 
 def test_run_is_asked_for_with_the_token_and_exactly_the_fields_of_the_contract(airflow: AirflowServer) -> None:
@@ -162,4 +158,43 @@ def test_netrc_file_does_not_replace_the_token(
 
 
 def test_token_has_no_repr() -> None:
-    assert TOKEN not in repr(Access(airflow_url="https://airflow.example", token=TOKEN))
+    assert TOKEN not in repr(Access(server=Server(url="https://airflow.example"), token=TOKEN))
+
+
+HEALTHY = {part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}
+
+
+def wait(airflow: AirflowServer, *, seconds: float) -> None:
+    wait_until_healthy(Server(url=airflow.url), deadline=Deadline(at=time.monotonic() + seconds))
+
+
+def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
+    starting: list[object] = [{**HEALTHY, part: {"status": "unhealthy"}} for part in HEALTHY]
+    starting += [{**HEALTHY, "dag_processor": {"status": None}}, {"scheduler": {"status": "healthy"}}, [HEALTHY]]
+    answers = [HANG_UP, Answer(502, WEB_PAGE), Answer(503, HEALTHY), *(Answer(200, body) for body in starting)]
+    airflow.script(HEALTH, *answers, Answer(200, {**HEALTHY, "triggerer": {"status": "unhealthy"}}))
+    wait(airflow, seconds=20)
+    assert airflow.calls() == [HEALTH] * (len(answers) + 1)
+
+
+def test_airflow_that_stays_ill_is_given_up_before_the_deadline_saying_what_is_ill(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
+    airflow.script(HEALTH, *[Answer(200, {**HEALTHY, "scheduler": {"status": "unhealthy"}})] * 1000)
+    begun = time.monotonic()
+    with pytest.raises(errors.NotReadyError, match=r"not up in time .answered 200; not healthy: scheduler.*docker"):
+        wait(airflow, seconds=0.5)
+    assert 0.3 < time.monotonic() - begun < 0.55
+    assert len(airflow.calls()) > 2
+
+
+def test_airflow_that_is_down_is_given_up_saying_how_it_was_met(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow.stop()
+    with pytest.raises(errors.NotReadyError, match=r"not up in time .*found no working connection"):
+        wait(airflow, seconds=0.2)

@@ -1,0 +1,55 @@
+"""The id of the instance that Airflow runs on goes in; it is running when this returns."""
+
+import logging
+
+from trigger import aws_cli
+from trigger.deadline import Deadline
+from trigger.errors import AwsFailedError, AwsRefusedError, InstanceGoneError, NotReadyError
+
+log = logging.getLogger(__name__)
+
+
+def wake(instance_id: str, *, deadline: Deadline) -> bool:
+    """Start the instance unless it runs; returns whether it had to be started.
+
+    Raises NotReadyError when time is up first: the next try finds the instance further on.
+    """
+    state = _state(instance_id, deadline=deadline)
+    if state == "running":
+        return False
+    if state not in ("pending", "stopping", "stopped"):
+        raise InstanceGoneError(
+            f"Instance {instance_id} is {state}: it will not come back. Make a new one, set MBD_INSTANCE_ID to its id, "
+            "deploy, then redrive the event."
+        )
+    if state == "stopping":
+        _wait_until("stopped", instance_id=instance_id, deadline=deadline)
+    if state in ("stopping", "stopped"):
+        aws_cli.call("ec2", "start-instances", {"InstanceIds": [instance_id]}, deadline=deadline)
+        log.info("started instance %s, which was %s", instance_id, state)
+    _wait_until("running", instance_id=instance_id, deadline=deadline)
+    return True
+
+
+def _state(instance_id: str, *, deadline: Deadline) -> str:
+    try:
+        answer = aws_cli.call("ec2", "describe-instances", {"InstanceIds": [instance_id]}, deadline=deadline)
+    except AwsRefusedError as error:
+        if error.code.startswith("InvalidInstanceID"):  # AWS forgets an instance an hour after its end
+            return "unknown to AWS in this region"
+        raise
+    match answer:
+        case {"Reservations": [{"Instances": [{"State": {"Name": str(state)}}, *_]}, *_]}:
+            return state
+        case _:
+            return "terminated"
+
+
+def _wait_until(state: str, *, instance_id: str, deadline: Deadline) -> None:
+    try:
+        aws_cli.run(["ec2", "wait", f"instance-{state}", "--instance-ids", instance_id], deadline=deadline)
+    except AwsFailedError as error:
+        raise NotReadyError(
+            f"Instance {instance_id} was not {state} in time ({error}) Lambda tries again; see the instance in EC2's "
+            "console if that does not help."
+        ) from error

@@ -1,0 +1,99 @@
+"""The queue of kept events goes in; a run for each of their markers comes out.
+
+npx serverless invoke --function redrive                                        every kept event
+npx serverless invoke --function redrive --data '{"marker": "batch.SUCCESS"}'   one marker, as it is in its bucket
+"""
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote_plus
+
+from trigger import aws_cli
+from trigger.deadline import Deadline
+from trigger.errors import AwsRefusedError, RedriveError, TriggerError
+from trigger.handler import Result
+from trigger.handler import handler as start_runs
+from trigger.settings import MailSettings, read_mail_settings, read_settings
+
+log = logging.getLogger(__name__)
+logging.getLogger("trigger").setLevel(logging.INFO)
+
+
+def handler(event: object, context: object) -> dict[str, object]:
+    """Returns {"records": as of the trigger itself, "events": how many were redriven}.
+
+    Stops at the first event that fails, with RedriveError: it and those behind it stay in the queue, for two weeks from
+    their failure. A message that holds no marker can start nothing ever: it goes to the log and out of the queue.
+    """
+    deadline = Deadline.of(context)
+    settings = read_mail_settings(os.environ)
+    if isinstance(event, dict) and "marker" in event:
+        marker = _event_of(str(event["marker"]), settings=settings, deadline=deadline)
+        return {"records": start_runs(marker, context)["records"], "events": 1}
+    if read_settings(os.environ).dry_run:
+        raise RedriveError(
+            "DRY_RUN is on: no run would be started, and the kept events would be gone. Take MBD_TRIGGER_DRY_RUN out "
+            "of .env, deploy, then redrive."
+        )
+    records: list[Result] = []
+    events = 0
+    while True:
+        message = _next(settings, deadline=deadline)
+        if message is None:
+            return {"records": records, "events": events}
+        body, receipt_handle = message
+        handle: dict[str, object] = {"QueueUrl": settings.kept_events_url, "ReceiptHandle": receipt_handle}
+        try:
+            done = start_runs(_event_in(body), context)["records"]
+        except TriggerError as error:
+            aws_cli.call("sqs", "change-message-visibility", {**handle, "VisibilityTimeout": 0}, deadline=deadline)
+            raise RedriveError(f"{events} events were redriven; the next one failed and is kept: {error}") from error
+        if all(record["outcome"] == "ignored" for record in done):
+            log.error("a kept message starts nothing and is removed: %.2000r", body)
+        records += done
+        aws_cli.call("sqs", "delete-message", handle, deadline=deadline)
+        events += 1
+
+
+def _event_in(body: str) -> object:
+    """The event of a kept message; one that `report` could not take stands inside what Lambda wrote about it."""
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return None
+    match message:
+        case {"requestPayload": event}:
+            return event
+        case _:
+            return message
+
+
+def _next(settings: MailSettings, *, deadline: Deadline) -> tuple[str, str] | None:
+    """Body and receipt handle of a kept event."""
+    request: dict[str, object] = {"QueueUrl": settings.kept_events_url, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 2}
+    match aws_cli.call("sqs", "receive-message", request, deadline=deadline):
+        case {"Messages": [{"Body": str(body), "ReceiptHandle": str(receipt_handle)}]}:
+            return body, receipt_handle
+        case _:
+            return None
+
+
+def _event_of(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
+    """The event that S3 would have sent about a marker that is in its bucket."""
+    marker: dict[str, object] = {"Bucket": settings.monitored_bucket, "Key": key}
+    try:
+        head = aws_cli.call("s3api", "head-object", marker, deadline=deadline)
+    except AwsRefusedError as error:
+        raise RedriveError(f"The marker {key!r} is not in bucket {settings.monitored_bucket}: {error}") from error
+    put_at = parsedate_to_datetime(str(head["LastModified"])).isoformat()  # the CLI gives the header as it came
+    asked_at = datetime.now(UTC).isoformat()  # each time that it is asked for is a run of its own
+    entry = {"key": quote_plus(key), "eTag": str(head["ETag"]).strip('"'), "sequencer": f"redriven {asked_at}"}
+    record = {
+        "eventName": "ObjectCreated:Redrive",
+        "eventTime": put_at,
+        "s3": {"bucket": {"name": settings.monitored_bucket}, "object": entry},
+    }
+    return {"Records": [record]}

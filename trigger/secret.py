@@ -1,0 +1,34 @@
+"""The name of an SSM parameter goes in; its value, read once for as long as the function stays warm, comes out."""
+
+from trigger import aws_cli
+from trigger.deadline import Deadline
+from trigger.errors import AwsRefusedError, SecretError
+
+_read: dict[str, str] = {}
+
+
+def read_secret(parameter: str, *, deadline: Deadline) -> str:
+    """The decrypted value. Raises SecretError when there is no such parameter or no right to read it."""
+    if parameter not in _read:
+        try:
+            answer = aws_cli.call(
+                "ssm", "get-parameter", {"Name": parameter, "WithDecryption": True}, deadline=deadline
+            )
+        except AwsRefusedError as error:
+            raise SecretError(
+                f"The password in the SSM parameter {parameter} cannot be read: {error} Put it there as a SecureString "
+                "in this region (`aws ssm put-parameter --type SecureString`), then redrive the event."
+            ) from error
+        match answer:
+            case {"Parameter": {"Value": str(value)}} if value:
+                _read[parameter] = value
+            case _:
+                raise SecretError(
+                    f"The SSM parameter {parameter} is empty. Put the password there, then redrive the event."
+                )
+    return _read[parameter]
+
+
+def forget_secret(parameter: str) -> None:
+    """Read it anew next time, as it may have been changed."""
+    _read.pop(parameter, None)
