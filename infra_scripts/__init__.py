@@ -1,0 +1,1 @@
+"""The AWS platform and what a person does with it: `python -m infra_scripts --help`."""

@@ -1,0 +1,5 @@
+import sys
+
+from infra_scripts.cli import main
+
+sys.exit(main())

@@ -1,0 +1,114 @@
+"""Command line: `python -m infra_scripts COMMAND`. Results go to stdout, progress and errors to stderr.
+
+Exit codes: 0 done, 1 refused or not as it should be, 2 usage or settings, 3 AWS failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from infra_scripts import (
+    apply,
+    check,
+    init,
+    init_db,
+    plan,
+    prices,
+    resources_csv,
+    start,
+    status,
+    stop,
+    teardown,
+    trigger,
+    upload,
+)
+from infra_scripts.environment import DEFAULT_FILE, read_environment
+from infra_scripts.errors import InfraError, SettingsError
+
+
+class Command(Protocol):
+    """What each command's module has."""
+
+    HELP: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's own options."""
+
+    def run(self, options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+        """Do it; returns the exit code. Raises InfraError."""
+
+
+COMMANDS: dict[str, Command] = {
+    "init": init,
+    "plan": plan,
+    "apply": apply,
+    "upload": upload,
+    "init-db": init_db,
+    "trigger": trigger,
+    "status": status,
+    "resources-csv": resources_csv,
+    "stop": stop,
+    "start": start,
+    "teardown": teardown,
+    "check": check,
+    "prices": prices,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. An InfraError becomes one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        environment = read_environment(options.env_file, process=os.environ)
+        for name, value in environment.items():
+            if name.startswith("AWS_"):  # boto3 looks for its login and endpoint in the process's environment
+                os.environ.setdefault(name, value)
+        return COMMANDS[options.command].run(options, environment=environment)
+    except InfraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again, it goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments; the whole usage is one --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(SettingsError.exit_code, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m infra_scripts",
+        description="From an empty AWS account to the running pipeline, and back to nothing.",
+        epilog="The usual order: init, plan, apply, upload, init-db, trigger, status; at the end teardown. "
+        "Exit codes: 0 done, 1 refused or not as it should be, 2 usage or settings, 3 AWS failed.",
+    )
+    shared = _Parser(add_help=False)
+    shared.add_argument("--dry-run", action="store_true", help="tell what would be done, change nothing")
+    shared.add_argument("--yes", action="store_true", help="do not ask")
+    shared.add_argument("--json", action="store_true", help="print the result as JSON")
+    shared.add_argument(
+        "--env-file",
+        type=Path,
+        default=DEFAULT_FILE,
+        metavar="FILE",
+        help="the settings (.env at the repository's root)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(
+            name, parents=[shared], help=command.HELP, description=command.HELP[0].upper() + command.HELP[1:] + "."
+        )
+        command.configure(one)
+    return parser

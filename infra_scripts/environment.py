@@ -1,0 +1,75 @@
+"""The `.env` at the repository's root: read into a mapping; single values written, the rest left as it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra_scripts.errors import SettingsError
+
+DEFAULT_FILE = Path(__file__).resolve().parent.parent / ".env"
+
+_LINE = re.compile(r"""\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*('[^']*'|"[^"]*"|.*?)(?:\s+\#.*)?\s*""")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """The variables of a .env file as docker compose reads them; no file is no variables."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}.") from error
+    variables = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise SettingsError(f"{path}, line {number} is not NAME=value. Mend it, or begin it with #.")
+        variables[match[1]] = _unquoted(match[2])
+    return variables
+
+
+def read_environment(path: Path, *, process: Mapping[str, str]) -> dict[str, str]:
+    """The file's variables and the process's; what is set in both is taken from the process, as compose does."""
+    return {**read_file(path), **process}
+
+
+def write_values(path: Path, values: Mapping[str, str]) -> list[str]:
+    """Set these variables in the file, each on the line where it stands or at the end; returns those that changed.
+
+    A reader sees the old file or the new one; only its owner can read it, as it holds secrets too.
+    """
+    before = read_file(path)
+    changed = {name: value for name, value in values.items() if before.get(name) != value}
+    if not changed:
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    left = dict(changed)
+    for position, line in enumerate(lines):
+        match = _LINE.fullmatch(line)
+        if match and match[1] in changed and not line.lstrip().startswith("#"):
+            lines[position] = f"{match[1]}={_quoted(changed[match[1]])}"
+            left.pop(match[1], None)
+    lines += [f"{name}={_quoted(value)}" for name, value in left.items()]
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # also where an earlier try left the file behind
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    fresh.replace(path)
+    return list(changed)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def _quoted(value: str) -> str:
+    if "\n" in value or "'" in value:
+        raise SettingsError("A value with a line break or a single quote cannot stand in .env.")
+    return value if _PLAIN.fullmatch(value) else f"'{value}'"

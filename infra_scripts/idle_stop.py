@@ -1,0 +1,164 @@
+"""On the instance, by a timer: Airflow's runs go in; an instance that has had nothing to do for a while is stopped.
+
+Standard library only: it runs on the instance's own Python. Stopping is a shutdown, which the instance is set to take
+as "stop"; the trigger starts it again when the next marker comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+DAG_ID = "moving_big_data"
+IDLE_MINUTES = 10.0  # after a run's end; its mail leaves within seconds
+MINUTES_AFTER_BOOT = 20.0  # time for Airflow to come up, for a late marker, for a person who started the instance
+_UNFINISHED = ("queued", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of the instance at one moment; times in UTC."""
+
+    now: datetime
+    booted_at: datetime
+    unfinished_runs: int
+    last_run_ended_at: datetime | None
+    dag_processor_is_healthy: bool
+    """It sends the mails: while it is down, one may be waiting."""
+    people: int
+    """Logged in at a terminal or by SSH."""
+
+
+def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str | None:
+    """Why the instance has to stay up, or None when it may stop."""
+    if facts.unfinished_runs:
+        return f"{facts.unfinished_runs} unfinished runs"
+    if not facts.dag_processor_is_healthy:
+        return "the dag-processor is not healthy, so a mail may be waiting"
+    if facts.people:
+        return f"{facts.people} people are logged in"
+    up = _minutes(facts.now, since=facts.booted_at)
+    if up < MINUTES_AFTER_BOOT:
+        return f"up for {up:.0f} of at least {MINUTES_AFTER_BOOT:.0f} minutes"
+    if facts.last_run_ended_at is not None:
+        idle = _minutes(facts.now, since=facts.last_run_ended_at)
+        if idle < idle_minutes:
+            return f"idle for {idle:.0f} of {idle_minutes:.0f} minutes"
+    return None
+
+
+def main() -> int:
+    settings = _read_env(Path(".env"))
+    try:
+        idle_minutes = float(os.environ.get("MBD_IDLE_MINUTES") or IDLE_MINUTES)
+        reason = reason_to_stay(gather(settings), idle_minutes=idle_minutes)
+    except (OSError, ValueError, KeyError) as error:  # Airflow down or starting: whatever it is, stopping would hide it
+        reason = f"Airflow does not tell ({type(error).__name__}: {error})"
+    except subprocess.SubprocessError as error:
+        reason = str(error)
+    if reason is None:
+        reason = _close_door_and_stop()
+    _say(f"staying up: {reason}" if reason else "nothing to do: stopping this instance; the next marker wakes it")
+    return 0
+
+
+def gather(settings: Mapping[str, str]) -> Facts:
+    """Ask Airflow and this machine. Raises OSError, ValueError or KeyError when Airflow gives no proper answer."""
+    scheme = "https" if settings.get("AIRFLOW_TLS") == "on" else "http"
+    airflow = _Airflow(f"{scheme}://127.0.0.1:{settings.get('AIRFLOW_PORT') or 8080}")
+    login = {"username": "trigger", "password": settings["AIRFLOW_TRIGGER_PASSWORD"]}
+    token = str(airflow.ask("/auth/token", body=login)["access_token"])
+    runs = f"/api/v2/dags/{DAG_ID}/dagRuns"
+    states = "&".join(f"state={state}" for state in _UNFINISHED)
+    unfinished = airflow.ask(f"{runs}?{states}&limit=1", token=token)["total_entries"]
+    ended = airflow.ask(f"{runs}?state=success&state=failed&order_by=-end_date&limit=1", token=token)["dag_runs"]
+    health = airflow.ask("/api/v2/monitor/health")
+    return Facts(
+        now=datetime.now(UTC),
+        booted_at=datetime.fromtimestamp(time.time() - _seconds_up(), UTC),
+        unfinished_runs=int(unfinished),
+        last_run_ended_at=datetime.fromisoformat(ended[0]["end_date"].replace("Z", "+00:00")) if ended else None,
+        dag_processor_is_healthy=health["dag_processor"]["status"] == "healthy",
+        people=len(_output("who").splitlines()),
+    )
+
+
+@dataclass(frozen=True)
+class _Airflow:
+    url: str
+
+    def ask(self, path: str, *, token: str = "", body: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+        """The JSON of one answer."""
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers)  # noqa: S310  http(s), ours
+        # Our own machine, by loopback: its self-signed certificate proves nothing that matters here.
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(request, timeout=20, context=tls) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+def _close_door_and_stop() -> str | None:
+    """Take no more runs, look once more, then shut down; returns the reason to stay when one has come in between.
+
+    The trigger meets a closed door, is tried again by Lambda, and then finds an instance that it can wake.
+    """
+    compose = ["docker", "compose"]
+    _output(*compose, "stop", "--timeout", "20", "api-server")
+    look = [*compose, "exec", "-T", "scheduler", "airflow", "dags", "list-runs", DAG_ID, "--output", "json"]
+    try:
+        come_in = sum(run["state"] in _UNFINISHED for run in _runs(_output(*look)))
+        reason = f"{come_in} runs came in just now" if come_in else None
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = f"the last look failed ({error})"
+    if reason:
+        _output(*compose, "start", "api-server")
+    else:
+        _output("shutdown", "-h", "now")
+    return reason
+
+
+def _runs(printed: str) -> Sequence[Mapping[str, str]]:
+    """The list that `airflow dags list-runs --output json` prints, whatever warnings stand around it."""
+    begins = re.search(r"^\[\s*(?=[{\]])", printed, re.MULTILINE)
+    if begins is None:
+        raise ValueError("Airflow printed no list of runs")
+    found: Sequence[Mapping[str, str]] = json.JSONDecoder().raw_decode(printed[begins.start() :])[0]
+    return found
+
+
+def _read_env(path: Path) -> dict[str, str]:
+    pairs = (line.partition("=") for line in path.read_text().splitlines() if not line.startswith("#"))
+    return {name: value.strip().strip("'\"") for name, sign, value in pairs if sign}
+
+
+def _seconds_up() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0])
+
+
+def _minutes(now: datetime, *, since: datetime) -> float:
+    return (now - since).total_seconds() / 60
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout  # noqa: S603
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} idle_stop: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""What a person answers, or passes as options, goes in; a .env with checked settings comes out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra_scripts.console import confirm, progress, result
+from infra_scripts.environment import write_values
+from infra_scripts.errors import SettingsError
+from infra_scripts.names import Names
+from infra_scripts.settings import Settings, read_settings
+
+HELP = "ask for names, region and mail address, and write .env"
+
+_ADDRESS_SERVICE = "https://checkip.amazonaws.com"  # AWS's own; answers with the address that the question came from
+
+
+@dataclass(frozen=True)
+class _Question:
+    option: str
+    variable: str
+    text: str
+    default: str = ""
+
+
+_QUESTIONS = (
+    _Question("first-name", "MBD_FIRST_NAME", "First name (letters A to Z; stands in every resource's name)"),
+    _Question("last-name", "MBD_LAST_NAME", "Last name"),
+    _Question("region", "AWS_REGION", "AWS region", default="eu-west-1"),
+    _Question("email", "MBD_EMAIL", "Mail address for the notices of success and failure"),
+    _Question("my-address", "MBD_MY_ADDRESS", "Your IPv4 address, for SSH and the database ('detect' asks AWS)"),
+)
+_OPTIONAL = (
+    _Question("profile", "MBD_PROFILE", "default, or course for the brief's literal values"),
+    _Question("key-name", "MBD_KEY_NAME", "the EC2 key pair for SSH"),
+    _Question("image-id", "MBD_IMAGE_ID", "an AMI instead of the newest Ubuntu"),
+    _Question("instance-type", "MBD_INSTANCE_TYPE", "instead of t2.medium"),
+    _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http, which opens it, with TLS"),
+    _Question("scale-to-zero", "MBD_SCALE_TO_ZERO", "on: the instance stops itself when it has nothing to do"),
+    _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course"),
+)
+# What a question's check needs of the other settings.
+_STAND_IN = {"MBD_FIRST_NAME": "A", "MBD_LAST_NAME": "B", "AWS_REGION": "eu-west-1"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """An option for each setting: with all of them, nothing is asked."""
+    for question in (*_QUESTIONS, *_OPTIONAL):
+        parser.add_argument(f"--{question.option}", metavar="X", help=f"{question.text} ({question.variable})")
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+    """Ask for what neither an option nor .env says; check all of it; write it."""
+    given = {
+        question.variable: value.strip()
+        for question in (*_QUESTIONS, *_OPTIONAL)
+        if (value := getattr(options, question.option.replace("-", "_"))) is not None
+    }
+    values = {"MBD_PROFILE": environment.get("MBD_PROFILE") or "default"}
+    values |= {**_answers(given, environment=environment), **given}
+    if values.get("MBD_MY_ADDRESS") == "detect":
+        values["MBD_MY_ADDRESS"] = detect_address()
+    settings = read_settings({**environment, **values})
+    if settings.my_address:
+        values["MBD_MY_ADDRESS"] = settings.my_address
+    values = {name: value for name, value in values.items() if value}
+    _confirm_renaming(settings.names, environment=environment, options=options)
+    changed = [] if options.dry_run else write_values(options.env_file, values)
+    facts = {"file": str(options.env_file), "written": changed, "settings": values, "names": _names(settings)}
+    result(_text(settings, changed=changed, options=options), facts=facts, options=options)
+    return 0
+
+
+def detect_address() -> str:
+    """The address that this machine has for AWS. Raises SettingsError when the question cannot be put."""
+    try:
+        with urllib.request.urlopen(_ADDRESS_SERVICE, timeout=5) as answer:
+            return str(answer.read(64).decode("ascii").strip())
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"Your address could not be detected ({error}). Pass it: --my-address 203.0.113.7/32."
+        ) from error
+
+
+def _answers(given: Mapping[str, str], *, environment: Mapping[str, str]) -> dict[str, str]:
+    """A value for each question: from .env, or asked where somebody is there."""
+    known = {question.variable: environment.get(question.variable, "") for question in _QUESTIONS}
+    if sys.stdin.isatty():
+        return {
+            question.variable: _ask(question, known=known[question.variable])
+            for question in _QUESTIONS
+            if question.variable not in given
+        }
+    needed = [question for question in _QUESTIONS if not question.default and question.variable != "MBD_MY_ADDRESS"]
+    missing = [question for question in needed if not (given.get(question.variable) or known[question.variable])]
+    if missing:
+        names = ", ".join(f"--{question.option}" for question in missing)
+        raise SettingsError(f"Nobody is there to answer. Pass {names}, or run init at a terminal.")
+    return {question.variable: known[question.variable] or question.default for question in _QUESTIONS}
+
+
+def _ask(question: _Question, *, known: str) -> str:
+    """Ask until the answer holds; Return takes what is shown in brackets."""
+    default = known or question.default
+    while True:
+        print(f"{question.text}{f' [{default}]' if default else ''}: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise SettingsError("The answers ended before the questions did. Nothing was written.")
+        answer = line.strip() or default
+        try:
+            if answer == "detect" and question.variable == "MBD_MY_ADDRESS":
+                answer = detect_address()
+                progress(f"your address is {answer}")
+            if not answer:
+                raise SettingsError("An answer is needed.")
+            _check(question, answer)
+        except SettingsError as error:
+            progress(str(error))
+        else:
+            return answer
+
+
+def _check(question: _Question, answer: str) -> None:
+    read_settings({**_STAND_IN, question.variable: answer})
+
+
+def _confirm_renaming(names: Names, *, environment: Mapping[str, str], options: argparse.Namespace) -> None:
+    first, last = environment.get("MBD_FIRST_NAME", ""), environment.get("MBD_LAST_NAME", "")
+    if not options.dry_run and first and last and (first, last) != (names.first, names.last):
+        confirm(
+            f"{options.env_file} names {first} {last} so far; what exists under that name in AWS stays there, "
+            "and teardown under the new name will not find it.",
+            options=options,
+        )
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    names = settings.names
+    return {
+        "source bucket": settings.source_bucket,
+        "monitored bucket": names.monitored_bucket,
+        "topic": names.topic,
+        "instance": names.instance,
+        "database": names.database,
+        "platform stack": names.platform_stack,
+        "trigger stack": names.trigger_stack,
+    }
+
+
+def _text(settings: Settings, *, changed: list[str], options: argparse.Namespace) -> str:
+    lines = [f"{kind:<17} {name}" for kind, name in _names(settings).items()]
+    if options.dry_run:
+        return "\n".join([*lines, "", f"Dry run: {options.env_file} was not written."])
+    told = f"wrote {', '.join(changed)}" if changed else "nothing to change"
+    lines += ["", f"{options.env_file}: {told}."]
+    if not settings.my_address:
+        lines.append("Your address is not set: apply needs it. Run: python -m infra_scripts init --my-address detect")
+    return "\n".join([*lines, "Next: python -m infra_scripts plan"])

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# On the instance, before the stack starts: writes .env at the repository's root. Settings come from
+# /etc/moving-big-data.conf, secrets from Parameter Store with the instance's role; lines of your own are kept.
+# Secrets go into the file alone: not into a log, an argument or another process's environment.
+set -euo pipefail
+set +x
+umask 077
+
+CONF=${MBD_CONF:-/etc/moving-big-data.conf}
+ENV_FILE=${MBD_ENV_FILE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.env}
+MADE_BY_APPLY=(admin-password trigger-password metadata-password fernet-key jwt-secret secret-key redis-password)
+
+fail() {
+  echo "error: $1" >&2
+  exit 1
+}
+
+[ -f "$CONF" ] || fail "$CONF is missing; user_data.sh writes it. Run: sudo bash /usr/local/sbin/moving-big-data-setup"
+set -a
+# shellcheck source=/dev/null
+. "$CONF"
+set +a
+
+declare -A value
+for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET; do
+  [ -z "${!name:-}" ] || value[$name]=${!name}
+done
+# The API answers this machine alone (the trigger comes by SSM) unless the trigger comes over the network.
+value[AIRFLOW_BIND]=127.0.0.1 value[AIRFLOW_TLS]=
+if [ "${MBD_TRANSPORT:-ssm}" = http ]; then value[AIRFLOW_BIND]=0.0.0.0 value[AIRFLOW_TLS]=on; fi
+
+answer=$(aws ssm get-parameters-by-path --path "${MBD_PARAMETERS%/}" --with-decryption \
+  --query 'Parameters[].[Name,Value]' --output text) ||
+  fail "the parameters under $MBD_PARAMETERS cannot be read. The instance's role needs ssm:GetParametersByPath there."
+declare -A secret
+while IFS=$'\t' read -r name text; do
+  if [ -n "$name" ]; then secret[${name##*/}]=$text; fi
+done <<<"$answer"
+unset answer
+
+missing=()
+for name in "${MADE_BY_APPLY[@]}"; do
+  [ -n "${secret[$name]:-}" ] || missing+=("$name")
+  name_in_env=AIRFLOW_${name^^}
+  value[${name_in_env//-/_}]=${secret[$name]:-}
+done
+((${#missing[@]} == 0)) ||
+  fail "missing under $MBD_PARAMETERS: ${missing[*]}. Run: python -m infra_scripts apply. Trying again in a minute."
+[ -n "${secret[stocks-database]:-}" ] ||
+  fail "missing: $MBD_PARAMETERS/stocks-database. Run: python -m infra_scripts init-db. Trying again in a minute."
+value[AIRFLOW_CONN_STOCKS_DATABASE]=${secret[stocks-database]}
+
+# Whatever else stands in the file is the operator's, and what it sets, it sets for good.
+[ -f "$ENV_FILE" ] || printf 'COMPOSE_FILE=airflow/docker-compose.yml\n' >"$ENV_FILE"
+fresh=$ENV_FILE.new
+rm -f "$fresh"
+{
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [[ $line =~ ^([A-Za-z_][A-Za-z0-9_]*)= && -v value[${BASH_REMATCH[1]}] ]]; then continue; fi
+    printf '%s\n' "$line"
+  done <"$ENV_FILE"
+  for name in "${!value[@]}"; do
+    case ${value[$name]} in *[$'\n\'']*) fail "$name holds a quote or a line break, which .env cannot." ;; esac
+    printf "%s='%s'\n" "$name" "${value[$name]}"
+  done | sort
+} >"$fresh"
+chmod 600 "$fresh"
+mv "$fresh" "$ENV_FILE"
+echo "wrote $ENV_FILE: ${#value[@]} values"

@@ -1,0 +1,146 @@
+"""The clean-up list: every kind of thing that the pipeline has in an account, each looked for by its own service's API.
+
+The text of the course's list is not known to us; this one has every component that the brief names, and what AWS makes
+beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.machines import find_database
+from infra_scripts.names import Names
+from infra_scripts.settings import Settings
+from infra_scripts.stack import find_stack
+from infra_scripts.stack_secrets import remaining
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
+
+_ABSENT = {"404", "NoSuchBucket", "NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotFoundException"}
+_GONE = ["terminated", "shutting-down"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One line of the list: what it is, and which of it there are."""
+
+    kind: str
+    found: tuple[str, ...]
+
+
+def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
+    """Look for everything; an item with nothing found is gone."""
+    names = settings.names
+    looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
+        ("trigger's stack", lambda: _stack(session, names.trigger_stack)),
+        ("Lambda function", lambda: _functions(session, names)),
+        ("monitored bucket", lambda: bucket(session, name=names.monitored_bucket)),
+        ("EC2 instance", lambda: _instances(session, names)),
+        ("EBS volume", lambda: _volumes(session, names)),
+        ("Elastic IP", lambda: _addresses(session, names)),
+        ("security group", lambda: _groups(session, names)),
+        ("IAM role", lambda: _roles(session, names)),
+        ("RDS database", lambda: [names.database] if find_database(session, identifier=names.database) else []),
+        ("database's secret", lambda: _secrets(session, names)),
+        ("source bucket", lambda: bucket(session, name=names.source_bucket)),
+        ("SNS topic", lambda: _topics(session, names)),
+        ("SSM parameters", lambda: remaining(session, settings=settings)),
+        ("platform's stack", lambda: _stack(session, names.platform_stack)),
+    )
+    items = []
+    for kind, look in looks:
+        with aws_errors(f"look for the {kind}"):
+            items.append(Item(kind=kind, found=tuple(look())))
+    return items
+
+
+def bucket(session: boto3.Session, *, name: str) -> list[str]:
+    with aws_errors(f"look at the bucket {name}"):
+        return _unless_absent(lambda: session.client("s3", config=CLIENT_CONFIG).head_bucket(Bucket=name), name=name)
+
+
+def snapshots(session: boto3.Session, *, settings: Settings) -> list[str]:
+    """Snapshots that stay when the database is gone: the final one, and those made by hand."""
+    identifier = settings.names.database
+    with aws_errors(f"look for snapshots of {identifier}"):
+        pages = session.client("rds", config=CLIENT_CONFIG).get_paginator("describe_db_snapshots")
+        return [
+            one["DBSnapshotIdentifier"]
+            for page in pages.paginate(SnapshotType="manual")
+            for one in page["DBSnapshots"]
+            if one["DBInstanceIdentifier"] == identifier
+        ]
+
+
+def _unless_absent(call: Callable[[], object], *, name: str) -> list[str]:
+    try:
+        call()
+    except ClientError as error:
+        if error_code(error) in _ABSENT:
+            return []
+        raise
+    return [name]
+
+
+def _functions(session: boto3.Session, names: Names) -> list[str]:
+    pages = session.client("lambda", config=CLIENT_CONFIG).get_paginator("list_functions").paginate()
+    every = [one["FunctionName"] for page in pages for one in page["Functions"]]
+    return [name for name in every if name.lower().startswith(names.prefix)]
+
+
+def _stack(session: boto3.Session, name: str) -> list[str]:
+    found = find_stack(session, name=name)
+    return [f"{name} ({found.state})"] if found and found.state != "DELETE_COMPLETE" else []
+
+
+def _instances(session: boto3.Session, names: Names) -> list[str]:
+    filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.instance]}]
+    pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_instances").paginate(Filters=filters)
+    every = [one for page in pages for group in page["Reservations"] for one in group["Instances"]]
+    return [one["InstanceId"] for one in every if one["State"]["Name"] not in _GONE]
+
+
+def _volumes(session: boto3.Session, names: Names) -> list[str]:
+    filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.instance]}]
+    pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_volumes").paginate(Filters=filters)
+    return [one["VolumeId"] for page in pages for one in page["Volumes"] if one["State"] != "deleting"]
+
+
+def _addresses(session: boto3.Session, names: Names) -> list[str]:
+    filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.address]}]
+    found = session.client("ec2", config=CLIENT_CONFIG).describe_addresses(Filters=filters)["Addresses"]
+    return [one["PublicIp"] for one in found]
+
+
+def _groups(session: boto3.Session, names: Names) -> list[str]:
+    filters: list[FilterTypeDef] = [{"Name": "group-name", "Values": [names.security_group]}]
+    found = session.client("ec2", config=CLIENT_CONFIG).describe_security_groups(Filters=filters)["SecurityGroups"]
+    return [one["GroupId"] for one in found]
+
+
+def _roles(session: boto3.Session, names: Names) -> list[str]:
+    iam = session.client("iam", config=CLIENT_CONFIG)
+    return [
+        *_unless_absent(lambda: iam.get_role(RoleName=names.role), name=names.role),
+        *_unless_absent(
+            lambda: iam.get_instance_profile(InstanceProfileName=names.role), name=f"instance profile {names.role}"
+        ),
+    ]
+
+
+def _secrets(session: boto3.Session, names: Names) -> list[str]:
+    client = session.client("secretsmanager", config=CLIENT_CONFIG)
+    return _unless_absent(lambda: client.describe_secret(SecretId=names.database_secret), name=names.database_secret)
+
+
+def _topics(session: boto3.Session, names: Names) -> list[str]:
+    pages = session.client("sns", config=CLIENT_CONFIG).get_paginator("list_topics").paginate()
+    every = [one["TopicArn"] for page in pages for one in page["Topics"]]
+    return [arn for arn in every if arn.rpartition(":")[2] == names.topic]

@@ -1,0 +1,87 @@
+"""First and last name go in; the name of every AWS resource comes out, as the course's brief has them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from infra_scripts.errors import SettingsError
+
+_NAME = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")  # RDS refuses two hyphens in a row
+_LONGEST_BUCKET_NAME = 63  # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+
+
+@dataclass(frozen=True)
+class Names:
+    """Every name, derived from one first and last name. Raises SettingsError where AWS would refuse one of them."""
+
+    first: str
+    last: str
+
+    def __post_init__(self) -> None:
+        for variable, name in (("MBD_FIRST_NAME", self.first), ("MBD_LAST_NAME", self.last)):
+            if not _NAME.fullmatch(name):
+                raise SettingsError(
+                    f"{variable} is {name!r}, which cannot stand in bucket names and mail subjects. "
+                    "Use plain letters A to Z, with single hyphens inside."
+                )
+        excess = len(self.monitored_bucket) - _LONGEST_BUCKET_NAME
+        if excess > 0:
+            raise SettingsError(
+                f"{self.monitored_bucket} is {excess} characters longer than a bucket's name may be "
+                f"({_LONGEST_BUCKET_NAME}). Shorten MBD_FIRST_NAME or MBD_LAST_NAME."
+            )
+
+    @property
+    def prefix(self) -> str:
+        return f"de-mbd-predict-{self.first}-{self.last}".lower()
+
+    @property
+    def source_bucket(self) -> str:
+        return f"{self.prefix}-s3-source"
+
+    @property
+    def monitored_bucket(self) -> str:
+        return f"{self.prefix}-monitored-bucket"
+
+    @property
+    def topic(self) -> str:
+        return f"{self.prefix}-SNS"
+
+    @property
+    def instance(self) -> str:
+        return f"{self.prefix}-ec2"
+
+    @property
+    def database(self) -> str:
+        return f"{self.prefix}-rds"
+
+    @property
+    def database_secret(self) -> str:
+        """In Secrets Manager: the database's user name and password."""
+        return f"{self.prefix}-database"
+
+    @property
+    def security_group(self) -> str:
+        return f"{self.prefix}-security-group"
+
+    @property
+    def role(self) -> str:
+        return f"{self.prefix}-ec2-role"
+
+    @property
+    def address(self) -> str:
+        return f"{self.prefix}-ip"
+
+    @property
+    def platform_stack(self) -> str:
+        return f"{self.prefix}-platform"
+
+    @property
+    def trigger_stack(self) -> str:
+        return f"{self.prefix}-trigger"
+
+    @property
+    def parameters(self) -> str:
+        """The path in SSM's Parameter Store under which the Airflow stack's secrets are."""
+        return f"/{self.prefix}/airflow/"

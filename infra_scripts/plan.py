@@ -1,0 +1,75 @@
+"""`plan`: settings go in; what apply would change, open and cost comes out, and nothing is changed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from infra_scripts.aws import open_session
+from infra_scripts.change_set import ChangeSet
+from infra_scripts.console import result
+from infra_scripts.exposure import COURSE_SWITCHES, describe_exposure, world_ports
+from infra_scripts.platform_stack import proposal, settled
+from infra_scripts.prices import describe_costs, monthly_costs
+from infra_scripts.settings import Settings, read_settings
+
+HELP = "tell what apply would change, open and cost"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add --course-expires, which apply has too."""
+    parser.add_argument(
+        "--course-expires", metavar="DATE", type=_day, help="profile course: the day on which `check` calls it over"
+    )
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+    settings = read_settings(environment)
+    session = open_session(settings)
+    deployed = settled(session, settings=settings)
+    with proposal(session, settings=settings, deployed=deployed, expires=options.course_expires) as change_set:
+        result(
+            "\n".join(describe(change_set, settings=settings)),
+            facts=facts(change_set, settings=settings),
+            options=options,
+        )
+    return 0
+
+
+def describe(change_set: ChangeSet, *, settings: Settings) -> list[str]:
+    """The whole plan as lines."""
+    return [
+        f"{change_set.stack} in {settings.region}, profile {settings.profile}.",
+        "",
+        *change_set.describe(),
+        "",
+        *describe_exposure(settings),
+        "",
+        *describe_costs(settings),
+    ]
+
+
+def facts(change_set: ChangeSet, *, settings: Settings) -> dict[str, Any]:
+    """The same for --json."""
+    return {
+        "stack": change_set.stack,
+        "region": settings.region,
+        "profile": settings.profile,
+        "changes": [
+            {"resource": one.resource, "what": one.noun, "deed": one.deed, "lost": one.lost}
+            for one in change_set.changes
+        ],
+        "open_to_the_world": world_ports(settings),
+        "course_switches": [switch for switch, _ in COURSE_SWITCHES] if settings.profile == "course" else [],
+        "usd_a_month": monthly_costs(settings),
+        "usd_a_month_stopped": monthly_costs(settings, hours=0),
+    }
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2027-01-31") from None

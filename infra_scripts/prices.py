@@ -1,0 +1,75 @@
+"""The price table: the hours that the platform runs a month go in, dollars for each part come out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from infra_scripts.console import result
+from infra_scripts.settings import Settings
+
+HELP = "print the price table that estimates are made of, with its date and source"
+HOURS_A_MONTH = 730
+_DATABASE_GIGABYTES, _INSTANCE_GIGABYTES = 20, 30  # as in platform.yml
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options of its own."""
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:  # noqa: ARG001 - needs no settings
+    prices = read_prices()
+    lines = [f"Prices of {prices['region']} as of {prices['as_of']}, in USD.", prices["source"], ""]
+    for name, price in prices.items():
+        if isinstance(price, dict):
+            lines += [f"{name + ' ' + kind:<42} {one:>8.4f}" for kind, one in price.items()]
+        elif isinstance(price, float):
+            lines.append(f"{name:<42} {price:>8.4f}")
+    result("\n".join(lines), facts=prices, options=options)
+    return 0
+
+
+def read_prices() -> dict[str, Any]:
+    """prices.json: its date, source and region, and a price in USD for each unit."""
+    prices: dict[str, Any] = json.loads(resources.files("infra_scripts").joinpath("prices.json").read_text("utf-8"))
+    return prices
+
+
+def monthly_costs(settings: Settings, *, hours: float = HOURS_A_MONTH) -> dict[str, float] | None:
+    """USD a month for each part when instance and database run `hours`; None where the instance's type has no price."""
+    prices = read_prices()
+    instance_hour = prices["instance_hour"].get(settings.instance_type)
+    if instance_hour is None:
+        return None
+    return {
+        "instance": instance_hour * hours,
+        "database": prices["database_hour"] * hours,
+        "public address": prices["address_hour"] * HOURS_A_MONTH,
+        "instance's disk": prices["instance_storage_gigabyte_month"] * _INSTANCE_GIGABYTES,
+        "database's disk": prices["database_storage_gigabyte_month"] * _DATABASE_GIGABYTES,
+        "secret": prices["secret_month"],
+        "bucket (1 GB)": prices["bucket_gigabyte_month"],
+    }
+
+
+def describe_costs(settings: Settings) -> list[str]:
+    """The estimate as lines: running all the time, each part, and stopped."""
+    prices = read_prices()
+    running, stopped = monthly_costs(settings), monthly_costs(settings, hours=0)
+    if running is None or stopped is None:
+        return [f"Cost: the table has no price of {settings.instance_type} (see aws.amazon.com/ec2/pricing/on-demand)."]
+    parts = ", ".join(f"{name} {dollars:.2f}" for name, dollars in running.items())
+    lines = [
+        f"Cost: about {sum(running.values()):.0f} USD a month when it always runs: {parts}.",
+        f"  About {sum(stopped.values()):.0f} USD a month while instance and database are stopped "
+        "(`stop`; AWS starts the database again after 7 days).",
+    ]
+    if settings.scale_to_zero:
+        once = sum(running.values()) - running["instance"] * (1 - 30 / HOURS_A_MONTH)
+        lines.append(f"  Scale to zero, an hour a day: about {once:.0f} USD a month; the database goes on running.")
+    region = "" if settings.region == prices["region"] else f"; {settings.region} may differ by some 30 %"
+    lines.append(f"  Prices of {prices['region']} as of {prices['as_of']}, without tax and free tier{region}.")
+    return lines

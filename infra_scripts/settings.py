@@ -1,0 +1,111 @@
+"""Environment and .env go in; complete and usable settings of the platform, or one SettingsError, come out."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from infra_scripts.errors import SettingsError
+from infra_scripts.names import Names
+
+Profile = Literal["default", "course"]
+Transport = Literal["ssm", "http"]
+
+_PURPOSE = {
+    "MBD_FIRST_NAME": "your first name: it stands in the name of every resource",
+    "MBD_LAST_NAME": "your last name: it stands in the name of every resource",
+    "AWS_REGION": "the region that everything is in, such as eu-west-1",
+}
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every command needs, and what `plan` and `apply` also need (empty where it is not set)."""
+
+    names: Names
+    region: str
+    profile: Profile = "default"
+    source_bucket: str
+    email: str = ""
+    my_address: str = ""
+    """Who may come in by SSH and to PostgreSQL, as CIDR: `203.0.113.7/32`."""
+    key_name: str = ""
+    image_id: str = ""
+    instance_type: str = "t2.medium"
+    marking_email: str = ""
+    """Who else gets the mails in profile course."""
+    transport: Transport = "ssm"
+    """How the trigger reaches Airflow: by Systems Manager, which needs no open port, or by HTTP."""
+    scale_to_zero: bool = False
+    """The instance stops itself after a run's mail; the trigger wakes it."""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the names, the region and what else is there. Raises one SettingsError that names everything missing."""
+    missing = [f"{name} ({purpose})" for name, purpose in _PURPOSE.items() if not environment.get(name, "").strip()]
+    if missing:
+        raise SettingsError(
+            f"Missing: {'; '.join(missing)}. Run `python -m infra_scripts init`, which asks and writes .env."
+        )
+    profile = _choice(environment, "MBD_PROFILE", choices=("default", "course"))
+    names = Names(environment["MBD_FIRST_NAME"].strip(), environment["MBD_LAST_NAME"].strip())
+    return Settings(
+        names=names,
+        region=_region(environment["AWS_REGION"].strip()),
+        profile="course" if profile == "course" else "default",
+        source_bucket=environment.get("MBD_SOURCE_BUCKET", "").strip() or names.source_bucket,
+        email=valid_email(environment.get("MBD_EMAIL", ""), variable="MBD_EMAIL"),
+        my_address=valid_address(environment.get("MBD_MY_ADDRESS", "")),
+        key_name=environment.get("MBD_KEY_NAME", "").strip(),
+        image_id=environment.get("MBD_IMAGE_ID", "").strip(),
+        instance_type=environment.get("MBD_INSTANCE_TYPE", "").strip() or "t2.medium",
+        marking_email=valid_email(environment.get("MBD_MARKING_EMAIL", ""), variable="MBD_MARKING_EMAIL"),
+        transport="http" if _choice(environment, "MBD_TRANSPORT", choices=("ssm", "http")) == "http" else "ssm",
+        scale_to_zero=_choice(environment, "MBD_SCALE_TO_ZERO", choices=("off", "on")) == "on",
+    )
+
+
+def valid_email(text: str, *, variable: str) -> str:
+    """The address without blanks around it, or nothing where nothing is set."""
+    text = text.strip()
+    if text and not _EMAIL.fullmatch(text):
+        raise SettingsError(f"{variable} is {text!r}, which is no mail address. Set it like name@example.org.")
+    return text
+
+
+def valid_address(text: str) -> str:
+    """An IPv4 address or network as CIDR; the whole internet is refused: that is what profile course is for."""
+    text = text.strip()
+    if not text:
+        return ""
+    try:
+        network = ipaddress.IPv4Network(text if "/" in text else f"{text}/32")
+    except ValueError:
+        raise SettingsError(
+            f"MBD_MY_ADDRESS is {text!r}, which is no IPv4 address or network. Set it like 203.0.113.7/32."
+        ) from None
+    if network.prefixlen < 8:
+        raise SettingsError(
+            f"MBD_MY_ADDRESS is {text}, which lets {network.num_addresses:,} addresses in. Name yours, such as "
+            "203.0.113.7/32; the brief's open rules are MBD_PROFILE=course."
+        )
+    return str(network)
+
+
+def _region(text: str) -> str:
+    if not _REGION.fullmatch(text):
+        raise SettingsError(f"AWS_REGION is {text!r}, which does not look like a region. Set it like eu-west-1.")
+    return text
+
+
+def _choice(environment: Mapping[str, str], variable: str, *, choices: tuple[str, str]) -> str:
+    """The variable's value, or the first choice where it is not set."""
+    text = environment.get(variable, "").strip() or choices[0]
+    if text not in choices:
+        raise SettingsError(f"{variable} is {text!r}. Set it to {choices[0]} or {choices[1]}.")
+    return text

@@ -1,0 +1,124 @@
+"""One CloudFormation stack: its state, its outputs, and why it failed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.console import progress
+from infra_scripts.errors import RefusedError
+from infra_scripts.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef, StackTypeDef
+
+POLL_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What CloudFormation says of a stack."""
+
+    name: str
+    state: str
+    reason: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_busy(self) -> bool:
+        return self.state.endswith("_IN_PROGRESS") and self.state != "REVIEW_IN_PROGRESS"
+
+    @property
+    def stands(self) -> bool:
+        """There is something that can be used and updated: not only a plan, nor the rest of a failed first try."""
+        return self.state in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
+
+
+def find_stack(session: boto3.Session, *, name: str) -> Stack | None:
+    """The stack of this name, or None where there is none."""
+    with aws_errors(f"look at the stack {name}"):
+        try:
+            stacks = session.client("cloudformation", config=CLIENT_CONFIG).describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            if error_code(error) == "ValidationError" and "does not exist" in str(error):
+                return None
+            raise
+    return _stack(stacks[0]) if stacks else None
+
+
+def platform_outputs(session: boto3.Session, *, settings: Settings) -> dict[str, str]:
+    """The platform's outputs by name. Raises RefusedError while it does not stand."""
+    name = settings.names.platform_stack
+    stack = find_stack(session, name=name)
+    if stack is None:
+        raise RefusedError(f"There is no platform yet (stack {name}). Run `python -m infra_scripts apply` first.")
+    if not stack.outputs:
+        raise RefusedError(
+            f"The platform is not ready: its stack {name} is in state {stack.state}. "
+            "Run `python -m infra_scripts apply`, which goes on where it stopped."
+        )
+    return stack.outputs
+
+
+def wait(session: boto3.Session, *, name: str) -> Stack | None:
+    """Wait until CloudFormation is done with the stack, telling what it finished; None when the stack is gone."""
+    told: set[str] = set()
+    while True:
+        stack = find_stack(session, name=name)
+        if stack is not None:
+            for text in reversed(_finished(session, stack=stack)):
+                if text not in told:
+                    told.add(text)
+                    progress(text)
+        if stack is None or not (stack.is_busy or stack.state == "REVIEW_IN_PROGRESS"):
+            return stack
+        time.sleep(POLL_SECONDS)
+
+
+def failures(session: boto3.Session, *, name: str) -> str:
+    """Why the last change failed: the resources that failed by themselves, each with AWS's reason."""
+    reasons = [
+        f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+        for event in _events(session, name=name)
+        if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")
+    ]
+    return "; ".join(reversed(reasons)) or "AWS gives no reason"
+
+
+def _finished(session: boto3.Session, *, stack: Stack) -> list[str]:
+    """Newest first: each resource that was finished in the change that is going on."""
+    texts = []
+    for event in _events(session, name=stack.name):
+        if event["LogicalResourceId"] == stack.name:
+            if event["ResourceStatus"].endswith("_IN_PROGRESS") and "CLEANUP" not in event["ResourceStatus"]:
+                break  # the beginning of this change
+            continue
+        if event["ResourceStatus"].endswith(("_COMPLETE", "_FAILED")):
+            state = event["ResourceStatus"].replace("_", " ").lower()
+            texts.append(f"{event['Timestamp']:%H:%M:%S} {event['LogicalResourceId']}: {state}")
+    return texts
+
+
+def _events(session: boto3.Session, *, name: str) -> list[StackEventTypeDef]:
+    """Newest first."""
+    with aws_errors(f"read what happened to the stack {name}"):
+        client = session.client("cloudformation", config=CLIENT_CONFIG)
+        return client.describe_stack_events(StackName=name)["StackEvents"]
+
+
+def _stack(facts: StackTypeDef) -> Stack:
+    return Stack(
+        name=facts["StackName"],
+        state=facts["StackStatus"],
+        reason=facts.get("StackStatusReason", ""),
+        outputs={one["OutputKey"]: one["OutputValue"] for one in facts.get("Outputs", [])},
+        parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in facts.get("Parameters", [])},
+        tags={one["Key"]: one["Value"] for one in facts.get("Tags", [])},
+    )

@@ -1,0 +1,163 @@
+"""`teardown`: everything is removed, data only after a second word; each item of the list is verified to be gone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+import boto3
+
+from infra_scripts import inventory, stack_secrets
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.console import confirm, progress, result
+from infra_scripts.environment import read_file, write_values
+from infra_scripts.errors import AwsError, RefusedError
+from infra_scripts.inventory import Item
+from infra_scripts.machines import find_database
+from infra_scripts.settings import Settings, read_settings
+from infra_scripts.stack import failures, find_stack, wait
+
+HELP = "remove everything, and verify that it is gone"
+_DATA = {"source bucket", "RDS database"}
+_WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--delete-data",
+        action="store_true",
+        help="the second word: the source bucket's objects and the database go too",
+    )
+    parser.add_argument(
+        "--delete-snapshots",
+        action="store_true",
+        help="the database's snapshots too; else the final one stays and costs",
+    )
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+    settings = read_settings(environment)
+    session = open_session(settings)
+    items = inventory.take(session, settings=settings)
+    there = [item for item in items if item.found]
+    if options.dry_run:
+        _tell(session, items, settings=settings, options=options)
+        return 0
+    for item in there:
+        progress(f"there is  {item.kind}: {', '.join(item.found)}")
+    if there:
+        _ask(there, settings=settings, options=options)
+        _refuse_while_trigger_stands(session, settings=settings)
+        _remove(session, settings=settings)
+    if options.delete_snapshots:
+        _delete_snapshots(session, settings=settings)
+    left = inventory.take(session, settings=settings)
+    _tell(session, left, settings=settings, options=options)
+    if any(item.found for item in left):
+        progress("What is left belongs to no stack: remove it in the console, then run teardown again.")
+        return RefusedError.exit_code
+    stale = {name: "" for name in _WRITTEN_BY_APPLY if read_file(options.env_file).get(name)}
+    write_values(options.env_file, stale)
+    return 0
+
+
+def _ask(there: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
+    if _DATA & {item.kind for item in there} and not options.delete_data:
+        confirm(
+            "The company files, all outputs and receipts and the table's rows are lost (--delete-data agrees).",
+            options=options,
+            word=settings.names.source_bucket,
+        )
+    else:
+        confirm("All of this is removed.", options=options)
+
+
+def _refuse_while_trigger_stands(session: boto3.Session, *, settings: Settings) -> None:
+    """Its stack is the Serverless Framework's to remove; emptying its bucket is what that cannot do by itself."""
+    if not find_stack(session, name=settings.names.trigger_stack):
+        return
+    if inventory.bucket(session, name=settings.names.monitored_bucket):
+        empty(session, bucket=settings.names.monitored_bucket)
+    raise RefusedError(
+        f"The trigger stands (stack {settings.names.trigger_stack}); its bucket is empty now. "
+        "Run `npx serverless remove`, then teardown again."
+    )
+
+
+def _remove(session: boto3.Session, *, settings: Settings) -> None:
+    name = settings.names.platform_stack
+    if inventory.bucket(session, name=settings.names.source_bucket):
+        empty(session, bucket=settings.names.source_bucket)
+    _unprotect(session, identifier=settings.names.database)
+    if find_stack(session, name=name):
+        with aws_errors(f"delete the stack {name}"):
+            session.client("cloudformation", config=CLIENT_CONFIG).delete_stack(StackName=name)
+        progress(f"CloudFormation deletes {name}; a database takes some ten minutes. Ctrl-C is safe: teardown goes on.")
+        stack = wait(session, name=name)
+        if stack and stack.state != "DELETE_COMPLETE":
+            raise AwsError(
+                f"{name} was not deleted ({stack.state}): {failures(session, name=name)}. "
+                "Mend the cause, then run teardown again."
+            )
+    stack_secrets.delete_all(session, settings=settings)
+
+
+def empty(session: boto3.Session, *, bucket: str) -> None:
+    """Delete every object in every version, and uploads that were never finished."""
+    s3 = session.client("s3", config=CLIENT_CONFIG)
+    gone = 0
+    with aws_errors(f"empty the bucket {bucket}"):
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if not versions:
+                continue
+            answer = s3.delete_objects(
+                Bucket=bucket,
+                Delete={
+                    "Objects": [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in versions],
+                    "Quiet": True,
+                },
+            )
+            if refused := answer.get("Errors"):
+                first = refused[0]
+                raise AwsError(f"{len(refused)} objects of {bucket} stay, {first.get('Key')}: {first.get('Message')}.")
+            gone += len(versions)
+            progress(f"{bucket}: {gone:,} versions deleted")
+        for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for one in uploads.get("Uploads", []):
+                s3.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+
+
+def _unprotect(session: boto3.Session, *, identifier: str) -> None:
+    """A database can be deleted, with a final snapshot, when nothing protects it and it runs."""
+    database = find_database(session, identifier=identifier)
+    if database is None:
+        return
+    rds = session.client("rds", config=CLIENT_CONFIG)
+    with aws_errors(f"make the database {identifier} ready to be deleted"):
+        if database["DBInstanceStatus"] == "stopped":
+            progress("The database is stopped; AWS takes the final snapshot of a running one only: starting it.")
+            rds.start_db_instance(DBInstanceIdentifier=identifier)
+        if database["DBInstanceStatus"] in {"stopped", "starting"}:
+            rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
+        if database.get("DeletionProtection"):
+            rds.modify_db_instance(DBInstanceIdentifier=identifier, DeletionProtection=False, ApplyImmediately=True)
+            rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
+
+
+def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:
+    for snapshot in inventory.snapshots(session, settings=settings):
+        with aws_errors(f"delete the snapshot {snapshot}"):
+            session.client("rds", config=CLIENT_CONFIG).delete_db_snapshot(DBSnapshotIdentifier=snapshot)
+
+
+def _tell(session: boto3.Session, items: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
+    """The list, ticked where a thing is gone, and what stays on purpose."""
+    kept = inventory.snapshots(session, settings=settings)
+    lines = [f"[{' ' if item.found else 'x'}] {item.kind:<18} {', '.join(item.found) or 'gone'}" for item in items]
+    if kept:
+        lines.append(f"Kept, and costing: snapshots {', '.join(kept)}. `teardown --delete-snapshots` removes them.")
+    if settings.key_name:
+        lines.append(f"Yours, not touched: the key pair {settings.key_name}.")
+    facts = {"left": {item.kind: list(item.found) for item in items if item.found}, "snapshots": kept}
+    result("\n".join(lines), facts=facts, options=options)

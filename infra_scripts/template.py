@@ -1,0 +1,89 @@
+"""platform.yml made ready for CloudFormation: settings go in; template, parameters and tags come out."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import date
+from importlib import resources
+
+from infra_scripts.errors import SettingsError
+from infra_scripts.settings import Settings
+from infra_scripts.stack import Stack
+
+DATABASE_VERSION = {"default": "18", "course": "14"}
+EXPIRES = "CourseExpires"
+_LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, less the lines that the template puts before the script
+_LARGEST_TEMPLATE_BYTES = 51_200  # CloudFormation's, for a template that is not in a bucket
+_PLACE = "              # user_data.sh\n"
+
+
+def render() -> str:
+    """platform.yml with user_data.sh inside."""
+    folder = resources.files("infra_scripts")
+    script = folder.joinpath("user_data.sh").read_text("ascii")
+    if len(script) > _LARGEST_USER_DATA_BYTES:
+        raise SettingsError(f"user_data.sh has {len(script):,} bytes; EC2 takes {_LARGEST_USER_DATA_BYTES:,}.")
+    platform = folder.joinpath("platform.yml").read_text("utf-8")
+    before, place, after = platform.partition(_PLACE)
+    if not place:
+        raise SettingsError("platform.yml has no line `# user_data.sh` for the script to stand at.")
+    template = before + textwrap.indent(script, " " * 14) + after
+    if len(template.encode()) > _LARGEST_TEMPLATE_BYTES:
+        raise SettingsError(
+            f"The template has {len(template):,} bytes; CloudFormation takes {_LARGEST_TEMPLATE_BYTES:,}."
+        )
+    return template
+
+
+def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> dict[str, str]:
+    """The template's parameters. Raises SettingsError where one is not set that a new platform needs.
+
+    A database cannot go back to an older major version, so a deployed one keeps its own or goes up.
+    """
+    missing = {
+        "MBD_EMAIL (who gets the mails)": not settings.email,
+        "MBD_MY_ADDRESS (who may come in, such as 203.0.113.7/32)": not settings.my_address,
+        "MBD_MARKING_EMAIL (the marking address of your brief)": settings.profile == "course"
+        and not settings.marking_email,
+    }
+    if any(missing.values()):
+        names = "; ".join(name for name, is_missing in missing.items() if is_missing)
+        raise SettingsError(f"Missing: {names}. Run `python -m infra_scripts init`, or write it into .env.")
+    if settings.source_bucket != settings.names.source_bucket:
+        raise SettingsError(
+            f"MBD_SOURCE_BUCKET is {settings.source_bucket}, but the platform's is {settings.names.source_bucket}, and "
+            "the instance may read no other. Leave MBD_SOURCE_BUCKET out."
+        )
+    if settings.transport == "http" and settings.profile == "default":
+        raise SettingsError(
+            "MBD_TRANSPORT=http needs Airflow's port 8080 open to the world, which only profile course has. "
+            "Set MBD_TRANSPORT=ssm, which needs no open port."
+        )
+    version = DATABASE_VERSION[settings.profile]
+    if deployed and deployed.stands:
+        version = max(version, deployed.parameters.get("DatabaseVersion", version), key=int)
+    return {
+        "Profile": settings.profile,
+        "Prefix": settings.names.prefix,
+        "FirstName": settings.names.first,
+        "LastName": settings.names.last,
+        "Email": settings.email,
+        "MyAddress": settings.my_address,
+        "KeyName": settings.key_name,
+        "ImageId": image_id,
+        "InstanceType": settings.instance_type,
+        "Transport": settings.transport,
+        "ScaleToZero": "on" if settings.scale_to_zero else "off",
+        "DatabaseVersion": version,
+        "MarkingEmail": settings.marking_email if settings.profile == "course" else "",
+    }
+
+
+def tags(settings: Settings, *, expires: date | None) -> dict[str, str]:
+    """The stack's tags, which CloudFormation passes on to everything that it makes."""
+    common = {
+        "Project": "moving-big-data",
+        "Owner": f"{settings.names.first} {settings.names.last}",
+        "Profile": settings.profile,
+    }
+    return common | ({EXPIRES: expires.isoformat()} if settings.profile == "course" and expires else {})

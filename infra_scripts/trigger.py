@@ -1,0 +1,142 @@
+"""A marker goes into the monitored bucket; with --wait, the receipt of the run that it starts comes out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
+from infra_scripts.console import progress, result
+from infra_scripts.errors import AwsError, RefusedError
+from infra_scripts.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+HELP = "put the marker that starts a run"
+
+RECEIPTS = "Output/receipts/"
+# The trigger names runs `marker_<time of the put>_<digest>`; a run that a person starts has another name.
+_RUN = "marker_"
+_SECONDS_BETWEEN_LOOKS = 3.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="follow the run until it ends, and print its receipt")
+    parser.add_argument(
+        "--timeout", type=float, default=60, metavar="MINUTES", help="wait no longer (60; the run goes on)"
+    )
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+    """Put the marker; exit code 1 when the run that was waited for has failed."""
+    settings = read_settings(environment)
+    bucket = settings.names.monitored_bucket
+    key = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.SUCCESS"
+    facts: dict[str, Any] = {"marker": f"s3://{bucket}/{key}", "dry_run": options.dry_run}
+    s3 = open_session(settings).client("s3", config=CLIENT_CONFIG)
+    if options.dry_run:
+        _require_bucket(s3, bucket=bucket)
+        result(f"Dry run: {facts['marker']} would be put.", facts=facts, options=options)
+        return 0
+    put_at = _put_marker(s3, bucket=bucket, key=key)
+    if not options.wait:
+        told = f"Put {facts['marker']}.\nNext: python -m infra_scripts status, or the mail."
+        result(told, facts=facts, options=options)
+        return 0
+    progress(f"put {facts['marker']}; waiting for the run's receipt (a stopped instance needs some minutes)")
+    receipt = _follow(s3, settings=settings, since=put_at, seconds=options.timeout * 60)
+    result(_text(receipt), facts={**facts, "receipt": receipt}, options=options)
+    return 0 if receipt["state"] == "success" else 1
+
+
+def _put_marker(s3: S3Client, *, bucket: str, key: str) -> datetime:
+    """Put it; returns when that was by the clock of S3, which also the run is named by."""
+    with aws_errors(f"put s3://{bucket}/{key}"):
+        try:
+            answer = s3.put_object(Bucket=bucket, Key=key, Body=b"")
+        except ClientError as error:
+            if error_code(error) != "NoSuchBucket":
+                raise
+            raise _no_bucket(bucket) from error
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def _require_bucket(s3: S3Client, *, bucket: str) -> None:
+    with aws_errors(f"find the bucket {bucket}"):
+        try:
+            s3.list_objects_v2(Bucket=bucket, MaxKeys=1)  # HeadBucket would not say why it is refused
+        except ClientError as error:
+            if error_code(error) != "NoSuchBucket":
+                raise
+            raise _no_bucket(bucket) from error
+
+
+def _no_bucket(bucket: str) -> RefusedError:
+    return RefusedError(
+        f"There is no bucket {bucket}: it comes with the trigger's stack. Deploy that first (README.md, serverless)."
+    )
+
+
+def _follow(s3: S3Client, *, settings: Settings, since: datetime, seconds: float) -> dict[str, Any]:
+    """The receipt of the first run of a marker put at `since`, once that run has ended.
+
+    Raises AwsError when it takes longer than `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    key = ""
+    while time.monotonic() < deadline:
+        if not key:
+            key = _first_receipt(s3, settings=settings, since=since)
+            if key:
+                progress(f"run {key.removeprefix(RECEIPTS).removesuffix('.json')} is under way")
+        if key:
+            receipt = _read(s3, bucket=settings.source_bucket, key=key)
+            if receipt["state"] != "running":
+                return receipt
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    told = f"The run of {key} has not ended" if key else "No run has begun"
+    raise AwsError(
+        f"{told} within {seconds / 60:.0f} minutes. The marker is put, so it may still come. Look: python -m "
+        "infra_scripts status, check; the log group of the trigger's function in CloudWatch."
+    )
+
+
+def _first_receipt(s3: S3Client, *, settings: Settings, since: datetime) -> str:
+    """The key of the first receipt of a run named by `since` or later; nothing while there is none."""
+    # The event's time and the answer's may differ by a second.
+    start = f"{RECEIPTS}{_RUN}{since - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ}"
+    with aws_errors(f"list s3://{settings.source_bucket}/{RECEIPTS}"):
+        answer = s3.list_objects_v2(Bucket=settings.source_bucket, Prefix=RECEIPTS + _RUN, StartAfter=start, MaxKeys=1)
+    return next((entry["Key"] for entry in answer.get("Contents", [])), "")
+
+
+def _read(s3: S3Client, *, bucket: str, key: str) -> dict[str, Any]:
+    with aws_errors(f"read s3://{bucket}/{key}"):
+        receipt: dict[str, Any] = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return receipt
+
+
+def _text(receipt: Mapping[str, Any]) -> str:
+    files, rows = receipt["files"], receipt["rows"]
+    lines = [
+        f"{receipt['state']}: run {receipt['run_id']}, {receipt['elapsed_seconds']:.1f} s",
+        f"files  {files['listed']:,} listed = {files['accepted']:,} accepted + {files['quarantined']:,} quarantined"
+        f" + {files['missing']:,} missing",
+        f"rows   {rows['read']:,} read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected",
+    ]
+    if rows.get("inserted") is not None:
+        lines.append(
+            f"table  {rows['inserted']:,} inserted, {rows['unchanged']:,} unchanged, {rows['deleted']:,} deleted"
+        )
+    if receipt.get("error"):
+        lines.append(f"error  {receipt['error']}")
+    lines += [f"note   {note}" for note in receipt.get("notes", ())]
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# What an EC2 instance (Ubuntu) does at its first boot: Docker, the AWS CLI, swap, security updates, and the systemd
+# unit that fetches this repository from the source bucket and keeps the Airflow stack up. Holds no secret: the unit
+# reads those with the instance's role (instance_env.sh). Safe to run again, by root:
+#   bash /usr/local/sbin/moving-big-data-setup
+# Settings come as variables (apply writes them before these lines) and are kept in /etc/moving-big-data.conf.
+set -euo pipefail
+set +x
+export DEBIAN_FRONTEND=noninteractive HOME=${HOME:-/root} # cloud-init sets none
+
+CONF=/etc/moving-big-data.conf
+LOG=/var/log/moving-big-data.log
+STACK=/opt/moving-big-data
+SWAP_MIB=${MBD_SWAP_MIB:-2048}
+APT=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5)
+
+main() {
+  [ "$(id -u)" = 0 ] || { echo "error: run this as root: sudo bash $0" >&2; exit 2; }
+  touch "$LOG" && chmod 640 "$LOG"
+  exec > >(tee -a "$LOG") 2>&1
+  keep_settings
+  step "this script, for another time"
+  [ "$0" -ef /usr/local/sbin/moving-big-data-setup ] || install -m 755 "$0" /usr/local/sbin/moving-big-data-setup
+  step "swap"
+  add_swap || step "no swap on this machine; going on without"
+  step "packages" && install_packages
+  step "the AWS CLI" && install_aws_cli
+  step "security updates" && update_unattended
+  step "the unit moving-big-data" && install_units
+  step "done. The stack starts now: journalctl -fu moving-big-data, or tail -f $LOG"
+}
+
+step() { echo "[$(date -u +%FT%TZ)] $*"; }
+
+keep_settings() {
+  local name
+  if [ -z "${MBD_FIRST_NAME:-}" ] && [ -f "$CONF" ]; then
+    # shellcheck source=/dev/null
+    . "$CONF"
+    return
+  fi
+  for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_SOURCE_BUCKET MBD_TOPIC_ARN MBD_PARAMETERS; do
+    [ -n "${!name:-}" ] || { echo "error: $name is not set; apply sets it in the instance's user data" >&2; exit 2; }
+  done
+  for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET MBD_PARAMETERS \
+    MBD_STACK_NAME MBD_TRANSPORT MBD_SCALE_TO_ZERO MBD_IDLE_MINUTES AWS_ENDPOINT_URL; do
+    [ -z "${!name:-}" ] || printf '%s=%q\n' "$name" "${!name}"
+  done >"$CONF.new"
+  printf 'AWS_DEFAULT_REGION=%q\n' "$AWS_REGION" >>"$CONF.new" # version 1 of the AWS CLI knows this name only
+  mv "$CONF.new" "$CONF"
+}
+
+add_swap() { # images are built here, which needs more than 4 GiB for a moment
+  if [ ! -f /swapfile ]; then
+    fallocate -l "${SWAP_MIB}M" /swapfile.new && chmod 600 /swapfile.new && mkswap -q /swapfile.new || return
+    mv /swapfile.new /swapfile
+  fi
+  swapon --show=NAME --noheadings | grep -qx /swapfile || swapon /swapfile || return
+  grep -q '^/swapfile ' /etc/fstab || echo '/swapfile none swap sw 0 0' >>/etc/fstab
+}
+
+install_packages() {
+  local compose=(docker-compose-v2)
+  "${APT[@]}" update
+  apt-cache show "${compose[@]}" >/dev/null 2>&1 || compose=(docker-compose docker-cli) # Debian's names of the same
+  "${APT[@]}" install -y --no-install-recommends ca-certificates curl docker.io docker-buildx "${compose[@]}" logrotate \
+    python3 python3-venv unattended-upgrades
+  systemctl enable --now docker
+}
+
+install_aws_cli() {
+  command -v aws >/dev/null && return
+  if command -v snap >/dev/null && snap wait system seed.loaded && snap install aws-cli --classic; then
+    ln -sf /snap/bin/aws /usr/local/bin/aws
+  else
+    python3 -m venv /opt/aws-cli
+    /opt/aws-cli/bin/pip install --quiet --disable-pip-version-check awscli
+    ln -sf /opt/aws-cli/bin/aws /usr/local/bin/aws
+  fi
+}
+
+update_unattended() {
+  printf '%s\n' 'APT::Periodic::Update-Package-Lists "1";' 'APT::Periodic::Unattended-Upgrade "1";' \
+    >/etc/apt/apt.conf.d/20auto-upgrades
+}
+
+install_units() {
+  cat >/usr/local/sbin/moving-big-data-fetch <<'END'
+#!/usr/bin/env bash
+# Brings the repository that `upload` put into the source bucket to /opt/moving-big-data, when it is another than here.
+set -euo pipefail
+set -a
+. /etc/moving-big-data.conf
+set +a
+stack=/opt/moving-big-data
+key=Scripts/moving-big-data.tar.gz
+version=$(aws s3api head-object --bucket "$MBD_SOURCE_BUCKET" --key "$key" --query ETag --output text) || {
+  [ -d "$stack" ] && { echo "s3://$MBD_SOURCE_BUCKET/$key cannot be read; going on with what is in $stack"; exit 0; }
+  echo "s3://$MBD_SOURCE_BUCKET/$key is not there yet: run python -m infra_scripts upload. Trying again in a minute." >&2
+  exit 1
+}
+[ "$version" != "$(cat "$stack/.version" 2>/dev/null)" ] || exit 0
+rm -rf "$stack.new" && mkdir -p "$stack.new"
+aws s3 cp --only-show-errors "s3://$MBD_SOURCE_BUCKET/$key" - | tar -xz -C "$stack.new" --no-same-owner
+[ ! -f "$stack/.env" ] || cp -p "$stack/.env" "$stack.new/.env"
+echo "$version" >"$stack.new/.version"
+rm -rf "$stack.old"
+[ ! -d "$stack" ] || mv "$stack" "$stack.old"
+mv "$stack.new" "$stack"
+rm -rf "$stack.old"
+echo "fetched s3://$MBD_SOURCE_BUCKET/$key, version $version"
+END
+  chmod 755 /usr/local/sbin/moving-big-data-fetch
+  cat >/etc/systemd/system/moving-big-data.service <<END
+[Unit]
+Description=Moving Big Data: Airflow in Docker Compose
+Requires=docker.service
+Wants=network-online.target
+After=docker.service network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+Environment=HOME=/root
+WorkingDirectory=-$STACK
+ExecStartPre=/usr/local/sbin/moving-big-data-fetch
+ExecStartPre=/bin/bash $STACK/infra_scripts/instance_env.sh
+ExecStart=/usr/bin/docker compose up --detach --build --wait
+ExecStop=/usr/bin/docker compose stop
+TimeoutStartSec=30min
+Restart=on-failure
+RestartSec=60
+StandardOutput=append:$LOG
+StandardError=append:$LOG
+
+[Install]
+WantedBy=multi-user.target
+END
+  cat >/etc/systemd/system/moving-big-data-idle.service <<END
+[Unit]
+Description=Moving Big Data: stop this instance when no run is queued or running
+
+[Service]
+Type=oneshot
+EnvironmentFile=$CONF
+Environment=HOME=/root
+WorkingDirectory=$STACK
+ExecStart=/usr/bin/python3 $STACK/infra_scripts/idle_stop.py
+StandardOutput=append:$LOG
+StandardError=append:$LOG
+END
+  cat >/etc/systemd/system/moving-big-data-idle.timer <<'END'
+[Unit]
+Description=Moving Big Data: look every two minutes whether there is something to do
+
+[Timer]
+OnBootSec=10min
+OnUnitActiveSec=2min
+
+[Install]
+WantedBy=timers.target
+END
+  cat >/etc/logrotate.d/moving-big-data <<END
+$LOG {
+  weekly
+  rotate 8
+  compress
+  missingok
+  copytruncate
+}
+END
+  systemctl daemon-reload
+  systemctl enable moving-big-data.service
+  if [ "${MBD_SCALE_TO_ZERO:-off}" = on ]; then
+    systemctl enable --now moving-big-data-idle.timer
+  else
+    systemctl disable --now moving-big-data-idle.timer
+  fi
+  systemctl restart --no-block moving-big-data.service
+}
+
+main "$@"

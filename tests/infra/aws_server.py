@@ -1,0 +1,321 @@
+# ruff: noqa: ANN401 - moto hands JSON over
+"""A moto server whose CloudFormation also makes what platform.yml has and moto leaves out: THIS_FILE -H HOST -p PORT.
+
+Left out by moto: buckets' properties and policies, a role's managed policies, secrets and references to them; of a
+database its protection, security groups and final snapshot, of an instance its security groups, metadata options and
+shutdown behaviour, of an address its tags; of a change set conditions, parameters and outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import sys
+from typing import Any
+
+import boto3
+from moto.cloudformation import parsing
+from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend
+from moto.core.common_models import CloudFormationModel
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_ip_addresses import ElasticAddress
+from moto.ec2.models.instances import Instance
+from moto.iam.access_control import PermissionResult
+from moto.iam.models import AWSManagedPolicy, Role
+from moto.rds.models import DBInstance, DBParameterGroup, rds_backends
+from moto.s3.models import FakeBucket, s3_backends
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.server import main
+
+_REVIEW = "REVIEW_IN_PROGRESS"
+_REFERENCE = re.compile(r"\{\{resolve:secretsmanager:([^}]*?):SecretString:(\w+)\}\}")
+
+
+class Secret(CloudFormationModel):
+    """AWS::SecretsManager::Secret with GenerateSecretString."""
+
+    __module__ = "moto.secretsmanager.models"  # moto takes the service's name from there
+
+    def __init__(self, arn: str) -> None:
+        self.physical_resource_id = arn
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::SecretsManager::Secret"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+    ) -> Secret:
+        properties = cloudformation_json["Properties"]
+        wanted = properties["GenerateSecretString"]
+        content = json.loads(wanted["SecretStringTemplate"])
+        content[wanted["GenerateStringKey"]] = secrets.token_hex(wanted["PasswordLength"] // 2)
+        made = secretsmanager_backends[account_id][region_name].create_secret(
+            name=resource_name, secret_string=json.dumps(content), secret_binary=None, tags=properties["Tags"],
+            description=properties["Description"], kms_key_id=None, client_request_token=None, replica_regions=[],
+            force_overwrite=False,
+        )  # fmt: skip
+        return cls(json.loads(made)["ARN"])
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        secretsmanager_backends[account_id][region_name].delete_secret(
+            self.physical_resource_id, recovery_window_in_days=None, force_delete_without_recovery=True
+        )
+
+
+class BucketPolicy(CloudFormationModel):
+    """AWS::S3::BucketPolicy."""
+
+    __module__ = "moto.s3.models"
+
+    def __init__(self, bucket: str) -> None:
+        self.physical_resource_id = bucket
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::S3::BucketPolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+    ) -> BucketPolicy:
+        properties = cloudformation_json["Properties"]
+        s3_backends[account_id]["aws"].put_bucket_policy(
+            properties["Bucket"], json.dumps(properties["PolicyDocument"]).encode()
+        )
+        return cls(properties["Bucket"])
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        if self.physical_resource_id in s3_backends[account_id]["aws"].buckets:
+            s3_backends[account_id]["aws"].delete_bucket_policy(self.physical_resource_id)
+
+
+def _neither_allowed_nor_denied(self: FakeBucket, action: str, resource: str) -> PermissionResult:
+    """What a policy says of a request: moto reads no condition, and would deny TLS too."""
+    return PermissionResult.NEUTRAL
+
+
+_create_plain_bucket = FakeBucket.create_from_cloudformation_json
+
+
+def _create_bucket(
+    cls: type[FakeBucket], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+) -> FakeBucket:
+    properties = cloudformation_json["Properties"]
+    bucket: FakeBucket = _create_plain_bucket(resource_name, cloudformation_json, account_id, region_name)
+    if "LifecycleConfiguration" not in properties:
+        return bucket  # none of platform.yml's
+    s3 = boto3.client(
+        "s3", endpoint_url=f"http://127.0.0.1:{os.environ['MOTO_PORT']}", region_name=region_name,
+        aws_access_key_id="testing", aws_secret_access_key="testing",
+    )  # fmt: skip
+    s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=properties["VersioningConfiguration"])
+    s3.put_public_access_block(
+        Bucket=bucket.name, PublicAccessBlockConfiguration=properties["PublicAccessBlockConfiguration"]
+    )
+    s3.put_bucket_ownership_controls(Bucket=bucket.name, OwnershipControls=properties["OwnershipControls"])
+    rules: Any = [
+        {
+            "ID": rule["Id"],
+            "Status": rule["Status"],
+            "Filter": {"Prefix": rule.get("Prefix", "")},
+            **({"Expiration": {"Days": rule["ExpirationInDays"]}} if "ExpirationInDays" in rule else {}),
+            **{name: rule[name] for name in rule if name.startswith(("Noncurrent", "Abort"))},
+        }
+        for rule in properties["LifecycleConfiguration"]["Rules"]
+    ]
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket.name, LifecycleConfiguration={"Rules": rules})
+    return bucket
+
+
+def _create_database(
+    cls: type[DBInstance], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+) -> DBInstance:
+    properties = cloudformation_json["Properties"]
+
+    def resolved(text: str) -> str:
+        match = _REFERENCE.fullmatch(text)
+        assert match, text
+        found = secretsmanager_backends[account_id][region_name].get_secret_value(match[1], "", "")
+        return str(json.loads(found["SecretString"])[match[2]])
+
+    return rds_backends[account_id][region_name].create_db_instance(
+        {
+            "db_instance_identifier": properties["DBInstanceIdentifier"],
+            "db_name": properties["DBName"],
+            "engine": properties["Engine"],
+            "engine_version": properties["EngineVersion"],
+            "db_instance_class": properties["DBInstanceClass"],
+            "allocated_storage": int(properties["AllocatedStorage"]),
+            "max_allocated_storage": properties.get("MaxAllocatedStorage"),
+            "storage_type": properties["StorageType"],
+            "storage_encrypted": properties["StorageEncrypted"],
+            "multi_az": properties["MultiAZ"],
+            "master_username": resolved(properties["MasterUsername"]),
+            "master_user_password": resolved(properties["MasterUserPassword"]),
+            "port": int(properties["Port"]),
+            "publicly_accessible": properties["PubliclyAccessible"],
+            "vpc_security_group_ids": properties["VPCSecurityGroups"],
+            "db_parameter_group_name": properties["DBParameterGroupName"],
+            "backup_retention_period": properties["BackupRetentionPeriod"],
+            "copy_tags_to_snapshot": properties["CopyTagsToSnapshot"],
+            "auto_minor_version_upgrade": properties["AutoMinorVersionUpgrade"],
+            "deletion_protection": properties["DeletionProtection"] == "true",
+            "tags": properties["Tags"],
+        }
+    )
+
+
+def _delete_database(self: DBInstance, account_id: str, region_name: str) -> None:
+    """As DeletionPolicy: Snapshot does it."""
+    identifier = self.db_instance_identifier
+    rds_backends[account_id][region_name].delete_db_instance(identifier, f"{identifier}-final-{secrets.token_hex(4)}")
+
+
+def _create_instance(
+    cls: type[Instance], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+) -> Instance:
+    properties = cloudformation_json["Properties"]
+    backend = ec2_backends[account_id][region_name]
+    tags = {"instance": {tag["Key"]: tag["Value"] for tag in properties["Tags"]}}
+    if properties.get("PropagateTagsToVolumeOnCreation"):
+        tags["volume"] = tags["instance"]
+    options = properties["MetadataOptions"]
+    instance = backend.run_instances(
+        image_id=properties["ImageId"],
+        count=1,
+        user_data=properties["UserData"],
+        security_group_names=[],
+        security_group_ids=properties["SecurityGroupIds"],
+        instance_type=properties["InstanceType"],
+        is_instance_type_default=False,
+        key_name=properties.get("KeyName"),
+        block_device_mappings=properties["BlockDeviceMappings"],
+        instance_initiated_shutdown_behavior=properties["InstanceInitiatedShutdownBehavior"],
+        metadata_options={
+            "HttpTokens": options["HttpTokens"],
+            "HttpPutResponseHopLimit": options["HttpPutResponseHopLimit"],
+        },
+        tags=tags,
+    ).instances[0]
+    backend.associate_iam_instance_profile(
+        instance_id=instance.id, iam_instance_profile_name=properties["IamInstanceProfile"]
+    )
+    return instance
+
+
+def _create_address(
+    cls: type[ElasticAddress], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+) -> ElasticAddress:
+    properties = cloudformation_json["Properties"]
+    backend = ec2_backends[account_id][region_name]
+    tags = {tag["Key"]: tag["Value"] for tag in properties["Tags"]}
+    address = backend.allocate_address(domain="vpc", tags=tags)
+    backend.associate_address(backend.get_instance(properties["InstanceId"]), address=address.public_ip)
+    return address
+
+
+_create_plain_role = Role.create_from_cloudformation_json
+
+
+def _create_role(
+    cls: type[Role], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+) -> Role:
+    role = _create_plain_role(resource_name, cloudformation_json, account_id, region_name)
+    for name, document in role.policies.items():
+        role.policies[name] = json.dumps(document)
+    for arn in cloudformation_json["Properties"].get("ManagedPolicyArns", []):
+        day = "2026-01-01T00:00:00+00:00"
+        facts = {"Path": "/", "DefaultVersionId": "v1", "CreateDate": day, "UpdateDate": day, "Document": {}}
+        AWSManagedPolicy.from_data(arn.rpartition("/")[2], account_id, region_name, facts).attach_to(role)
+    return role
+
+
+def _delete_address(self: ElasticAddress, account_id: str, region_name: str) -> None:
+    backend = ec2_backends[account_id][region_name]
+    if self.association_id:
+        backend.disassociate_address(association_id=self.association_id)
+    backend.release_address(allocation_id=self.allocation_id)
+
+
+_create_new_change_set = CloudFormationBackend.create_change_set
+
+
+def _create_change_set(self: CloudFormationBackend, **facts: Any) -> tuple[str, str]:
+    """A stack that only waits for its first change set takes another one; moto would make a second of its name."""
+    for stack_id, stack in list(self.stacks.items()):
+        if facts["change_set_type"] == "CREATE" and (stack.name, stack.status) == (facts["stack_name"], _REVIEW):
+            del self.stacks[stack_id]
+    return _create_new_change_set(self, **facts)
+
+
+_execute = ChangeSet.apply
+
+
+def _execute_with_outputs(self: ChangeSet) -> None:
+    _execute(self)
+    self.stack.template_dict = self.template_dict
+    self.stack.parameters, self.stack.tags = self.parameters, self.tags or {}
+    self.stack.output_map = self.stack._create_output_map()
+
+
+def _changes(self: ChangeSet) -> list[Change]:
+    """What executing would do: moto looks at no condition, and at no parameter."""
+    old, new = self.stack.resource_map, parsing.ResourceMap(
+        self.stack_id, self.stack_name, self.parameters, {}, self.stack.region_name, self.stack.account_id,
+        self.template_dict, None,
+    )  # fmt: skip
+    changed = {name for name, value in self.parameters.items() if old.input_parameters.get(name) != value}
+    was, is_now = _resources(old), _resources(new)
+    actions = {name: "Add" for name in is_now if name not in was} | {
+        name: "Remove" for name in was if name not in is_now
+    }
+    for name in was.keys() & is_now.keys():
+        if was[name] != is_now[name] or changed & set(parsing.get_references_from_template(is_now[name])):
+            actions[name] = "Modify"
+    return [Change(action, name, (is_now | was)[name]["Type"]) for name, action in actions.items()]
+
+
+def _resources(stack: parsing.ResourceMap) -> dict[str, Any]:
+    """Those of the stack's template whose condition holds."""
+    if not stack._template:
+        return {}
+    stack.load_parameters()
+    stack.load_conditions()
+    resources: dict[str, Any] = stack._template["Resources"]
+    return {
+        name: one
+        for name, one in resources.items()
+        if "Condition" not in one or stack.lazy_condition_map[one["Condition"]]
+    }
+
+
+def fill_gaps() -> None:
+    DBParameterGroup.physical_resource_id = property(lambda self: self.name)  # type: ignore[attr-defined]
+    DBInstance.create_from_cloudformation_json = classmethod(_create_database)  # type: ignore
+    DBInstance.delete = _delete_database  # type: ignore[method-assign]
+    Instance.create_from_cloudformation_json = classmethod(_create_instance)  # type: ignore
+    ElasticAddress.create_from_cloudformation_json = classmethod(_create_address)  # type: ignore
+    Role.create_from_cloudformation_json = classmethod(_create_role)  # type: ignore
+    ElasticAddress.delete = _delete_address  # type: ignore[attr-defined]
+    CloudFormationBackend.create_change_set = _create_change_set  # type: ignore
+    FakeBucket.get_permission = _neither_allowed_nor_denied  # type: ignore[method-assign]
+    FakeBucket.create_from_cloudformation_json = classmethod(_create_bucket)  # type: ignore
+    ChangeSet.apply = _execute_with_outputs  # type: ignore[method-assign]
+    ChangeSet.diff = _changes  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    fill_gaps()
+    main(sys.argv[1:])

@@ -1,0 +1,78 @@
+"""The .env file: read as compose reads it, written so that nothing else in it changes and nobody else can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra_scripts.environment import read_environment, read_file, write_values
+from infra_scripts.errors import SettingsError
+
+
+def test_a_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(
+        "# a comment\n\nPLAIN=a b # the rest is a comment\nexport EXPORTED=1\nSINGLE='it # stays'\n"
+        'DOUBLE="quoted"\nEMPTY=\nURL=postgresql://u:p%40@host/db?x=1#y\n  INDENTED = 2 \n'
+    )
+    assert read_file(file) == {
+        "PLAIN": "a b",
+        "EXPORTED": "1",
+        "SINGLE": "it # stays",
+        "DOUBLE": "quoted",
+        "EMPTY": "",
+        "URL": "postgresql://u:p%40@host/db?x=1#y",
+        "INDENTED": "2",
+    }
+
+
+def test_no_file_is_no_variables(tmp_path: Path) -> None:
+    assert read_file(tmp_path / "none") == {}
+
+
+def test_a_line_that_is_none_is_named_without_its_content(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("A=1\nsecret hunter2\n")
+    with pytest.raises(SettingsError, match=r"line 2 is not NAME=value") as caught:
+        read_file(file)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_process_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("A=file\nB=file\n")
+    assert read_environment(file, process={"A": "process"}) == {"A": "process", "B": "file"}
+
+
+def test_written_values_stand_where_they_stood_and_the_rest_stays(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# first\nA=1\n#B=commented\nC='x y'\n")
+    assert write_values(file, {"A": "2", "B": "new one", "C": "x y"}) == ["A", "B"]
+    assert file.read_text() == "# first\nA=2\n#B=commented\nC='x y'\nB='new one'\n"
+    assert read_file(file) == {"A": "2", "B": "new one", "C": "x y"}
+
+
+def test_writing_the_same_again_touches_nothing(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    write_values(file, {"A": "1"})
+    before = file.stat()
+    assert write_values(file, {"A": "1"}) == []
+    assert file.stat().st_ino == before.st_ino
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("A=1\n")
+    file.chmod(0o644)
+    (tmp_path / ".env.new").touch(mode=0o644)  # left behind by a kill
+    write_values(file, {"B": "2"})
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "a 'quote'"])
+def test_a_value_that_cannot_stand_there_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        write_values(tmp_path / ".env", {"A": value})
+    assert not (tmp_path / ".env").exists()

@@ -1,0 +1,106 @@
+"""Names and settings: what is derived, what is refused, and that everything missing is named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra_scripts import template
+from infra_scripts.errors import SettingsError
+from infra_scripts.names import Names
+from infra_scripts.settings import read_settings
+from infra_scripts.stack import Stack
+
+ENVIRONMENT = {
+    "MBD_FIRST_NAME": "Ada",
+    "MBD_LAST_NAME": "Lovelace",
+    "AWS_REGION": "eu-west-1",
+    "MBD_EMAIL": "ada@example.org",
+    "MBD_MY_ADDRESS": "203.0.113.7",
+}
+
+
+def test_names_are_the_briefs_in_small_letters_but_for_the_topics_end() -> None:
+    names = Names("Ada", "Lovelace")
+    assert names.source_bucket == "de-mbd-predict-ada-lovelace-s3-source"
+    assert names.monitored_bucket == "de-mbd-predict-ada-lovelace-monitored-bucket"
+    assert names.topic == "de-mbd-predict-ada-lovelace-SNS"
+    assert names.platform_stack == "de-mbd-predict-ada-lovelace-platform"
+    assert names.trigger_stack == "de-mbd-predict-ada-lovelace-trigger"
+    assert names.parameters == "/de-mbd-predict-ada-lovelace/airflow/"
+
+
+def test_the_longest_names_that_fit_do() -> None:
+    assert len(Names("a" * 15, "b" * 15).monitored_bucket) == 63
+    with pytest.raises(SettingsError, match="1 characters longer than a bucket's name may be"):
+        Names("a" * 15, "b" * 16)
+
+
+@pytest.mark.parametrize("name", ["", "Ada1", "Ada Mary", "Adä", "-Ada", "Ada-", "A--da", "ada.mary", "$(id)", "a\n"])
+def test_a_name_that_aws_would_refuse_is_refused_here(name: str) -> None:
+    with pytest.raises(SettingsError, match="MBD_FIRST_NAME"):
+        Names(name, "Lovelace")
+
+
+def test_everything_missing_is_named_with_what_it_is_for_and_the_next_step() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"MBD_LAST_NAME": " "})
+    for words in ("MBD_FIRST_NAME (your first name", "MBD_LAST_NAME (", "AWS_REGION (", "python -m infra_scripts init"):
+        assert words in str(caught.value)
+
+
+def test_what_is_left_out_has_a_sound_default() -> None:
+    settings = read_settings({**ENVIRONMENT, "MBD_PROFILE": "", "MBD_SOURCE_BUCKET": ""})
+    assert settings.profile == "default"
+    assert settings.transport == "ssm"
+    assert settings.scale_to_zero is False
+    assert settings.instance_type == "t2.medium"
+    assert settings.source_bucket == "de-mbd-predict-ada-lovelace-s3-source"
+    assert settings.my_address == "203.0.113.7/32"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_REGION", "Ireland"),
+        ("MBD_PROFILE", "open"),
+        ("MBD_TRANSPORT", "ftp"),
+        ("MBD_SCALE_TO_ZERO", "yes"),
+        ("MBD_EMAIL", "ada"),
+        ("MBD_MARKING_EMAIL", "a b@example.org"),
+        ("MBD_MY_ADDRESS", "home"),
+        ("MBD_MY_ADDRESS", "2001:db8::1"),
+        ("MBD_MY_ADDRESS", "203.0.113.7/24"),
+        ("MBD_MY_ADDRESS", "0.0.0.0/0"),
+        ("MBD_MY_ADDRESS", "0.0.0.0/1"),
+    ],
+)
+def test_an_unusable_setting_is_refused_by_its_name(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        read_settings({**ENVIRONMENT, variable: value})
+
+
+def test_http_transport_is_refused_where_no_port_is_open() -> None:
+    with pytest.raises(SettingsError, match="MBD_TRANSPORT=ssm"):
+        template.parameters(read_settings({**ENVIRONMENT, "MBD_TRANSPORT": "http"}), deployed=None, image_id="")
+
+
+def test_another_source_bucket_than_the_platforms_is_refused() -> None:
+    with pytest.raises(SettingsError, match="Leave MBD_SOURCE_BUCKET out"):
+        template.parameters(read_settings({**ENVIRONMENT, "MBD_SOURCE_BUCKET": "mine"}), deployed=None, image_id="")
+
+
+def test_marking_address_is_subscribed_in_profile_course_only() -> None:
+    marking = {**ENVIRONMENT, "MBD_MARKING_EMAIL": "marking@example.org"}
+    assert template.parameters(read_settings(marking), deployed=None, image_id="")["MarkingEmail"] == ""
+    course = read_settings({**marking, "MBD_PROFILE": "course"})
+    assert template.parameters(course, deployed=None, image_id="")["MarkingEmail"] == "marking@example.org"
+
+
+@pytest.mark.parametrize(
+    ("deployed", "profile", "version"),
+    [(None, "default", "18"), (None, "course", "14"), ("14", "default", "18"), ("18", "course", "18")],
+)
+def test_databases_version_only_ever_goes_up(deployed: str | None, profile: str, version: str) -> None:
+    settings = read_settings({**ENVIRONMENT, "MBD_PROFILE": profile, "MBD_MARKING_EMAIL": "marking@example.org"})
+    stack = Stack(name="p", state="UPDATE_COMPLETE", parameters={"DatabaseVersion": deployed}) if deployed else None
+    assert template.parameters(settings, deployed=stack, image_id="")["DatabaseVersion"] == version

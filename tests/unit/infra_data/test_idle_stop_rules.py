@@ -1,0 +1,61 @@
+"""When an instance that scales to zero may stop itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from infra_scripts.idle_stop import MINUTES_AFTER_BOOT, Facts, _runs, reason_to_stay
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+IDLE = Facts(
+    now=NOW,
+    booted_at=NOW - timedelta(hours=2),
+    unfinished_runs=0,
+    last_run_ended_at=NOW - timedelta(minutes=30),
+    dag_processor_is_healthy=True,
+    people=0,
+)
+
+
+def changed(**changes: Any) -> Facts:  # noqa: ANN401  whatever Facts takes
+    return Facts(**{**vars(IDLE), **changes})
+
+
+def test_an_instance_whose_last_run_ended_long_ago_stops() -> None:
+    assert reason_to_stay(IDLE, idle_minutes=10) is None
+
+
+def test_an_instance_that_has_had_no_run_at_all_stops_too() -> None:
+    assert reason_to_stay(changed(last_run_ended_at=None), idle_minutes=10) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"unfinished_runs": 1}, "1 unfinished runs"),
+        ({"last_run_ended_at": NOW - timedelta(minutes=9, seconds=59)}, "idle for 10 of 10 minutes"),
+        ({"booted_at": NOW - timedelta(minutes=MINUTES_AFTER_BOOT - 1)}, "up for 19 of at least 20 minutes"),
+        ({"dag_processor_is_healthy": False}, "a mail may be waiting"),
+        ({"people": 2}, "2 people are logged in"),
+    ],
+)
+def test_it_stays_and_says_why(changes: dict[str, Any], reason: str) -> None:
+    assert reason in (reason_to_stay(changed(**changes), idle_minutes=10) or "")
+
+
+def test_boot_counts_even_when_the_last_run_ended_days_ago() -> None:
+    facts = changed(booted_at=NOW - timedelta(minutes=3), last_run_ended_at=NOW - timedelta(days=3))
+    assert "up for 3" in (reason_to_stay(facts, idle_minutes=10) or "")
+
+
+@pytest.mark.parametrize(("printed", "count"), [("[]\n", 0), ('2026 [warn] x\n[{"run_id": "a"}]\nbye [1]\n', 1)])
+def test_runs_are_read_among_warnings(printed: str, count: int) -> None:
+    assert len(_runs(printed)) == count
+
+
+def test_no_list_of_runs_is_no_leave_to_stop() -> None:
+    with pytest.raises(ValueError, match="no list"):
+        _runs("DAG: moving_big_data does not exist in 'dag' table")
