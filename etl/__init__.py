@@ -4,11 +4,24 @@ from etl.aws import Aws
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
 from etl.load import Target
 from etl.notify import Mailbox
-from etl.pipeline import Job, conclude, gate, load, process, read_receipt, record_failure, record_start, run
+from etl.pipeline import (
+    Job,
+    combine,
+    conclude,
+    gate,
+    load,
+    process,
+    read_receipt,
+    record_failure,
+    record_start,
+    run,
+    split,
+)
 from etl.prices import read_prices
 from etl.progress import CompanyFileProgress
 from etl.receipt import Receipt, Run
-from etl.settings import Settings, read_settings, source_bucket
+from etl.settings import Settings, read_mailbox, read_settings, source_bucket
+from etl.shards import Shard
 
 __all__ = [
     "Aws",
@@ -22,11 +35,14 @@ __all__ = [
     "ServiceError",
     "Settings",
     "SettingsError",
+    "Shard",
     "Target",
+    "combine",
     "conclude",
     "gate",
     "load",
     "process",
+    "read_mailbox",
     "read_prices",
     "read_receipt",
     "read_settings",
@@ -34,4 +50,5 @@ __all__ = [
     "record_start",
     "run",
     "source_bucket",
+    "split",
 ]

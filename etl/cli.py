@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
-from types import FrameType
 from typing import NoReturn
 
 import pyarrow as pa
@@ -20,23 +18,26 @@ import pyarrow as pa
 from etl import pipeline
 from etl.aws import Aws, aws_errors
 from etl.database import connect, make_tables, sql
-from etl.errors import EtlError, SettingsError
+from etl.errors import EtlError, ServiceError, SettingsError
 from etl.load import Target
 from etl.notify import Mailbox, send
 from etl.pipeline import Job
 from etl.progress import CompanyFileProgress
 from etl.receipt import Receipt, Run
 from etl.settings import parse_seconds
+from etl.signals import heard_signals
 from etl.storage import open_storage, read_file
+
+_NO_MEMORY = "Memory ran out. The table holds the old batch or the new one, whole. Free some, then run it again."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. An EtlError becomes one line on stderr."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own allocator keeps some 40 MB more for later
     try:
-        code: int = options.command(options)
+        with heard_signals():
+            code: int = options.command(options)
         return code
     except EtlError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -89,12 +90,13 @@ def _attempt(
     try:
         with CompanyFileProgress(quiet=options.quiet) as bar:
             receipt = work(job, run, bar)
-    except EtlError as error:
+    except (EtlError, MemoryError) as failure:
+        error = failure if isinstance(failure, EtlError) else ServiceError(_NO_MEMORY)
         receipt = pipeline.record_failure(error, job=job, target=target, run=run)
         _mail(receipt, mailbox=mailbox, job=job)
         if options.json:
             print(receipt.to_json())
-        raise
+        raise error from failure  # the same, or its cause
     _mail(receipt, mailbox=mailbox, job=job)
     print(receipt.to_json() if options.json else receipt.to_text(), end="\n" if options.json else "")
     return 0
@@ -208,13 +210,6 @@ def _mailbox(options: argparse.Namespace) -> Mailbox | None:
             f"A mail's subject needs a name. Set {' and '.join(missing)} (or --first-name, --last-name)."
         )
     return Mailbox(options.topic_arn, options.first_name, options.last_name)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    print(
-        "terminated: the table holds the old batch or the new one, whole; run it again when you like", file=sys.stderr
-    )
-    raise SystemExit(143)
 
 
 def _day(text: str) -> date:

@@ -31,7 +31,9 @@ _NUMBER = re.compile(r"(?P<digits>[+-]?(\d+\.?\d*|\.\d+))([eE][+-]?(?P<exponent>
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _FIRST_DAY = (date.min - date(1970, 1, 1)).days  # Arrow knows a year 0, Python and ISO dates here do not
+_MOST_COLUMNS = 1_000  # of one file; a file may be millions of commas, each a name in memory
 _MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading days are no more
+_MOST_REPEATED = 10 * _MOST_REJECTED  # rows of days that the file has had already: it may be there ten times over
 _QUOTED_VALUE = 200  # characters of a bad value that are kept in the rejected rows
 
 
@@ -74,7 +76,7 @@ class CompanyFile:
 
 @dataclass(frozen=True)
 class QuarantinedFile:
-    """A company file that cannot be used at all; the rows that were looked at are all in `rejected`."""
+    """A company file that cannot be used at all; of its rows, those in `rejected` alone count as read."""
 
     reason: str
     rejected: tuple[RejectedRow, ...] = ()
@@ -167,14 +169,20 @@ def _header_line(content: bytes) -> tuple[bytes, int]:
 
 def _find_columns(head: bytes) -> tuple[list[str], list[int]] | str:
     """The header's names and the position of each of COLUMNS, or why the file has no usable header."""
+    if head.count(b",") >= _MOST_COLUMNS:
+        return f"no company file: the first line has more than {_MOST_COLUMNS:,} columns"
     try:
-        names = next(csv.reader([head.decode("utf-8")], strict=True), [])
-    except (UnicodeDecodeError, csv.Error):
-        return "not CSV: the first line is no UTF-8 text with commas"
+        line = head.decode("utf-8")
+    except UnicodeDecodeError:
+        return "not CSV: the first line is no UTF-8 text"
+    try:
+        names = next(csv.reader([line], strict=True), [])
+    except csv.Error:  # broken quoting
+        names = []
     found = [name.strip().lower() for name in names]
     missing = [name for name in COLUMNS if name.lower() not in found]
     if len(missing) == len(COLUMNS):
-        return f"no header: the first line is {head.decode('utf-8')[:60]!r}, not {','.join(COLUMNS)}"
+        return f"no header: the first line is {line[:60]!r}, not {','.join(COLUMNS)}"
     if missing:
         return f"missing column {', '.join(missing)}"
     twice = [name for name in COLUMNS if found.count(name.lower()) > 1]
@@ -256,7 +264,8 @@ def _check_rows(opened: _Opened, *, since: date | None) -> _Checked | Quarantine
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         return QuarantinedFile(f"not UTF-8 text: byte {error.start} is {content[error.start]:#04x}")
-    read = before_since = 0
+    read = before_since = repeated = 0
+    given_up_at: int | None = None
     rejected: list[RejectedRow] = []
     accepted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     for line, row in _data_lines(text):
@@ -267,11 +276,13 @@ def _check_rows(opened: _Opened, *, since: date | None) -> _Checked | Quarantine
         read += 1
         if isinstance(checked, RejectedRow):
             rejected.append(checked)
-            if len(rejected) >= _MOST_REJECTED:
-                reason = f"no company file: {_MOST_REJECTED:,} rows rejected by line {line}, the rest was not looked at"
-                return QuarantinedFile(reason, tuple(rejected))
         else:
-            accepted.setdefault(checked[0], []).append((line, checked))
+            group = accepted.setdefault(checked[0], [])
+            group.append((line, checked))
+            repeated += len(group) > 1
+        if len(rejected) >= _MOST_REJECTED or repeated >= _MOST_REPEATED:
+            given_up_at = line
+            break
     kept: list[tuple[int, tuple[str, ...]]] = []
     for day, group in accepted.items():
         duplicates = _rejected_duplicates(day, group)
@@ -280,6 +291,9 @@ def _check_rows(opened: _Opened, *, since: date | None) -> _Checked | Quarantine
             kept.append(group[0])
     kept.sort()
     rejected.sort(key=lambda row: row.line)
+    if given_up_at is not None:
+        count = f"{len(rejected):,} rows rejected by line {given_up_at}"
+        return QuarantinedFile(f"no company file: {count}, the rest was not looked at", tuple(rejected))
     columns = [[fields[position] for _, fields in kept] for position in range(len(COLUMNS))]
     rows = Rows(tuple(map(string_array, columns)), *(float_array(map(float, column)) for column in columns[1:5]))
     return read, rows, tuple(rejected), before_since
@@ -287,9 +301,18 @@ def _check_rows(opened: _Opened, *, since: date | None) -> _Checked | Quarantine
 
 def _data_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines behind the header that are not blank, with their number."""
-    lines = ((number, line) for number, line in enumerate(_LINE_END.split(text), start=1) if line.strip())
+    lines = ((number, line) for number, line in enumerate(_lines(text), start=1) if line.strip())
     next(lines)
     return lines
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One at a time: a file may be millions of short lines."""
+    start = 0
+    for end in _LINE_END.finditer(text):
+        yield text[start : end.start()]
+        start = end.end()
+    yield text[start:]
 
 
 def _check_row(
@@ -303,7 +326,9 @@ def _check_row(
     try:
         cells = next(csv.reader([row], strict=True)) if '"' in row else row.split(",")
     except csv.Error:
-        return reject("", row, "broken quoting")
+        limit = csv.field_size_limit()
+        long = f", or a quoted field over {limit:,} characters" if len(row) > limit else ""
+        return reject("", row, f"broken quoting{long}")
     if len(cells) != width:
         return reject("", row, f"{len(cells)} fields where the header has {width}")
     fields = tuple(cells[position].strip() for position in positions)

@@ -7,10 +7,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from etl.batch import gate
 from etl.errors import BatchError, EtlError
 from etl.index import CompanyIndex, parse_index
 from etl.pipeline import process_batch
-from etl.process import gate
 from etl.receipt import Receipt, Run
 from etl.storage import open_storage, read_file
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import errors, extensions
 
 from etl.errors import EtlError, ServiceError, SettingsError
+from etl.signals import held_signals, lines
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -33,6 +34,7 @@ _CONNECT_FAULTS = (
     ("does not support SSL", "the server does not speak TLS, which sslmode asks for. Check sslmode."),
     ("certificate", "the server's TLS certificate is not trusted. Check sslmode and sslrootcert."),
 )
+_UNACKNOWLEDGED_MILLISECONDS = 120_000
 _UNREADABLE = "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
 
 
@@ -49,21 +51,27 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
     `url` is a libpq URL or DSN and may hold a password: it is never shown. Raises SettingsError (user, password, host,
     database, TLS, permission) or ServiceError (no answer, connection lost), for errors inside the block too.
     """
-    # Dead peers are noticed in about a minute rather than in two hours; COPY may itself take as long as it needs.
+    # Dead peers are noticed in about a minute rather than in two hours, and so is, after two, one that takes no more of
+    # what is sent; COPY may itself take as long as it needs.
     try:
-        connection = psycopg2.connect(
-            url,
-            application_name="moving-big-data",
-            connect_timeout=10,
-            client_encoding="UTF8",
-            keepalives_idle=20,
-            keepalives_interval=10,
-            keepalives_count=4,
-        )
+        with held_signals():
+            connection = psycopg2.connect(
+                url,
+                connection_factory=_Connection,
+                cursor_factory=_Cursor,
+                application_name="moving-big-data",
+                connect_timeout=10,
+                client_encoding="UTF8",
+                keepalives_idle=20,
+                keepalives_interval=10,
+                keepalives_count=4,
+                tcp_user_timeout=_UNACKNOWLEDGED_MILLISECONDS,
+            )
     except psycopg2.ProgrammingError:
         raise SettingsError(_UNREADABLE) from None  # the original text may quote a part of the password
     except psycopg2.OperationalError as error:
         raise _connect_error(url, str(error)) from error
+    lines.add(connection)
     try:
         with database_errors():
             with connection.cursor() as cursor:
@@ -95,6 +103,22 @@ def database_errors() -> Iterator[None]:
         raise NoConnection(f"The database connection was lost: {_first_line(error)}.") from error
     except psycopg2.Error as error:
         raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.") from error
+
+
+class _Connection(extensions.connection):
+    """A connection whose COMMIT swallows no signal."""
+
+    def commit(self) -> None:
+        with held_signals():
+            super().commit()
+
+
+class _Cursor(extensions.cursor):
+    """A cursor whose statements swallow no signal."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: ANN401  as the base class has it
+        with held_signals():
+            super().execute(query, vars)
 
 
 class NoConnection(ServiceError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -58,12 +57,15 @@ def parse_index(content: bytes) -> CompanyIndex:
                 "The company index holds a name that cannot be a company file, because its quote is not closed: "
                 f"{line[-80:]!r}. Is the index cut off? Write it anew."
             )
-        try:
-            cells = next(csv.reader([line], quotechar=quote, skipinitialspace=True), [])
-        except csv.Error as error:  # a cell of more than 131,072 characters
-            raise _unsafe(line) from error
-        names += [name for cell in cells if (name := cell.strip())]
+        names += [name for cell in line.split(",") if (name := _unquoted(cell))]
     return CompanyIndex.of(names)
+
+
+def _unquoted(cell: str) -> str:
+    """A name holds no quote and no comma, so quotes that do not stand around all of it are left: they are refused."""
+    cell = cell.strip()
+    is_quoted = len(cell) > 1 and cell[0] in "'\"" and cell[0] == cell[-1]
+    return cell[1:-1].strip() if is_quoted else cell
 
 
 def _unsafe(name: str) -> BatchError:

@@ -21,6 +21,7 @@ from etl.database import NoConnection, connect, sql
 from etl.manifest import Manifest
 from etl.process import Processing
 from etl.receipt import Receipt, RowCounts, Run
+from etl.signals import Released, held_signals
 from etl.storage import Storage
 from etl.table import check_columns, find_changes_by_hand, lock_table, query
 
@@ -217,13 +218,14 @@ class _Load:
 
     def _copy(self, blocks: Iterator[bytes]) -> None:
         """Stream blocks into the table; what is counted as inserted is PostgreSQL's own count."""
-        source = _CopySource(blocks)
-        try:
-            self._cursor.copy_expert(sql("insert_query"), source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
-        except Exception:
-            if source.error:
-                raise source.error from None
-            raise
+        with held_signals() as released:
+            source = _CopySource(blocks, released=released)
+            try:
+                self._cursor.copy_expert(sql("insert_query"), source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
+            except Exception:
+                if source.error:
+                    raise source.error from None
+                raise
         self._inserted += self._cursor.rowcount
 
     def _record(self, slices: list[Slice], receipt: Receipt, attempt_id: str) -> None:
@@ -256,10 +258,13 @@ def record_run(connection: Connection, receipt: Receipt, *, attempt_id: str) -> 
 
 
 class _CopySource:
-    """What psycopg2 reads a COPY from; it keeps the error that stopped the source, which psycopg2 would only quote."""
+    """What psycopg2 reads a COPY from; it keeps the error that stopped the source, which psycopg2 would only quote.
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
+    Signals are heard while a block is made, which may wait for S3, and not on the way to there.
+    """
+
+    def __init__(self, blocks: Iterator[bytes], *, released: Released) -> None:
+        self._blocks, self._released = blocks, released
         self._block = b""
         self._position = 0
         self.error: BaseException | None = None
@@ -267,7 +272,8 @@ class _CopySource:
     def read(self, size: int) -> bytes:
         while self._position >= len(self._block):
             try:
-                following = next(self._blocks, None)
+                with self._released():
+                    following = next(self._blocks, None)
             except BaseException as error:
                 self.error = error
                 raise

@@ -1,6 +1,6 @@
 """The pipeline: gate, process, load, mail. Each step is a call; `run` is all of them in one process.
 
-marker -> gate: is every named file there?   -> process: files to one combined file + manifest
+marker -> gate: is every named file there?   -> process: files to one combined file + manifest (or shards, combined)
                                              -> load: changed companies into the table, one transaction
                                              -> mail: the receipt, which balances
 """
@@ -15,6 +15,8 @@ from datetime import date
 
 from etl import manifest
 from etl.aws import Aws
+from etl.batch import Batch, MissingFiles
+from etl.batch import gate as wait_for_files
 from etl.database import connect
 from etl.errors import EtlError, ServiceError, SettingsError
 from etl.index import parse_index
@@ -22,10 +24,12 @@ from etl.load import Target, load_while_processing, record_run
 from etl.load import load as load_manifest
 from etl.manifest import Manifest
 from etl.notify import Mailbox, send
-from etl.process import Batch, MissingFiles, NothingUsable, Processing, Progress
-from etl.process import gate as wait_for_files
+from etl.part import NothingUsable
+from etl.process import Processing, Progress
 from etl.receipt import FOLDER as RECEIPTS
 from etl.receipt import FileCounts, Receipt, Run
+from etl.shards import Shard, process_shard, read_plan, remove_parts, write_plan
+from etl.shards import combine as combine_parts
 from etl.storage import FileChanged, Storage, open_storage, read_file
 
 
@@ -51,10 +55,47 @@ def gate(job: Job) -> Batch:
     return wait_for_files(index, index_url=job.index, source=source, grace_seconds=job.grace_seconds)
 
 
-def process(job: Job, *, run: Run, progress: Progress | None = None) -> Receipt:
-    """Company files to combined file, rejected rows and manifest. The receipt lacks what only a load knows."""
+def split(job: Job, *, run: Run, shards: int) -> Batch:
+    """Gate, for a run that processes its batch in `shards` shards: all take the files that are listed now.
+
+    Also removes the parts that killed runs have left: an output serves one run at a time.
+    """
+    batch = gate(job)
     output = job.open_output()
-    return process_batch(gate(job), output=output, since=job.since, run=run, progress=progress)
+    remove_parts(output=output)
+    if shards > 1:
+        write_plan(batch, output=output, run_id=run.run_id)
+    return batch
+
+
+def process(job: Job, *, run: Run, shard: Shard | None = None, progress: Progress | None = None) -> Receipt:
+    """Company files to combined file, rejected rows and manifest. The receipt lacks what only a load knows.
+
+    Of a split batch, each `shard` is processed alone and leaves a part, for `combine`; its receipt tells of that part.
+    """
+    output = job.open_output()
+    if shard is None or shard.of == 1:
+        return process_batch(gate(job), output=output, since=job.since, run=run, progress=progress)
+    begun = time.monotonic()
+    batch = _planned(job, output=output, run=run)
+    part = process_shard(batch, shard, output=output, run_id=run.run_id, since=job.since, progress=progress)
+    return _processed(part, output=output, run=run, process=time.monotonic() - begun)
+
+
+def combine(job: Job, *, run: Run, shards: int) -> Receipt:
+    """The parts of all shards become the outputs that `process` writes alone. May be done again while they are there.
+
+    Raises NothingUsable as `process` does, and BatchError when a part is gone.
+    """
+    begun = time.monotonic()
+    output = job.open_output()
+    batch = _planned(job, output=output, run=run)
+    whole = combine_parts(batch, shards=shards, output=output, run_id=run.run_id, since=job.since)
+    return _processed(whole, output=output, run=run, combine=time.monotonic() - begun)
+
+
+def _planned(job: Job, *, output: Storage, run: Run) -> Batch:
+    return read_plan(source=open_storage(job.source, aws=job.aws), output=output, run_id=run.run_id)
 
 
 def process_batch(
@@ -65,8 +106,11 @@ def process_batch(
     processing = Processing(batch, output=output, since=since, progress=progress)
     for _ in processing:
         pass
-    receipt = Receipt.of_manifest(processing.manifest, run=run, output=output.url)
-    receipt = receipt.timed(process=time.monotonic() - begun)
+    return _processed(processing.manifest, output=output, run=run, process=time.monotonic() - begun)
+
+
+def _processed(facts: Manifest, *, output: Storage, run: Run, **steps: float) -> Receipt:
+    receipt = Receipt.of_manifest(facts, run=run, output=output.url).timed(**steps)
     receipt.check_balance()
     return receipt
 
@@ -168,7 +212,11 @@ def conclude(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailb
     except EtlError as error:
         if not receipt.error:
             receipt = replace(receipt, state="failed", error=str(error)).timed()
-    if refused := send(receipt, mailbox=mailbox, aws=job.aws, output=output):
+    refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
+    if output and succeeded:
+        with suppress(EtlError):  # the next run's gate removes what stays; a failed run keeps it for another try
+            remove_parts(output=output, run_id=run.run_id)
+    if refused:
         raise ServiceError(refused)
     return receipt
 

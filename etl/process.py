@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,17 +14,18 @@ from datetime import date
 from typing import Protocol, TypeVar
 
 from etl import combined_file, manifest
+from etl.batch import Batch
 from etl.combined_file import Slice, count_flagged, format_rows, make_slice
 from etl.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_files
-from etl.errors import BatchError
-from etl.index import CompanyIndex
 from etl.manifest import Manifest, Quarantined
-from etl.storage import FileChanged, Listed, Storage
+from etl.part import Part, check_usable, describe
+from etl.storage import FileChanged, Listed, Storage, Writer
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 REJECTED_ROWS = "rejected_rows.csv"
+_FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 _GROUP_BYTES = 3 << 17
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
@@ -35,58 +35,6 @@ class Progress(Protocol):
     """Called as work goes on: `done` of `total` company files."""
 
     def __call__(self, *, done: int, total: int) -> object: ...
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one run moves: the named company files, as they were listed in the source."""
-
-    index_url: str
-    index: CompanyIndex
-    source: Storage
-    files: dict[str, Listed]
-    ignored: int
-
-
-class NothingUsable(BatchError):
-    """No company file of the batch has a row to load."""
-
-    def __init__(self, message: str, *, listed: int, quarantined: tuple[Quarantined, ...]) -> None:
-        super().__init__(message)
-        self.listed, self.quarantined = listed, quarantined
-
-
-class MissingFiles(BatchError):
-    """The index names company files that are not in the source."""
-
-    def __init__(self, message: str, *, listed: int, missing: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.listed, self.missing = listed, missing
-
-
-def gate(index: CompanyIndex, *, index_url: str, source: Storage, grace_seconds: float = 0) -> Batch:
-    """Wait until every file that the index names is listed in the source, at most `grace_seconds`.
-
-    Lists names only, reads no file. Raises MissingFiles, naming them, when the grace is over.
-    """
-    deadline = time.monotonic() + grace_seconds
-    while True:
-        files = source.listing()
-        missing = tuple(name for name in index.names if name not in files)
-        left = deadline - time.monotonic()
-        if not missing or left <= 0:
-            break
-        time.sleep(min(10.0, max(0.5, left)))
-    if missing:
-        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise MissingFiles(
-            f"{len(missing)} of {len(index.names)} company files named by {index_url} are not in {source.url} "
-            f"({named}). Upload them, then put the marker again.",
-            listed=len(index.names),
-            missing=missing,
-        )
-    ignored = sum(name.endswith(".csv") for name in files) - sum(name.endswith(".csv") for name in index.names)
-    return Batch(index_url, index, source, {name: files[name] for name in index.names}, ignored)
 
 
 class Processing:
@@ -107,15 +55,51 @@ class Processing:
         return self._batch.index.names
 
     def __iter__(self) -> Generator[tuple[Slice, bytes], None, None]:
+        with write_outputs(self._output) as (combined, rejected):
+            files = CheckedFiles(
+                self._batch, combined=combined, rejected=rejected, since=self._since, progress=self._progress
+            )
+            yield from files
+            check_usable(files.part, batch=self._batch, since=self._since)
+        self.manifest = describe(files.part, batch=self._batch, since=self._since)
+        write_manifest(self.manifest, output=self._output)
+
+
+@contextmanager
+def write_outputs(output: Storage) -> Iterator[tuple[Writer, Writer]]:
+    """The new combined file and rejected rows, which appear together when the block ends well."""
+    with output.write(combined_file.NAME) as combined, output.write(REJECTED_ROWS) as rejected:
+        rejected.write(_csv_lines([("file", "line", "column", "value", "reason")]))
+        yield combined, rejected
+
+
+def write_manifest(facts: Manifest, *, output: Storage) -> None:
+    """Say what the outputs hold: the last thing that processing does."""
+    with output.write(manifest.NAME) as file:
+        file.write(facts.to_json())
+
+
+class CheckedFiles:
+    """One pass over the company files of a batch, or of a shard of one; after the iteration `part` tells what was done.
+
+    Yields each slice with its bytes, its offset counted from where `combined` stood, when it has been written there.
+    """
+
+    part: Part
+
+    def __init__(
+        self, batch: Batch, *, combined: Writer, rejected: Writer, since: date | None, progress: Progress | None
+    ) -> None:
+        self._batch, self._combined, self._rejected = batch, combined, rejected
+        self._since, self._progress = since, progress
+
+    def __iter__(self) -> Generator[tuple[Slice, bytes], None, None]:
         batch = self._batch
         slices: list[Slice] = []
         quarantined: list[Quarantined] = []
         further_columns: dict[str, list[str]] = {}
-        rows_read = rows_rejected = rows_before_since = offset = 0
+        rows_read = rows_rejected = rows_before_since = rejected_bytes = offset = 0
         with ExitStack() as stack:
-            combined = stack.enter_context(self._output.write(combined_file.NAME))
-            rejected = stack.enter_context(self._output.write(REJECTED_ROWS))
-            rejected.write(_csv_lines([("file", "line", "column", "value", "reason")]))
             reads = _ordered(self._read, batch.files.items(), concurrency=batch.source.concurrency)
             groups = _grouped(stack.enter_context(reads))
             checks = stack.enter_context(_ordered(self._check, groups, concurrency=os.cpu_count() or 1))
@@ -132,32 +116,26 @@ class Processing:
                 rows_read += read
                 rows_rejected += len(rejected_rows)
                 if rejected_rows:
-                    rejected.write(_csv_lines(_safe_row(name, row) for row in rejected_rows))
+                    lines = _csv_lines(_safe_row(name, row) for row in rejected_rows)
+                    rejected_bytes += len(lines)
+                    self._rejected.write(lines)
                 if not isinstance(checked, QuarantinedFile):
                     part = make_slice(checked.content, company_name=name, offset=offset, flagged=checked.flagged)
                     slices.append(part)
                     offset = part.end
-                    combined.write(checked.content)
+                    self._combined.write(checked.content)
                     yield part, checked.content
                 if self._progress:
                     self._progress(done=done, total=len(batch.files))
-            if not any(part.rows for part in slices):
-                message = _nothing_usable(quarantined, self._since, rows_before_since)
-                raise NothingUsable(message, listed=len(batch.files), quarantined=tuple(quarantined))
-        self.manifest = Manifest(
-            source=batch.source.url,
-            index=batch.index_url,
-            since=self._since,
-            listed=len(batch.index.names),
+        self.part = Part(
             rows_read=rows_read,
             rows_rejected=rows_rejected,
             rows_before_since=rows_before_since,
+            rejected_bytes=rejected_bytes,
             slices=tuple(slices),
             quarantined=tuple(quarantined),
-            notes=tuple(_notes(batch, further_columns, rows_before_since, self._since)),
+            further_columns={columns: tuple(names) for columns, names in further_columns.items()},
         )
-        with self._output.write(manifest.NAME) as file:
-            file.write(self.manifest.to_json())
 
     def _read(self, named: tuple[str, Listed]) -> _Read:
         """A company file's bytes as they were listed, or why they cannot be had."""
@@ -195,7 +173,9 @@ def _checked(parsed: CompanyFile | QuarantinedFile, *, name: str) -> _Checked | 
         flagged=count_flagged(parsed.rows),
         rejected=parsed.rejected,
         before_since=parsed.before_since,
-        further_columns=tuple(column for column in parsed.extra_columns if column != "OpenInt"),
+        further_columns=tuple(
+            column.strip() or "(no name)" for column in parsed.extra_columns if column.strip().lower() != "openint"
+        ),
     )
 
 
@@ -247,10 +227,15 @@ def _ordered(
         while waiting:
             yield waiting.popleft().result()
 
+    waits = False  # who is told to end does not wait for a silent S3
     try:
         yield results()
+        waits = True
+    except Exception:
+        waits = True
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=waits, cancel_futures=True)
 
 
 def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:
@@ -260,35 +245,10 @@ def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:
 
 
 def _safe_row(name: str, row: RejectedRow) -> tuple[object, ...]:
-    """A line of the rejected rows; an apostrophe keeps a spreadsheet from running a value as a formula (OWASP)."""
-    value = "'" + row.value if row.value.startswith(("=", "+", "-", "@", "\t", "\r")) else row.value
+    """A line of the rejected rows; an apostrophe keeps a spreadsheet from running a value as a formula (OWASP).
+
+    Signs count in full width too, and behind blanks and what is not seen, which some spreadsheets drop.
+    """
+    first = next((sign for sign in row.value if sign.isprintable() and not sign.isspace()), None)
+    value = "'" + row.value if first in _FORMULA_SIGNS or row.value.startswith(("\t", "\r")) else row.value
     return name, row.line, row.column, value, row.reason
-
-
-def _notes(
-    batch: Batch, further_columns: dict[str, list[str]], rows_before_since: int, since: date | None
-) -> Iterator[str]:
-    if since is not None:
-        yield f"Only rows dated {since} or later were taken; {rows_before_since:,} older rows were left out."
-    if batch.index.repeated:
-        yield f"The index names {', '.join(batch.index.repeated[:5])} more than once; each is loaded once."
-    if batch.ignored:
-        yield f"{batch.ignored:,} CSV files in the source are not named by the index; they were left alone."
-    for columns, names in further_columns.items():
-        yield f"{len(names)} files have further columns, left out: {_printable(columns)} (first: {names[0]})."
-
-
-def _printable(text: str) -> str:
-    """Text of the batch as a note may hold it: JSON in PostgreSQL takes no NUL, and a mail no escape codes."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:200])
-
-
-def _nothing_usable(quarantined: list[Quarantined], since: date | None, rows_before_since: int) -> str:
-    """Why a batch without a single accepted row stops: the reasons, the most frequent first."""
-    if rows_before_since:
-        return (
-            f"No row is dated {since} or later, {rows_before_since:,} are older. The table is unchanged. Check --since."
-        )
-    reasons = Counter(entry.reason for entry in quarantined).most_common(3)
-    told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    return f"No company file of the batch is usable ({told}). The table is unchanged. Mend the export, then try again."

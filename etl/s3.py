@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from obstore import GetOptions
     from obstore.store import S3Credential
 
+_LEAST_PART_BYTES = 5 << 20  # S3 takes no smaller part of a multipart upload but the last
+_COPIED_PART_BYTES = 16 << 20
 _BODY_ATTEMPTS = 3  # botocore retries a request, but not a body that breaks off
 _CHANGED = {"PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange"}
 
@@ -66,10 +69,26 @@ class _S3Prefix:
             yield block
 
     def write(self, name: str) -> AbstractContextManager[Writer]:
-        return _Upload(self._s3, bucket=self._bucket, key=self._prefix + name)
+        return _Upload(self._s3, bucket=self._bucket, name=name, place=self)
+
+    def remove(self, folder: str) -> None:
+        place = f"{self._prefix}{folder}/"
+        with aws_errors(f"remove s3://{self._bucket}/{place}"):
+            for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=place):
+                for upload in uploads.get("Uploads", []):
+                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=place):
+                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+                if keys:
+                    answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})  # type: ignore[typeddict-item]
+                    if errors := answer.get("Errors"):
+                        raise ClientError({"Error": {"Code": errors[0].get("Code", "")}}, "DeleteObjects")
 
     def url_of(self, name: str) -> str:
         return self.url + name
+
+    def key_of(self, name: str) -> str:
+        return self._prefix + name
 
     def _get(self, name: str, *, version: str | None = None, span: tuple[int, int] | None = None) -> bytes:
         """An object, or `span` (first byte, one behind the last) of it, as of `version`.
@@ -156,12 +175,14 @@ def _objects(s3: S3Client, bucket: str) -> S3Store | None:
 class _Upload:
     """A multipart upload, one part on its way while the next is filled; a small file is put whole."""
 
-    def __init__(self, s3: S3Client, *, bucket: str, key: str) -> None:
-        self._s3, self._bucket, self._key = s3, bucket, key
+    def __init__(self, s3: S3Client, *, bucket: str, name: str, place: _S3Prefix) -> None:
+        self._s3, self._bucket, self._key, self._place = s3, bucket, place.key_of(name), place
         self._buffer = bytearray()
         self._upload_id: str | None = None
         self._parts: list[Future[str]] = []
+        self._sent: list[Future[str]] = []  # those of the parts that take memory
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._copier = ThreadPoolExecutor(CONCURRENT_REQUESTS, thread_name_prefix="copy")
 
     def __enter__(self) -> Self:
         with aws_errors(f"clear unfinished uploads of {self._url}"):
@@ -177,6 +198,24 @@ class _Upload:
             self._send(bytes(self._buffer[:BLOCK_BYTES]))
             del self._buffer[:BLOCK_BYTES]
 
+    def append(self, name: str, *, length: int) -> None:
+        """S3 copies what is long enough for parts; the head that fills up the last part, and a short file, are read."""
+        head = min(length, max(0, _LEAST_PART_BYTES - len(self._buffer))) if self._buffer else 0
+        if length - head <= _LEAST_PART_BYTES:
+            head = length
+        for block in self._place.read_range(name, start=0, length=head):
+            self.write(block)
+        if head == length:
+            return
+        if self._buffer:
+            self._send(bytes(self._buffer))
+            self._buffer.clear()
+        rest = length - head
+        count = -(-rest // _COPIED_PART_BYTES)
+        stops = [head + rest * number // count for number in range(count + 1)]  # all alike, so that none is too small
+        for start, stop in pairwise(stops):
+            self._copy(name, start=start, stop=stop)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -185,7 +224,8 @@ class _Upload:
                 self._complete()
                 self._upload_id = None
         finally:
-            self._sender.shutdown(wait=True, cancel_futures=True)
+            for pool in (self._sender, self._copier):
+                pool.shutdown(wait=True, cancel_futures=True)
             if self._upload_id:
                 with suppress(EtlError), aws_errors(f"give up {self._url}"):  # the next writer clears what is left
                     self._s3.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._upload_id)
@@ -196,17 +236,42 @@ class _Upload:
 
     def _send(self, part: bytes) -> None:
         with aws_errors(f"write {self._url}"):
-            if self._upload_id is None:
-                self._upload_id = self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
-            if len(self._parts) > 1:
-                self._parts[-2].result()  # at most two parts wait in memory
-            number = len(self._parts) + 1
-            self._parts.append(self._sender.submit(self._send_part, part, number, self._upload_id))
+            number, upload_id = self._next_part()
+            if len(self._sent) > 1:
+                self._sent[-2].result()  # at most two parts wait in memory
+            self._sent.append(self._sender.submit(self._send_part, part, number, upload_id))
+            self._parts.append(self._sent[-1])
+
+    def _copy(self, name: str, *, start: int, stop: int) -> None:
+        with aws_errors(f"write {self._url}"):
+            number, upload_id = self._next_part()
+            self._parts.append(self._copier.submit(self._copy_part, name, start, stop, number, upload_id))
+
+    def _next_part(self) -> tuple[int, str]:
+        if self._upload_id is None:
+            self._upload_id = self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
+        return len(self._parts) + 1, self._upload_id
 
     def _send_part(self, part: bytes, number: int, upload_id: str) -> str:
         return self._s3.upload_part(
             Bucket=self._bucket, Key=self._key, Body=part, PartNumber=number, UploadId=upload_id
         )["ETag"]
+
+    def _copy_part(self, name: str, start: int, stop: int, number: int, upload_id: str) -> str:
+        try:
+            answer = self._s3.upload_part_copy(
+                Bucket=self._bucket,
+                Key=self._key,
+                CopySource={"Bucket": self._bucket, "Key": self._place.key_of(name)},
+                CopySourceRange=f"bytes={start}-{stop - 1}",
+                PartNumber=number,
+                UploadId=upload_id,
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _CHANGED:
+                raise FileChanged(name) from error
+            raise
+        return answer["CopyPartResult"]["ETag"]
 
     def _complete(self) -> None:
         if self._upload_id is None:

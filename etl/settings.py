@@ -1,6 +1,7 @@
 """Settings of the deployed pipeline: the environment goes in, complete and usable settings come out."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ _SET_BY = {
     "MBD_TOPIC_ARN": "the SNS topic that the mails go to",
 }
 
+_MOST_SHARDS = 64  # past it a shard of a batch of 1000 files is not worth its task
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,20 +24,34 @@ class Settings:
     mailbox: Mailbox
     grace_seconds: float
     """How long the gate waits for files that the index names."""
+    shards: int
+    """Into how many ranges, processed side by side, a batch is divided."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the MBD_ variables. Raises one SettingsError that names everything missing and what it is for."""
-    missing = [f"{name} ({purpose})" for name, purpose in _SET_BY.items() if not environment.get(name)]
-    if missing:
-        raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")
+    mailbox = read_mailbox(environment)
     grace = environment.get("MBD_GATE_GRACE_SECONDS") or "300"
     try:
         grace_seconds = parse_seconds(grace)
     except ValueError as error:
         raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}: {error}.") from error
-    mailbox = Mailbox(environment["MBD_TOPIC_ARN"], environment["MBD_FIRST_NAME"], environment["MBD_LAST_NAME"])
-    return Settings(mailbox=mailbox, grace_seconds=grace_seconds)
+    return Settings(mailbox=mailbox, grace_seconds=grace_seconds, shards=_shards(environment))
+
+
+def read_mailbox(environment: Mapping[str, str]) -> Mailbox:
+    """Read what a mail needs and nothing else, so that another setting that is wrong can still be told by mail."""
+    missing = [f"{name} ({purpose})" for name, purpose in _SET_BY.items() if not environment.get(name)]
+    if missing:
+        raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")
+    return Mailbox(environment["MBD_TOPIC_ARN"], environment["MBD_FIRST_NAME"], environment["MBD_LAST_NAME"])
+
+
+def _shards(environment: Mapping[str, str]) -> int:
+    number = environment.get("MBD_SHARDS") or "1"
+    if not re.fullmatch("[1-9][0-9]?", number) or int(number) > _MOST_SHARDS:
+        raise SettingsError(f"MBD_SHARDS is {number!r}. Set a whole number from 1 to {_MOST_SHARDS}, or leave it out.")
+    return int(number)
 
 
 def parse_seconds(text: str) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,9 @@ class Writer(Protocol):
 
     def write(self, content: bytes, /) -> object: ...
 
+    def append(self, name: str, *, length: int) -> None:
+        """The `length` bytes of another file of the same place. Raises FileChanged when they are not there."""
+
 
 class Storage(Protocol):
     """A folder or an S3 prefix; `name` is always a plain file name or a relative path of ours."""
@@ -63,6 +67,10 @@ class Storage(Protocol):
     @abstractmethod
     def write(self, name: str) -> AbstractContextManager[Writer]:
         """A new file, streamed; it replaces the old one when the block ends well."""
+
+    @abstractmethod
+    def remove(self, folder: str) -> None:
+        """Everything below `folder`, a relative path of ours that need not be there; unfinished files too."""
 
     @abstractmethod
     def url_of(self, name: str) -> str:
@@ -134,7 +142,11 @@ class _Folder:
                 yield block
 
     def write(self, name: str) -> AbstractContextManager[Writer]:
-        return _PartialFile(self._folder / name)
+        return _PartialFile(self, name)
+
+    def remove(self, folder: str) -> None:
+        with suppress(FileChanged), _file_errors(f"remove {self._folder / folder}"):
+            shutil.rmtree(self._folder / folder)
 
     def url_of(self, name: str) -> str:
         return str(self._folder / name)
@@ -143,8 +155,9 @@ class _Folder:
 class _PartialFile:
     """A file under another name until it is whole; locked, so that two runs cannot write it at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._partial = path, path.with_name(path.name + ".partial")
+    def __init__(self, folder: _Folder, name: str) -> None:
+        self._folder, self._path = folder, Path(folder.url_of(name))
+        self._partial = self._path.with_name(self._path.name + ".partial")
 
     def __enter__(self) -> Self:
         with _file_errors(f"write {self._path}"):
@@ -161,6 +174,10 @@ class _PartialFile:
     def write(self, content: bytes) -> None:
         with _file_errors(f"write {self._path}"):
             self._file.write(content)
+
+    def append(self, name: str, *, length: int) -> None:
+        for block in self._folder.read_range(name, start=0, length=length):
+            self.write(block)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

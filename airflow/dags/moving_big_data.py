@@ -3,6 +3,8 @@
 A `.SUCCESS` marker in the monitored bucket starts a run (or you do, with the form). **gate** waits until every file
 that the company index names is in `Stocks/`; **process** checks them and writes the combined file, the rejected rows
 and the manifest to `Output/`; **load** brings the changed companies into `historical_stocks_data` in one transaction.
+A large batch may be divided into shards, which several **process** tasks check side by side: `load` then puts their
+parts together first, and the outputs are the same.
 Whatever happens, one mail tells how it went, with the receipt.
 
 A failed run leaves the table as it was. Mend what the mail names, then put the marker again (or clear the run).
@@ -11,8 +13,9 @@ A failed run leaves the table as it was. Mend what the mail names, then put the 
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -52,10 +55,18 @@ PARAMS = {
         title="Dry run",
         description_md="Check the files and tell what a load would do; outputs go to `Output/dry-run/`.",
     ),
+    "shards": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        maximum=64,
+        title="Shards",
+        description_md="How many `process` tasks share the batch. Empty: as `MBD_SHARDS` says, or one.",
+    ),
 }
 
 
-def job_of(params: Mapping[str, Any], *, grace_seconds: float = 0) -> etl.Job:
+def job_of(params: Mapping[str, Any]) -> etl.Job:
     """The job that a run's params describe."""
     aws = AwsBaseHook(aws_conn_id=AWS_CONNECTION)
     bucket = f"s3://{params['source_bucket']}"
@@ -64,23 +75,21 @@ def job_of(params: Mapping[str, Any], *, grace_seconds: float = 0) -> etl.Job:
         index=f"{bucket}/{params['index_key']}",
         output=f"{bucket}/Output/dry-run/" if params["dry_run"] else f"{bucket}/Output/",
         since=date.fromisoformat(params["since"]) if params["since"] else None,
-        grace_seconds=grace_seconds,
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
     )
 
 
 @contextmanager
-def attempt() -> Iterator[tuple[etl.Job, etl.Run]]:
-    """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again."""
+def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
+    """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again.
+
+    A task that is not `alone` leaves the receipt as it is until then: it may tell what has stopped another.
+    """
     context = get_current_context()
+    job, run = job_of(context["params"]), run_of(context)
     try:
-        settings = etl.read_settings(os.environ)
-    except etl.SettingsError as error:
-        raise AirflowFailException(str(error)) from error
-    job = job_of(context["params"], grace_seconds=settings.grace_seconds)
-    run = run_of(context)
-    try:
-        etl.record_start(job, run=run)
+        if alone:
+            etl.record_start(job, run=run)
         yield job, run
     except etl.EtlError as error:
         etl.record_failure(error, job=job, target=target_of(context["params"]), run=run)
@@ -108,7 +117,7 @@ def mail(context: Mapping[str, Any]) -> None:
         run=run_of(context),
         succeeded=context["reason"] == "success",
         reason=context["reason"],
-        mailbox=etl.read_settings(os.environ).mailbox,
+        mailbox=etl.read_mailbox(os.environ),
     )
 
 
@@ -132,30 +141,39 @@ def mail(context: Mapping[str, Any]) -> None:
 )
 def moving_big_data() -> None:
     @task(doc_md="Is every file that the index names in `Stocks/`? Waits for latecomers, reads nothing.")
-    def gate() -> dict[str, float]:
+    def gate() -> list[dict[str, Any]]:
         begun = time.monotonic()
-        with attempt() as (job, _):
-            etl.gate(job)
-        return {"gate": time.monotonic() - begun}
+        with attempt() as (job, run):
+            settings = etl.read_settings(os.environ)
+            count = get_current_context()["params"]["shards"] or settings.shards
+            etl.split(replace(job, grace_seconds=settings.grace_seconds), run=run, shards=count)
+        steps = {"gate": time.monotonic() - begun}
+        return [{"number": number, "of": count, "steps": steps} for number in range(count)]
 
-    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`.")
-    def process(steps: dict[str, float]) -> dict[str, float]:
-        with attempt() as (job, run), etl.CompanyFileProgress(stream=sys.stdout) as progress:
-            receipt = etl.process(job, run=etl.Run(run.run_id, run.started_at, steps), progress=progress)
+    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`; or a shard's part of them.")
+    def process(shard: dict[str, Any]) -> dict[str, float]:
+        number, count = shard["number"], shard["of"]
+        with attempt(alone=count == 1) as (job, run), etl.CompanyFileProgress(stream=sys.stdout) as progress:
+            timed = replace(run, steps=shard["steps"])
+            receipt = etl.process(job, run=timed, shard=etl.Shard(number, of=count), progress=progress)
             print(receipt.to_text())
         return dict(receipt.steps)
 
-    @task(doc_md="Changed companies into the table, one transaction.", outlets=[TABLE])
-    def load(steps: dict[str, float]) -> dict[str, int | None]:
+    @task(doc_md="Changed companies into the table, one transaction; before it, shards into one.", outlets=[TABLE])
+    def load(shards: Iterable[dict[str, float]]) -> dict[str, int | None]:
         with attempt() as (job, run):
             target = target_of(get_current_context()["params"])
             if target is None:
                 raise etl.SettingsError(f"Airflow has no connection {DATABASE_CONNECTION!r}. Add it: a Postgres URL.")
-            receipt = etl.load(job, target=target, run=etl.Run(run.run_id, run.started_at, steps))
+            done = list(shards)
+            timed = replace(run, steps=max(done, key=lambda steps: steps["process"]))  # they ran side by side
+            if len(done) > 1:
+                timed = replace(timed, steps=etl.combine(job, run=timed, shards=len(done)).steps)
+            receipt = etl.load(job, target=target, run=timed)
             print(receipt.to_text())
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
 
-    load(process(gate()))  # type: ignore[arg-type]  # an XComArg now, its value when the task runs
+    load(process.expand(shard=gate()))  # type: ignore[arg-type]  # an XComArg now, its value when the task runs
 
 
 moving_big_data()

@@ -132,10 +132,10 @@ def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem
 
 def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> None:
     details = system.airflow.request("GET", f"dags/{DAG_ID}/details").json()
-    assert set(details["params"]) == {"source_bucket", "index_key", "since", "dry_run"}
+    assert set(details["params"]) == {"source_bucket", "index_key", "since", "dry_run", "shards"}
     assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
     assert "one mail tells how it went" in details["doc_md"]
-    for conf in ({"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}):
+    for conf in ({"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}, {"shards": 0}, {"shards": 65}):
         answer = system.airflow.request(
             "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "nonsense", "logical_date": None, "conf": conf}
         )
@@ -148,7 +148,7 @@ def test_the_table_is_announced_as_an_asset(system: LocalSystem) -> None:
 
 
 def test_no_secret_is_in_logs_confs_xcoms_or_receipts(system: LocalSystem) -> None:
-    secrets = [system.postgres.password, system.airflow.password]
+    secrets = [system.postgres.password, system.airflow.password, system.airflow.trigger_password]
     read = [path.read_bytes() for path in system.airflow.home.rglob("*.log")]
     assert len(read) > 5
     for kind in ("dagRuns", "dagRuns/~/taskInstances/~/xcomEntries"):

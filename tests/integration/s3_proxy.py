@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -83,7 +85,12 @@ class Cut:
     """The bucket's answer, its body broken off in the middle."""
 
 
-Hook = Callable[[Request], Refusal | Cut | None]
+@dataclass(frozen=True)
+class HangUp:
+    """No answer: the connection is reset when the request is there, and nothing of it is passed on."""
+
+
+Hook = Callable[[Request], Refusal | Cut | HangUp | None]
 
 
 class S3Proxy:
@@ -119,7 +126,7 @@ class S3Proxy:
         if self._faults:
             raise self._faults[0]
 
-    def received(self, request: Request) -> Refusal | Cut | None:
+    def received(self, request: Request) -> Refusal | Cut | HangUp | None:
         """What the hook wants done with a request; its own failure is kept for the end of the `with` block."""
         with self._lock:
             self.requests.append(request)
@@ -152,6 +159,12 @@ def _handler(proxy: S3Proxy, upstream: str) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             request = Request(self.command, self.path, self.headers)
             wanted = proxy.received(request)
+            if isinstance(wanted, HangUp):
+                proxy.ready(request)
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                return
             if isinstance(wanted, Refusal):
                 text = f"<Error><Code>{wanted.code}</Code><Message>said the test</Message></Error>".encode()
                 status, headers, content = wanted.status, [("Content-Type", "application/xml")], text

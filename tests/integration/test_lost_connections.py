@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -13,74 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from tests.integration.database_proxy import DatabaseProxy, Fault
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database, Files
 
 Days = Callable[..., list[str]]
-_COMMIT = b"Q" + struct.pack("!I", 11) + b"COMMIT\0"
-
-
-class CuttingProxy:
-    """Stands before PostgreSQL and cuts the connection at the first `cuts` COMMITs: `before` they are passed on, or
-    after, when the server has answered and the client will never know."""
-
-    def __init__(self, port: int, *, before: bool, cuts: int = 1) -> None:
-        self._server_port, self._before, self.cuts_left = port, before, cuts
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._threads: list[threading.Thread] = []
-        self._sockets: list[socket.socket] = []
-
-    def __enter__(self) -> CuttingProxy:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for one in [self._listener, *self._sockets]:
-            one.close()
-        for thread in self._threads:
-            thread.join(5)
-
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._sockets += [client, server]
-                cutting = threading.Event()
-                self._start(self._forward, client, server, cutting, True)
-                self._start(self._forward, server, client, cutting, False)
-
-    def _forward(self, origin: socket.socket, goal: socket.socket, cutting: threading.Event, to_server: bool) -> None:
-        with contextlib.suppress(OSError):
-            while block := origin.recv(1 << 16):
-                if to_server and self.cuts_left and block.endswith(_COMMIT):
-                    self.cuts_left -= 1
-                    cutting.set()
-                    if self._before:
-                        break
-                elif not to_server and cutting.is_set():
-                    break  # this was the answer to COMMIT
-                goal.sendall(block)
-        for one in (origin, goal):
-            if not (to_server and cutting.is_set() and not self._before):
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def cutting_proxy(database: Database) -> Iterator[Callable[..., CuttingProxy]]:
+def cutting_proxy(database: Database) -> Iterator[Callable[..., DatabaseProxy]]:
+    """Cuts connections at COMMIT: `before` it is passed on, or when the server has answered and no client will know."""
     with contextlib.ExitStack() as stack:
 
-        def make(*, before: bool, cuts: int = 1) -> CuttingProxy:
-            return stack.enter_context(CuttingProxy(database.server.port, before=before, cuts=cuts))
+        def make(*, before: bool, cuts: int = 1) -> DatabaseProxy:
+            fault = Fault("cut", to_server=before)
+            return stack.enter_context(DatabaseProxy(database.server.port, fault, times=cuts))
 
         yield make
 
@@ -163,12 +108,12 @@ def test_session_killed_while_files_are_still_being_processed_is_made_good(
 @both_ways
 @pytest.mark.usefixtures("hurried")
 def test_connection_lost_after_commit_took_effect_loads_nothing_twice(
-    three: Files, database: Database, cutting_proxy: Callable[..., CuttingProxy], move: Move
+    three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], move: Move
 ) -> None:
     proxy = cutting_proxy(before=False)
-    url = database.url.replace(f":{database.server.port}/", f":{proxy.port}/")
+    url = proxy.url(database.url, database.server.port)
     receipt = move(three, url, etl.Run.begin("test"))
-    assert proxy.cuts_left == 0
+    assert proxy.times_left == 0
     assert (receipt.rows.inserted, receipt.rows.unchanged) == (35, 0)
     _assert_whole_and_once(three, database, receipt)
 
@@ -176,12 +121,12 @@ def test_connection_lost_after_commit_took_effect_loads_nothing_twice(
 @both_ways
 @pytest.mark.usefixtures("hurried")
 def test_connection_lost_before_commit_reached_the_server_loads_again(
-    three: Files, database: Database, cutting_proxy: Callable[..., CuttingProxy], move: Move
+    three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], move: Move
 ) -> None:
     proxy = cutting_proxy(before=True, cuts=2)
-    url = database.url.replace(f":{database.server.port}/", f":{proxy.port}/")
+    url = proxy.url(database.url, database.server.port)
     receipt = move(three, url, etl.Run.begin("test"))
-    assert proxy.cuts_left == 0
+    assert proxy.times_left == 0
     assert (receipt.rows.inserted, receipt.rows.unchanged) == (35, 0)
     _assert_whole_and_once(three, database, receipt)
 
@@ -189,16 +134,16 @@ def test_connection_lost_before_commit_reached_the_server_loads_again(
 @both_ways
 @pytest.mark.usefixtures("hurried")
 def test_connection_that_is_lost_every_time_fails_after_four_attempts_with_the_table_as_it_was(
-    three: Files, database: Database, days: Days, cutting_proxy: Callable[..., CuttingProxy], move: Move
+    three: Files, database: Database, days: Days, cutting_proxy: Callable[..., DatabaseProxy], move: Move
 ) -> None:
     three.load(database)
     places, ledger = database.places(), database.ledger()
     three.put("aa.us.csv", days(6, price=11))
     proxy = cutting_proxy(before=True, cuts=99)
-    url = database.url.replace(f":{database.server.port}/", f":{proxy.port}/")
+    url = proxy.url(database.url, database.server.port)
     with pytest.raises(etl.ServiceError, match="The database connection was lost"):
         move(three, url, etl.Run.begin("test"))
-    assert 99 - proxy.cuts_left in {4, 5}  # `run` has one more: the overlapped one
+    assert 99 - proxy.times_left in {4, 5}  # `run` has one more: the overlapped one
     assert (database.places(), database.ledger(), database.states()) == (places, ledger, ["success"])
 
 

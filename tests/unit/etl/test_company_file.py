@@ -116,12 +116,12 @@ def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
                      id="missing columns"),
         pytest.param(company_file(FIRST, header=HEADER + ",open"), "column Open stands in the header twice",
                      id="column twice"),
-        pytest.param(TWO_ROWS.decode().encode("utf-16"), "not CSV: the first line is no UTF-8 text with commas",
+        pytest.param(TWO_ROWS.decode().encode("utf-16"), "not CSV: the first line is no UTF-8 text",
                      id="UTF-16"),
-        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "not CSV: the first line is no UTF-8 text with commas",
+        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "not CSV: the first line is no UTF-8 text",
                      id="gzip"),
-        pytest.param(company_file(FIRST, header='"Date,Open'), "not CSV: the first line is no UTF-8 text with commas",
-                     id="open quote in the header"),
+        pytest.param(company_file(FIRST, header='"Date,Open'), "no header: the first line is '\"Date,Open', not "
+                     "Date,Open,High,Low,Close,Volume", id="open quote in the header"),
         pytest.param(TWO_ROWS + b"2020-01-07,\xff,2,1,1,1,0\n", f"not UTF-8 text: byte {len(TWO_ROWS) + 11} is 0xff",
                      id="not UTF-8 further down"),
         pytest.param(company_file("x", "2020-01-03,,2,1,1.5,100,0"), "no usable row: 2 of 2 rejected (first: line 2, 1 "
@@ -277,3 +277,25 @@ def test_file_of_nothing_but_bad_rows_is_given_up_early_and_stays_balanced() -> 
     assert isinstance(checked, QuarantinedFile)
     assert checked.reason == "no company file: 10,000 rows rejected by line 10001, the rest was not looked at"
     assert len(checked.rejected) == 10_000
+
+
+def test_file_of_nothing_but_repeated_days_is_given_up_early_and_stays_balanced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # identical rows are no fault, but 700,000 of them in one file would be as many rejected rows in memory
+    monkeypatch.setattr("etl.company_file._MOST_REPEATED", 1_000)
+    checked = parse_company_file(company_file("bad", *[FIRST] * 5_000))
+    assert isinstance(checked, QuarantinedFile)
+    assert checked.reason == "no company file: 1,001 rows rejected by line 1003, the rest was not looked at"
+    assert [row.line for row in checked.rejected] == [2, *range(4, 1004)]
+
+
+def test_file_that_holds_itself_several_times_over_is_accepted() -> None:
+    days = [f"{1990 + month // 12}-{month % 12 + 1:02}-01,1,2,1,1.5,100,0" for month in range(300)]
+    checked = parse(company_file(*days * 5))
+    assert (len(checked.rows.open), len(checked.rejected)) == (300, 1_200)
+
+
+def test_file_of_a_million_columns_is_quarantined_before_each_is_given_a_name() -> None:
+    checked = parse_company_file(HEADER.encode() + b"," * 1_000_000 + b"\n" + FIRST.encode() + b"\n")
+    assert checked == QuarantinedFile("no company file: the first line has more than 1,000 columns")

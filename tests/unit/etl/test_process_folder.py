@@ -15,9 +15,10 @@ import pytest
 
 import etl
 from etl import BatchError, Job, Receipt, Run
+from etl.batch import MissingFiles, gate
 from etl.index import parse_index
 from etl.manifest import Manifest, Quarantined
-from etl.process import LARGEST_FILE_BYTES, MissingFiles, Processing, gate
+from etl.process import LARGEST_FILE_BYTES, Processing
 from etl.storage import open_storage
 from tests.unit.etl.company_files import FIRST, HEADER, LAST, SAMPLE, company_file
 

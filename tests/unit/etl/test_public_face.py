@@ -20,9 +20,21 @@ FACE = [
         "ServiceError",
         "Settings",
         "SettingsError",
+        "Shard",
     ),
-    *("Target", "conclude", "gate", "load", "process", "read_prices", "read_receipt", "read_settings"),
-    *("record_failure", "record_start", "run", "source_bucket"),
+    *(
+        "Target",
+        "combine",
+        "conclude",
+        "gate",
+        "load",
+        "process",
+        "read_mailbox",
+        "read_prices",
+        "read_receipt",
+        "read_settings",
+    ),
+    *("record_failure", "record_start", "run", "source_bucket", "split"),
 ]
 
 
