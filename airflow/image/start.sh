@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# First process of every container of the stack: secrets and options go in, Airflow's own entrypoint takes over.
+set -euo pipefail
+
+refuse() {
+  echo "$1" >&2
+  exit 64
+}
+
+# Connections come as files, so that docker inspect does not show them; Airflow wants them in the environment.
+for file in /run/secrets/AIRFLOW_CONN_*; do
+  if [ -s "$file" ]; then export "${file##*/}=$(<"$file")"; fi
+done
+
+# These two become part of URLs.
+for file in /run/secrets/metadata_password /run/secrets/redis_password; do
+  if [ -e "$file" ] && ! grep -qxE '[A-Za-z0-9._~-]+' "$file"; then
+    refuse "The password in ${file##*/} may hold letters, digits and . _ ~ - only. Mend it in .env."
+  fi
+done
+
+case ${AIRFLOW_TLS:-} in
+  '' | on) ;;
+  *) refuse "AIRFLOW_TLS is '$AIRFLOW_TLS'. Set it to on, or leave it empty for plain http on this machine." ;;
+esac
+case ${AIRFLOW_BIND:-127.0.0.1} in
+  127.* | ::1 | '[::1]' | localhost) ;;
+  *)
+    if [ "${AIRFLOW_TLS:-}" != on ]; then
+      refuse "AIRFLOW_BIND=$AIRFLOW_BIND opens Airflow to other machines, and passwords would cross the network readable. Set AIRFLOW_TLS=on too."
+    fi
+    ;;
+esac
+if [ "${AIRFLOW_TLS:-}" = on ]; then export AIRFLOW__FAB__COOKIE_SECURE=True; fi
+
+if [ -n "${AIRFLOW_REMOTE_LOGS:-}" ]; then
+  export AIRFLOW__LOGGING__REMOTE_LOGGING=True
+  export AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER=$AIRFLOW_REMOTE_LOGS
+  export AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID=aws_default
+fi
+
+if [ -n "${AIRFLOW_CONNECTION_PARAMETERS:-}" ]; then
+  export AIRFLOW__SECRETS__BACKEND=airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend
+  export AIRFLOW__SECRETS__BACKEND_KWARGS='{"connections_prefix": "'$AIRFLOW_CONNECTION_PARAMETERS'", "variables_prefix": null, "config_prefix": null}'
+fi
+
+exec /entrypoint "$@"
