@@ -32,7 +32,7 @@ test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are 
 	@$(RUN) -m pytest $(or $(TESTS),tests/infra tests/infra_data)
 
 test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills and restarts (needs Docker)
-	@MBD_COMPOSE=1 $(RUN) -m pytest $(or $(TESTS),tests/compose)
+	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/compose)
 
 test-faults: $(READY) $(LAYER) ## faults, kills and load, by the hundred
 	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults)
@@ -47,7 +47,7 @@ up: ## build and start the Airflow stack, wait until it is healthy, say where it
 	@WORKERS=$(WORKERS) airflow/up.sh
 
 down: ## stop the Airflow stack; its database and logs stay in their volumes
-	@docker compose down --remove-orphans
+	@docker compose --project-name moving-big-data down --remove-orphans --timeout 30
 
 package: $(LAYER) $(NODE) ## build the trigger's zip and its awscli layer, and package the service; needs no AWS account
 	@npx serverless package
