@@ -34,7 +34,7 @@ test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are 
 test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills and restarts (needs Docker)
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/compose)
 
-test-faults: $(READY) $(LAYER) ## faults, kills and load, by the hundred
+test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
 	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults)
 
 fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
