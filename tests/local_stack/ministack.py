@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.local_stack.moto import aws_environment
 from tests.local_stack.process import HOST, Command, Process, StackError, free_port, get_json, wait_until
 
 PYTHON = Path(__file__).parents[2] / ".venv-ministack" / "bin" / "python"
@@ -26,13 +27,7 @@ class MinistackServer:
     @property
     def environment(self) -> dict[str, str]:
         """What points boto3, the AWS CLI and serverless, and nothing else, at this server."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return aws_environment(self.url)
 
     @property
     def log(self) -> Path:

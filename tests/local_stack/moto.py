@@ -21,13 +21,7 @@ class MotoServer:
     @property
     def environment(self) -> dict[str, str]:
         """What points boto3, and nothing else, at this server."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return aws_environment(self.url)
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -49,3 +43,14 @@ class MotoServer:
     ) -> None:
         if self._process:
             self._process.stop()
+
+
+def aws_environment(url: str) -> dict[str, str]:
+    """What points boto3, the AWS CLI and serverless at a server that takes any login."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
