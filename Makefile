@@ -12,7 +12,7 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-deploy test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
+.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -22,11 +22,11 @@ setup: $(READY) ## make .venv with everything, in locked versions
 demo: $(READY) $(LAYER) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS=folder INDEX=file for your own batch
 	@$(RUN) -m tests.e2e.demo $(if $(STOCKS),--stocks '$(STOCKS)') $(if $(INDEX),--index '$(INDEX)') $(if $(KEEP),--keep)
 
-test: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## run all tests (MBD_REAL_BATCH=archive adds the real batch)
+test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
 	@$(RUN) -m pytest $(TESTS)
 
-test-deploy: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## deploy the trigger to an AWS emulator; its function starts runs in Airflow
-	@$(RUN) -m pytest $(or $(TESTS),tests/deploy)
+test-trigger: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## test the trigger as packaged, and deployed to an AWS emulator, with Airflow
+	@$(RUN) -m pytest $(or $(TESTS),tests/integration_trigger tests/deploy)
 
 test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are used where they are there)
 	@$(RUN) -m pytest $(or $(TESTS),tests/infra tests/infra_data)
@@ -35,7 +35,7 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/compose)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults tests/e2e/test_shards_and_kills.py)
 
 fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
 	@$(RUN) -m tests.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)

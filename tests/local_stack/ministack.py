@@ -36,7 +36,7 @@ class MinistackServer:
 
     def __enter__(self) -> Self:
         if not PYTHON.exists():
-            raise StackError("ministack is not installed. Run: make .venv-ministack/.ready (make test does).")
+            raise StackError("ministack is not installed. Run: make .venv-ministack/.ready (make test-trigger does).")
         self.directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         self.url = f"http://{HOST}:{port}"
