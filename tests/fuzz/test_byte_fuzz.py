@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import sys
 import time
@@ -57,11 +58,12 @@ def test_fuzzer_ends_an_input_that_takes_too_long(monkeypatch: pytest.MonkeyPatc
 def test_fuzzer_notices_memory_that_only_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_fuzz, "_WARM_UP", 10)
     monkeypatch.setattr(byte_fuzz, "MOST_GROWTH_MB", 4)
-    kept: list[bytearray] = []
+    kept: list[mmap.mmap] = []  # pages of its own: the heap may hold some that were freed before
 
     def hoard(content: bytes) -> int:
-        if len(kept) < 200:
-            kept.append(bytearray(b"x" * 100_000))
+        if len(kept) < 40:
+            kept.append(mmap.mmap(-1, 1 << 20))
+            kept[-1].write(b"x" * (1 << 20))
         return 0
 
     report = fuzz(hoard, target="index", seconds=1, seed=1)
