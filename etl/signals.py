@@ -28,10 +28,6 @@ lines: WeakSet[Line] = WeakSet()
 """The open connections on which a silent server may keep us waiting."""
 
 
-_told: list[int] = []
-"""The signal that told this command to end."""
-
-
 @contextmanager
 def heard_signals() -> Iterator[None]:
     """Within the block SIGTERM ends the process as Ctrl-C does: files are cleared, the transaction is rolled back.
@@ -39,7 +35,6 @@ def heard_signals() -> Iterator[None]:
     Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread hears of
     the signal too, and hangs up on the database until the block ends. It ends the process where ten seconds do not do.
     """
-    _told.clear()
     heard, tell = socket.socketpair()
     tell.setblocking(False)
     signal.signal(signal.SIGTERM, _terminate)
@@ -68,8 +63,6 @@ def held_signals() -> Iterator[Released]:
     if threading.current_thread() is not threading.main_thread():
         yield nullcontext  # handlers are called in the main thread only
         return
-    if _told:  # and yet it goes on: Python drops what a handler raises while it clears an object away
-        raise SystemExit(128 + _told[0])
     held: list[tuple[int, FrameType | None]] = []
     found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     handlers = {number: handler for number, handler in found.items() if callable(handler)}
@@ -121,7 +114,6 @@ def _watch(heard: socket.socket) -> None:
             return
         if sent[0] in (signal.SIGTERM, signal.SIGINT):
             ending, begun = sent[0], time.monotonic()
-            _told.append(ending)
             heard.settimeout(_GRACE_SECONDS)
 
 
