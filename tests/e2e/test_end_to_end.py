@@ -147,7 +147,7 @@ def test_the_table_is_announced_as_an_asset(system: LocalSystem) -> None:
     assert {event["uri"] for event in events} == {"historical_stocks_data"}
 
 
-def test_no_secret_is_in_logs_confs_xcoms_or_receipts(system: LocalSystem) -> None:
+def test_no_secret_is_in_logs_confs_xcoms_serialised_dags_or_receipts(system: LocalSystem) -> None:
     secrets = [system.postgres.password, system.airflow.password, system.airflow.trigger_password]
     read = [path.read_bytes() for path in system.airflow.home.rglob("*.log")]
     assert len(read) > 5
@@ -156,5 +156,10 @@ def test_no_secret_is_in_logs_confs_xcoms_or_receipts(system: LocalSystem) -> No
     listing = system.s3.list_objects_v2(Bucket=SOURCE_BUCKET, Prefix="Output/receipts/")["Contents"]
     read += [system.s3.get_object(Bucket=SOURCE_BUCKET, Key=entry["Key"])["Body"].read() for entry in listing]
     read.append(json.dumps(query(system, "SELECT receipt FROM pipeline_runs")).encode())
+    with psycopg2.connect(system.postgres.url("airflow")) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT row_to_json(one)::text FROM serialized_dag AS one")
+        dags = cursor.fetchall()
+    assert any(DAG_ID in dag for [dag] in dags)
+    read += [dag.encode() for [dag] in dags]
     for secret in secrets:
         assert not [content for content in read if secret.encode() in content]
