@@ -20,7 +20,9 @@ value() { printf '%s' "${!1:-$(sed -n "s/^$1=//p" .env | tail -n 1 | tr -d "'\""
 
 docker compose up --build --detach --wait --remove-orphans ${WORKERS:+--scale worker="$WORKERS"} || {
   docker compose logs --no-color --tail 20 init >&2
-  echo "The stack is not healthy. Above is what init said; 'docker compose ps --all' and 'docker compose logs' have the rest." >&2
+  docker compose ps --all --format 'table {{.Service}}\t{{.Status}}' >&2
+  echo "The stack is not healthy. Above is what init said and what each service is at; 'docker compose logs SERVICE' has more," >&2
+  echo "and 'docker compose restart SERVICE' starts one anew." >&2
   exit 1
 }
 
