@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import NoReturn
 
@@ -92,26 +93,29 @@ def _attempt(
             receipt = work(job, run, bar)
     except (EtlError, MemoryError) as failure:
         error = failure if isinstance(failure, EtlError) else ServiceError(_NO_MEMORY)
-        receipt = pipeline.record_failure(error, job=job, target=target, run=run)
-        _mail(receipt, mailbox=mailbox, job=job)
+        receipt = _mail(pipeline.record_failure(error, job=job, target=target, run=run), mailbox=mailbox, job=job)
         if options.json:
             print(receipt.to_json())
         raise error from failure  # the same, or its cause
-    _mail(receipt, mailbox=mailbox, job=job)
+    receipt = _mail(receipt, mailbox=mailbox, job=job)
     print(receipt.to_json() if options.json else receipt.to_text(), end="\n" if options.json else "")
     return 0
 
 
-def _mail(receipt: Receipt, *, mailbox: Mailbox | None, job: Job) -> None:
+def _mail(receipt: Receipt, *, mailbox: Mailbox | None, job: Job) -> Receipt:
     if mailbox is None:
-        return
+        return receipt
     try:
         output = job.open_output()
     except EtlError:
         output = None
-    refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
+    receipt, refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
     if refused:
         print(f"warning: {refused}", file=sys.stderr)
+    if output:
+        with suppress(EtlError):  # it is printed all the same
+            pipeline.write_receipt(receipt, output=output)
+    return receipt
 
 
 def _init_db(options: argparse.Namespace) -> int:
@@ -246,7 +250,12 @@ def _parser() -> argparse.ArgumentParser:
     files = _options()
     files.add_argument("--source", metavar="S", required=True, help="where the company files are: .../Stocks")
     files.add_argument("--index", metavar="I", required=True, help="the company index: .../top_companies.txt")
-    files.add_argument("--since", metavar="DATE", type=_day, help="take only rows of this day or later (YYYY-MM-DD)")
+    files.add_argument(
+        "--since",
+        metavar="DATE",
+        type=_day,
+        help="take only rows of this day or later (YYYY-MM-DD); never removes older ones",
+    )
     files.add_argument("--grace", metavar="SECONDS", type=_seconds, default=0.0, help="wait so long for missing files")
     output = _options()
     output.add_argument("--output", metavar="O", required=True, help="where the outputs go: .../Output")

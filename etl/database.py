@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
@@ -33,6 +33,22 @@ _CONNECT_FAULTS = (
     ),
     ("does not support SSL", "the server does not speak TLS, which sslmode asks for. Check sslmode."),
     ("certificate", "the server's TLS certificate is not trusted. Check sslmode and sslrootcert."),
+)
+_PASSING_FAULTS = {
+    "too many connections": "too many connections",  # of this user or database
+    "too many clients": "too many connections",
+    "connection slots are reserved": "too many connections",
+    "starting up": "starting up",
+    "shutting down": "shutting down",
+    "connection refused": "connection refused",
+}
+_GAVE_UP = (
+    errors.DeadlockDetected,
+    errors.DiskFull,
+    errors.IoError,
+    errors.LockNotAvailable,
+    errors.OutOfMemory,
+    errors.QueryCanceled,
 )
 _UNACKNOWLEDGED_MILLISECONDS = 120_000
 _UNREADABLE = "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
@@ -70,7 +86,11 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
     except psycopg2.ProgrammingError:
         raise SettingsError(_UNREADABLE) from None  # the original text may quote a part of the password
     except psycopg2.OperationalError as error:
-        raise _connect_error(url, str(error)) from error
+        where = extensions.parse_dsn(url)
+        # A password with a sign that is not %-encoded: what follows it was taken for host, port or name.
+        if "connection option" in str(error) or "@" in where.get("host", "") + where.get("dbname", ""):
+            raise SettingsError(_UNREADABLE) from None
+        raise _connect_error(where, str(error)) from error
     lines.add(connection)
     try:
         with database_errors():
@@ -97,7 +117,7 @@ def database_errors() -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.UndefinedTable) as error:
         hint = " Run init-db first." if isinstance(error, errors.UndefinedTable) else ""
         raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.{hint}") from error
-    except (errors.DiskFull, errors.QueryCanceled, errors.LockNotAvailable) as error:
+    except _GAVE_UP as error:
         raise ServiceError(f"The database gave up: {_first_line(error)}. Nothing was loaded.") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise NoConnection(f"The database connection was lost: {_first_line(error)}.") from error
@@ -125,17 +145,13 @@ class NoConnection(ServiceError):
     """The server does not answer, or went away; whether a COMMIT took effect is to be found out when it is back."""
 
 
-def _connect_error(url: str, text: str) -> EtlError:
-    if "connection option" in text:
-        return SettingsError(_UNREADABLE)
-    where = extensions.parse_dsn(url)
+def _connect_error(where: Mapping[str, str], text: str) -> EtlError:
     server = f"{where.get('host', 'the local socket')}:{where.get('port', 5432)}"
     for sign, advice in _CONNECT_FAULTS:
         if re.search(sign, text):
             name = f"database {where.get('dbname', '')!r} at {server} as user {where.get('user', '')!r}"
             return SettingsError(f"Cannot connect to {name}: {advice}")
-    reasons = ("too many connections", "starting up", "shutting down", "connection refused")
-    reason = next((reason for reason in reasons if reason in text.lower()), "no answer")
+    reason = next((reason for sign, reason in _PASSING_FAULTS.items() if sign in text.lower()), "no answer")
     return NoConnection(f"Cannot connect to the database at {server}: {reason}. Is it running and reachable?")
 
 

@@ -13,17 +13,18 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from etl.combined_file import Slice, read_slices
 from etl.database import NoConnection, connect, sql
+from etl.errors import BatchError
 from etl.manifest import Manifest
 from etl.process import Processing
 from etl.receipt import Receipt, RowCounts, Run
 from etl.signals import Released, held_signals
 from etl.storage import Storage
-from etl.table import check_columns, find_changes_by_hand, lock_table, query
+from etl.table import ChangesByHand, check_columns, find_changes_by_hand, lock_table, query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -122,8 +123,8 @@ class _Load:
         self._cursor = connection.cursor()
         lock_table(self._cursor, timeout_seconds=target.lock_timeout_seconds)
         check_columns(self._cursor)
-        has_rows = query(self._cursor, "has_rows")[0][0]
-        self._by_hand = find_changes_by_hand(self._cursor, has_rows=has_rows)
+        has_rows, has_ledger, watched = query(self._cursor, "table_state")[0]
+        self._by_hand = find_changes_by_hand(self._cursor, has_rows=has_rows, has_ledger=has_ledger, watched=watched)
         names = list(companies)
         self._ledger = {name: _Loaded(*known) for name, *known in query(self._cursor, "ledger", companies=names)}
         unknown = [name for name in names if name not in self._ledger] if has_rows else []
@@ -166,7 +167,7 @@ class _Load:
         listed = {part.company_name for part in manifest.slices}
         changed = [part for part in manifest.slices if not self._is_loaded(part)]
         replaced = [part for part in changed if part.company_name not in self._added]
-        deleted = self._replace(replaced, output=output)
+        deleted = self._replace(replaced, output=output, since=manifest.since)
         if self._target.index and not self._target.dry_run and not query(self._cursor, "has_index")[0][0]:
             self._cursor.execute(sql("index"))
         gone = {part.company_name for part in replaced}
@@ -179,11 +180,13 @@ class _Load:
             receipt,
             state="dry_run" if self._target.dry_run else "success",
             rows=rows,
-            notes=(*receipt.notes, *self._compared_with_earlier(rows, kept=kept)),
+            notes=(*receipt.notes, *self._compared_with_earlier(rows, kept=kept, run=run)),
         ).timed(**{step: time.monotonic() - self._begun})
         receipt.check_balance()
         if not self._target.dry_run:
             self._record(changed, receipt, attempt_id)
+            if self._by_hand and (self._by_hand.fresh or self._target.reload):
+                self._forget(self._by_hand, listed=listed)
             self._connection.commit()
         return receipt
 
@@ -191,10 +194,12 @@ class _Load:
         known = self._ledger.get(part.company_name)
         return known is not None and known.sha256 == part.sha256 and not self._target.reload
 
-    def _replace(self, slices: list[Slice], *, output: Storage) -> int:
+    def _replace(self, slices: list[Slice], *, output: Storage, since: date | None) -> int:
         """Delete the companies' old rows and copy their slices; returns how many rows were deleted."""
         if not slices:
             return 0
+        if since and not self._target.reload:
+            self._check_older_rows(slices, since=since)
         if self._target.dry_run:
             self._inserted += sum(part.rows for part in slices)
             return sum(self._ledger[part.company_name].rows for part in slices if part.company_name in self._ledger)
@@ -203,11 +208,30 @@ class _Load:
         self._copy(content for _, content in read_slices(output, slices))
         return deleted
 
-    def _compared_with_earlier(self, rows: RowCounts, *, kept: list[_Loaded]) -> Iterator[str]:
+    def _check_older_rows(self, slices: list[Slice], *, since: date) -> None:
+        """Refuse to lose history: who takes the rows since a day seldom wants the older ones deleted."""
+        companies = [part.company_name for part in slices]
+        older, of = query(self._cursor, "rows_before", companies=companies, since=since.isoformat())[0]
+        if older:
+            raise BatchError(
+                f"The table holds {older:,} rows of {of:,} companies from before {since}, and this load would replace "
+                "those companies by their rows since then. Nothing was loaded. Load without since; or with reload, "
+                "when the older rows are to go."
+            )
+
+    def _compared_with_earlier(self, rows: RowCounts, *, kept: list[_Loaded], run: Run) -> Iterator[str]:
         if self._by_hand and (note := self._by_hand.note()):
             yield note
         if kept and not rows.inserted and not rows.deleted:
-            yield f"Same content as run {max(kept, key=lambda known: known.loaded_at).run_id}."
+            newest = max(kept, key=lambda known: known.loaded_at)
+            if newest.run_id != run.run_id:
+                yield f"Same content as run {newest.run_id}."
+            elif first := query(self._cursor, "first_success", run_id=run.run_id):
+                moved = Receipt.from_facts(first[0][0]).rows
+                yield (
+                    f"An earlier attempt of this run was committed: {moved.inserted:,} rows inserted, "
+                    f"{moved.deleted:,} old ones deleted."
+                )
         found = query(self._cursor, "last_success")
         last = Receipt.from_facts(found[0][0]) if found else None
         if last and rows.accepted < _DROP_WARNING * last.rows.accepted:
@@ -238,9 +262,14 @@ class _Load:
         }
         self._cursor.execute(sql("record_companies"), values)
         record_run(self._connection, receipt, attempt_id=attempt_id)
-        mended = self._by_hand and (self._by_hand.fresh or self._target.reload)
-        if mended and not query(self._cursor, "changed_by_hand"):
-            self._cursor.execute(sql("forget_changes"))
+
+    def _forget(self, changes: ChangesByHand, *, listed: set[str]) -> None:
+        """Drop the notes of what this load has put right: of all that was noted, or of nothing."""
+        if query(self._cursor, "changed_by_hand"):
+            return
+        users, operations, times = zip(*changes.statements, strict=True) if changes.statements else ([], [], [])
+        values = {"users": list(users), "operations": list(operations), "times": list(times), "companies": list(listed)}
+        self._cursor.execute(sql("forget_changes"), values)
 
 
 def record_run(connection: Connection, receipt: Receipt, *, attempt_id: str) -> None:

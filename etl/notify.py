@@ -1,10 +1,13 @@
-"""Mail: a receipt goes in, one SNS message with the exact subject goes out; a refused one is kept for later."""
+"""Mail: a receipt goes in, one SNS message with the exact subject goes out; a refused one is kept for later.
+
+The receipt says then what became of its mail, so that somebody who was killed before it leaves more than silence.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl.aws import Aws, aws_errors
 from etl.errors import EtlError, SettingsError
@@ -38,8 +41,8 @@ class Mailbox:
         return f"{first}_{last}_Pipeline_{'Success' if success else 'Failure'}"
 
 
-def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None) -> str | None:
-    """Publish the receipt. Returns None, or why it could not be sent: the load stands either way.
+def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None) -> tuple[Receipt, str | None]:
+    """Publish the receipt. Returns it with its `mail`, and why that was refused, if so: the load stands either way.
 
     A refused message is kept in `Output/notices/` (where there is an output), from where it can be sent later.
     """
@@ -49,23 +52,24 @@ def send(receipt: Receipt, *, mailbox: Mailbox, aws: Aws, output: Storage | None
         sns = aws.sns
         with aws_errors(f"publish to {mailbox.topic_arn}"):
             sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text)
-        return None
+        return replace(receipt, mail="sent"), None
     except EtlError as error:
         notice = {"TopicArn": mailbox.topic_arn, "Subject": subject, "Message": text}
-        return f"The mail was not sent: {error} {_keep(notice, run_id=receipt.run_id, output=output)}"
+        mail, where = _keep(notice, run_id=receipt.run_id, output=output)
+        return replace(receipt, mail=mail), f"The mail was not sent: {error} {where}"
 
 
-def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> str:
-    """Keep a refused message for later; returns where it is."""
+def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> tuple[str | None, str]:
+    """Keep a refused message for later; returns what became of it, and where it is."""
     if output is None:
-        return "There is no output to keep it in."
+        return None, "There is no output to keep it in."
     name = f"{NOTICES}/{run_id}.json"
     try:
         with output.write(name) as file:
             file.write(json.dumps(notice).encode())
     except EtlError as error:
-        return f"Nor could it be kept: {error}"
-    return f"It is kept in {output.url_of(name)}."
+        return None, f"Nor could it be kept: {error}"
+    return "kept", f"It is kept in {output.url_of(name)}."
 
 
 def body(receipt: Receipt, *, whole: str) -> str:

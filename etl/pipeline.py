@@ -18,7 +18,7 @@ from etl.aws import Aws
 from etl.batch import Batch, MissingFiles
 from etl.batch import gate as wait_for_files
 from etl.database import connect
-from etl.errors import EtlError, ServiceError, SettingsError
+from etl.errors import BatchError, EtlError, ServiceError, SettingsError
 from etl.index import parse_index
 from etl.load import Target, load_while_processing, record_run
 from etl.load import load as load_manifest
@@ -156,11 +156,13 @@ def _write_receipt_of_load(receipt: Receipt, *, output: Storage) -> None:
 
 
 def read_receipt(run_id: str, *, output: Storage) -> Receipt | None:
-    """The receipt of a run, if it has one."""
+    """The receipt of a run, if it has one. Raises BatchError when what stands in its place is none."""
     try:
         return Receipt.from_json(output.read(f"{RECEIPTS}/{run_id}.json"))
     except FileChanged:
         return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BatchError(f"{RECEIPTS}/{run_id}.json is no receipt of this version ({error}).") from error
 
 
 def record_start(job: Job, *, run: Run) -> None:
@@ -199,20 +201,29 @@ def conclude(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailb
     """Send the one mail of a run that an orchestrator has finished; `reason` is its word for why it ended.
 
     The mail tells what the run's own receipt says. Where a run was killed or timed out before it could write one, or
-    its output cannot be reached, the mail says that. Raises ServiceError when SNS refuses the mail.
+    its output cannot be reached, the mail says that. Raises ServiceError when SNS refuses the mail. The receipt says
+    last that the mail went out: the watchdog tells of a run whose receipt does not.
     """
     output = None
     receipt = Receipt(run_id=run.run_id, state="failed", started_at=run.started_at, source=job.source)
+    readable = False
     try:
         output = job.open_output()
         receipt = read_receipt(run.run_id, output=output) or receipt
+        readable = True
         if not receipt.error and not (succeeded and receipt.state in ("success", "dry_run")):
             receipt = replace(receipt, state="failed", error=_silent_end(receipt, reason), output=output.url).timed()
             write_receipt(receipt, output=output)
     except EtlError as error:
         if not receipt.error:
-            receipt = replace(receipt, state="failed", error=str(error)).timed()
-    refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
+            told = str(error)
+            if succeeded and not readable:
+                told = f"The run succeeded, but its receipt cannot be read: {told} python -m etl history has it too."
+            receipt = replace(receipt, state="failed", error=told).timed()
+    receipt, refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output)
+    if output and readable:
+        with suppress(EtlError):  # then the watchdog tells of the run once more
+            write_receipt(receipt, output=output)
     if output and succeeded:
         with suppress(EtlError):  # the next run's gate removes what stays; a failed run keeps it for another try
             remove_parts(output=output, run_id=run.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -247,8 +248,13 @@ def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:
 def _safe_row(name: str, row: RejectedRow) -> tuple[object, ...]:
     """A line of the rejected rows; an apostrophe keeps a spreadsheet from running a value as a formula (OWASP).
 
-    Signs count in full width too, and behind blanks and what is not seen, which some spreadsheets drop.
+    A semicolon or tab begins a cell too, in the spreadsheets of countries that write numbers with a comma.
     """
-    first = next((sign for sign in row.value if sign.isprintable() and not sign.isspace()), None)
-    value = "'" + row.value if first in _FORMULA_SIGNS or row.value.startswith(("\t", "\r")) else row.value
-    return name, row.line, row.column, value, row.reason
+    value = "".join(map(_safe_cell, re.split("([;\t])", row.value)))
+    return name, row.line, row.column, "'" + value if value.startswith(("\t", "\r")) else value, row.reason
+
+
+def _safe_cell(text: str) -> str:
+    """Signs count in full width too, and behind blanks and what is not seen, which some spreadsheets drop."""
+    first = next((sign for sign in text if sign.isprintable() and not sign.isspace()), None)
+    return "'" + text if first in _FORMULA_SIGNS else text

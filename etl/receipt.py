@@ -73,6 +73,8 @@ class Receipt:
     steps: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each step."""
     error: str | None = None
+    mail: str | None = None
+    """What became of the run's mail: sent, kept (refused, for the watchdog to send), or None while nothing is known."""
 
     @classmethod
     def of_manifest(cls, manifest: Manifest, *, run: Run, output: str) -> Receipt:

@@ -167,9 +167,22 @@ class _PartialFile:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
             except BlockingIOError as error:
                 self._file.close()
-                raise ServiceError(f"Another run is writing {self._path}. Try again when it is done.") from error
+                raise self._taken() from error
+            # Between opening and locking, another run may have finished: then this is its whole file.
+            if not self._is_partial():
+                self._file.close()
+                raise self._taken()
             self._file.truncate(0)  # what a killed writer left
         return self
+
+    def _is_partial(self) -> bool:
+        try:
+            return os.path.samestat(self._partial.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def _taken(self) -> ServiceError:
+        return ServiceError(f"Another run is writing {self._path}. Try again when it is done.")
 
     def write(self, content: bytes) -> None:
         with _file_errors(f"write {self._path}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from etl.database import sql
@@ -61,20 +61,28 @@ def check_columns(cursor: Cursor) -> None:
 class ChangesByHand:
     """What somebody did to the table beside the loads, as far as it can be told."""
 
-    statements: tuple[str, ...]
-    """Such as `UPDATE by joe at 2026-11-22 10:15 UTC`."""
+    statements: tuple[tuple[str, str, datetime], ...]
+    """Who did what when, such as ("joe", "UPDATE", 2026-11-22 10:15 UTC)."""
     differing: tuple[tuple[str, int, int], ...]
     """Companies with another number of rows than were loaded: name, rows in the table, rows loaded."""
 
     fresh: bool
     """The table was emptied together with the ledger: a new start, nothing to report."""
+    watched: bool
+    """The table has the trigger that notes such statements."""
 
     def note(self) -> str | None:
         if self.fresh:
             return None
-        told = "; ".join(self.statements[:3])
+        told = "; ".join(
+            f"{operation} by {user} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            for user, operation, at in self.statements[:3]
+        )
+        if not self.watched:
+            told += "; " * bool(told) + "the table's trigger that notes who writes is gone: init-db puts it back"
         if not self.differing:
-            return f"Somebody wrote to the table ({told}). The row counts agree; --reload makes sure of the values."
+            subject = "Somebody wrote to the table" if self.statements else "Somebody may have written to the table"
+            return f"{subject} ({told}). The row counts agree; --reload makes sure of the values."
         named = ", ".join(
             f"{name}: {table:,} in the table, {loaded:,} loaded" for name, table, loaded in self.differing[:3]
         )
@@ -85,14 +93,21 @@ class ChangesByHand:
         )
 
 
-def find_changes_by_hand(cursor: Cursor, *, has_rows: bool) -> ChangesByHand | None:
-    """What was written to the table beside the loads; rows are counted only when something was."""
+def find_changes_by_hand(cursor: Cursor, *, has_rows: bool, has_ledger: bool, watched: bool) -> ChangesByHand | None:
+    """What was written to the table beside the loads.
+
+    Rows are counted only when there is a reason: a noted statement, an empty table that the ledger says to be full (one
+    that was made anew, say), or no trigger that would note anything. What was found without a note gets one.
+    """
     statements = query(cursor, "changes_by_hand")
-    if not statements:
+    if watched and not statements and (has_rows or not has_ledger):
         return None
     differing = query(cursor, "changed_by_hand")
-    told = (f"{operation} by {user} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for user, operation, at in statements)
-    return ChangesByHand(tuple(told), tuple(differing), fresh=not differing and not has_rows)
+    if differing and not statements:
+        cursor.execute(sql("note_change"))
+        statements = query(cursor, "changes_by_hand")
+    fresh = not differing and not has_rows
+    return ChangesByHand(tuple(statements), tuple(differing), fresh=fresh, watched=watched)
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:

@@ -47,13 +47,19 @@ PARAMS = {
         type=["null", "string"],
         format="date",
         title="Only rows since",
-        description_md="Take only rows of this day or later. Empty: all rows.",
+        description_md="Take only rows of this day or later. A load that would remove older ones is refused.",
     ),
     "dry_run": Param(
         False,
         type="boolean",
         title="Dry run",
         description_md="Check the files and tell what a load would do; outputs go to `Output/dry-run/`.",
+    ),
+    "reload": Param(
+        False,
+        type="boolean",
+        title="Reload",
+        description_md="Replace every company of the batch, also those whose content is known: after changes by hand.",
     ),
     "shards": Param(
         None,
@@ -105,7 +111,8 @@ def run_of(context: Mapping[str, Any]) -> etl.Run:
 def target_of(params: Mapping[str, Any]) -> etl.Target | None:
     """The database that the connection names, or None when Airflow has no such connection."""
     try:
-        return etl.Target(Connection.get(DATABASE_CONNECTION).get_uri(), dry_run=params["dry_run"])
+        url = Connection.get(DATABASE_CONNECTION).get_uri()
+        return etl.Target(url, dry_run=params["dry_run"], reload=params["reload"])
     except AirflowNotFoundException:
         return None
 
@@ -127,6 +134,7 @@ def mail(context: Mapping[str, Any]) -> None:
     doc_md=__doc__,
     schedule=None,  # the marker starts it
     max_active_runs=1,
+    max_active_tasks=64,  # as many as there may be shards; how many run is the executor's to say
     dagrun_timeout=timedelta(hours=1),
     default_args={
         "retries": 2,

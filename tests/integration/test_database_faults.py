@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 
 import etl
+from etl.database import connect, make_tables
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Answer, Command, Database, Files
@@ -58,6 +62,9 @@ CONNECT_FAULTS: dict[str, tuple[Callable[[Database, int], str], int, str]] = {
         "the server does not speak TLS, which sslmode asks for",
     ),
     "url": (lambda database, _: f"postgresql://postgres:{MARKED}@[127.0.0.1/stocks", 2, "cannot be read"),
+    "password with @": (lambda database, _: f"postgresql://postgres:a@{MARKED}@127.0.0.1:1/stocks", 2, "cannot be"),
+    "password with /": (lambda database, _: f"postgresql://localhost:1/{MARKED}@127.0.0.1/stocks", 2, "cannot be"),
+    "password for a port": (lambda database, _: f"postgresql://postgres:{MARKED}/x@127.0.0.1/stocks", 2, "cannot be"),
     "sqlalchemy's url": (lambda database, _: f"postgresql+psycopg2://postgres:{MARKED}@127.0.0.1/x", 2, "cannot be"),
 }
 
@@ -85,10 +92,29 @@ def test_connection_that_cannot_be_made_says_why_in_one_line_and_never_the_passw
         assert database.server.password not in told
 
 
+@pytest.mark.parametrize("fault", [name for name, (_, _, told) in CONNECT_FAULTS.items() if told.startswith("cannot")])
+def test_url_that_cannot_be_read_shows_no_part_of_the_password_in_a_traceback_either(
+    database: Database, closed_port: int, fault: str
+) -> None:
+    url = CONNECT_FAULTS[fault][0](database, closed_port)
+    with pytest.raises(etl.SettingsError) as caught, connect(url):
+        pass
+    assert MARKED not in "".join(traceback.format_exception(caught.value))
+
+
 def test_faults_of_a_connection_have_messages_of_their_own() -> None:
     messages = {name: message for name, (_, _, message) in CONNECT_FAULTS.items()}
     four = {messages[name] for name in ("password", "host", "database", "tls")}
     assert len(four) == 4
+
+
+def test_server_whose_connections_are_all_taken_is_a_fault_that_passes(database: Database, command: Command) -> None:
+    with ExitStack() as stack:
+        with suppress(psycopg2.OperationalError):
+            while True:
+                stack.enter_context(closing(database.session()))
+        answer = command("history", "--database-url", database.url)
+    assert (answer.code, "too many connections" in answer.err) == (3, True), answer.err
 
 
 def test_user_who_may_not_connect_is_not_told_that_the_database_is_missing(
@@ -209,6 +235,42 @@ def test_rows_deleted_by_hand_are_reported_and_reload_puts_them_right(three: Fil
     assert database.table() == table
     after = three.load(database)
     assert [note for note in after.notes if "by hand" in note] == []
+
+
+def test_table_made_anew_is_reported_as_emptied_until_reload_fills_it(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    table = database.table()
+    database.execute("DROP TABLE historical_stocks_data CASCADE")
+    make_tables(database.url)
+    three.put("aa.us.csv", days(5, price=12))
+    noticed = three.load(database)
+    assert any("Rows of 3 companies were changed by hand" in note for note in noticed.notes)
+    assert database.companies() == {"aa.us.csv": 5}
+    again = three.load(database)
+    assert any("Rows of 2 companies were changed by hand" in note for note in again.notes)
+    three.put("aa.us.csv", days(5, price=10))
+    assert three.load(database, reload=True).rows.inserted == 35
+    assert database.table() == table
+    assert three.load(database).notes[-1].startswith("Same content as run")
+
+
+@pytest.mark.parametrize("without", ["DROP TRIGGER note_change_by_hand ON", "ALTER TABLE"])
+def test_table_whose_trigger_is_gone_is_counted_at_each_load_and_said(
+    three: Files, database: Database, without: str
+) -> None:
+    three.load(database)
+    disable = " DISABLE TRIGGER note_change_by_hand" if without == "ALTER TABLE" else ""
+    database.execute(f"{without} historical_stocks_data{disable}")
+    assert any("Somebody may have written to the table" in note for note in three.load(database).notes)
+    database.execute("DELETE FROM historical_stocks_data WHERE company_name = 'bb.us.csv'")
+    [note] = [note for note in three.load(database).notes if "by hand" in note]
+    assert "bb.us.csv: 0 in the table, 10 loaded" in note
+    assert "init-db puts it back" in note
+    make_tables(database.url)
+    [note] = [note for note in three.load(database).notes if "by hand" in note]
+    assert "init-db" not in note
 
 
 def test_table_emptied_by_hand_is_reported_and_reload_fills_it(three: Files, database: Database) -> None:
@@ -390,12 +452,13 @@ def test_user_without_the_right_to_insert_is_told_which_table(
     assert database.count() == 0
 
 
+@pytest.mark.parametrize("condition", ["disk_full", "deadlock_detected", "io_error", "out_of_memory"])
 def test_failed_load_is_recorded_and_the_next_one_needs_nothing_special(
-    three: Files, database: Database, command: Command
+    three: Files, database: Database, command: Command, condition: str
 ) -> None:
     database.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire' "
-        "USING ERRCODE = 'disk_full'; END $$"
+        f"USING ERRCODE = '{condition}'; END $$"
     )
     database.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON historical_stocks_data FOR EACH ROW "
@@ -403,7 +466,7 @@ def test_failed_load_is_recorded_and_the_next_one_needs_nothing_special(
     )
     answer = _move(three, database.url, command, "--quiet")
     assert answer.code == 3
-    assert "disk on fire" in answer.err
+    assert "The database gave up: disk on fire. Nothing was loaded." in answer.err
     assert (database.count(), database.states()) == (0, ["failed"])
     history = command("history", "--database-url", database.url)
     assert "failed" in history.out

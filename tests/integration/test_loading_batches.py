@@ -292,6 +292,42 @@ def test_rows_before_since_are_neither_read_nor_loaded(three: Files, database: D
     assert "Only rows dated 2001-01-04 or later were taken; 9 older rows were left out." in receipt.notes
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_load_since_a_day_that_would_remove_older_rows_is_refused_without_reload(
+    three: Files, database: Database, dry_run: bool
+) -> None:
+    three.load(database)
+    before = database.places(), database.ledger()
+    job = three.job(since=date(2001, 1, 4))
+    with pytest.raises(etl.BatchError, match="9 rows of 3 companies from before 2001-01-04") as caught:
+        three.load(database, job=job, dry_run=dry_run)
+    assert "Load without since; or with reload" in str(caught.value)
+    assert (database.places(), database.ledger()) == before
+    receipt = three.load(database, job=job, reload=True)
+    assert (receipt.rows.deleted, receipt.rows.inserted) == (35, 26)
+
+
+def test_load_since_the_same_day_takes_corrected_and_new_rows(three: Files, database: Database, days: Days) -> None:
+    job = three.job(since=date(2001, 1, 4))
+    three.load(database, job=job)
+    three.put("aa.us.csv", days(4, price=11))
+    three.put("bb.us.csv", days(12, price=20))
+    receipt = three.load(database, job=job)
+    assert (receipt.rows.deleted, receipt.rows.inserted) == (2, 1 + 2)
+
+
+def test_second_attempt_of_a_run_that_was_committed_says_so(three: Files, database: Database) -> None:
+    run = etl.Run.begin("test")
+    etl.process(three.job(), run=run)
+    first, second, third = (etl.load(three.job(), target=etl.Target(database.url), run=run) for _ in range(3))
+    assert first.rows.inserted == 35
+    for later in (second, third):
+        assert (later.rows.inserted, later.rows.unchanged) == (0, 35)
+        assert "An earlier attempt of this run was committed: 35 rows inserted, 0 old ones deleted." in later.notes
+    other = three.load(database)
+    assert f"Same content as run {run.run_id}." in other.notes
+
+
 def test_since_beyond_the_last_day_stops_the_batch(three: Files, database: Database) -> None:
     three.load(database)
     before = database.places(), three.outputs()

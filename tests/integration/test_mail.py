@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,8 +192,32 @@ def test_run_that_succeeded_is_concluded_with_its_own_receipt(
     (mail,) = topic.mails()
     assert mail.subject == SUCCESS
     assert mail.text.startswith("Loaded 35 rows")
-    assert concluded.to_json() == loaded.to_json()
-    assert _state_on_disk(three, run) == "success"
+    assert concluded.to_json() == replace(loaded, mail="sent").to_json()
+    assert three.receipts() == {run.run_id: json.loads(concluded.to_json())}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"run_id": 1}', '{"rows": 5}'])
+def test_success_whose_receipt_is_none_is_told_as_one_and_leaves_it(
+    three: Files, topic: Topic, run: etl.Run, conclude: Conclude, content: str
+) -> None:
+    path = three.output / "receipts" / f"{run.run_id}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    conclude(succeeded=True)
+    (mail,) = topic.mails()
+    assert mail.text.startswith("FAILED: The run succeeded, but its receipt cannot be read: ")
+    assert path.read_text() == content
+
+
+def test_success_whose_receipt_cannot_be_read_is_told_as_one(
+    three: Files, database: Database, topic: Topic, run: etl.Run, conclude: Conclude, tmp_path: Path
+) -> None:
+    etl.run(three.job(), target=etl.Target(database.url), run=run)
+    (tmp_path / "file").touch()
+    conclude(succeeded=True, output=str(tmp_path / "file"))
+    (mail,) = topic.mails()
+    assert mail.text.startswith("FAILED: The run succeeded, but its receipt cannot be read: ")
+    assert three.receipts()[run.run_id]["mail"] is None
 
 
 def test_run_that_failed_is_concluded_with_the_reason_in_its_own_receipt(

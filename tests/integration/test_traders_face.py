@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -58,6 +59,29 @@ def test_values_changed_by_hand_are_noticed_although_the_counts_agree(three: Fil
     three.load(database, reload=True)
     assert database.table() == table
     assert _by_hand(three.load(database)) == []
+
+
+def test_reload_of_other_companies_forgets_no_change_by_hand(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
+    three.name("aa.us.csv", "bb.us.csv")
+    three.load(database, reload=True)
+    assert len(_by_hand(three.load(database))) == 1
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv")
+    three.load(database, reload=True)
+    assert _by_hand(three.load(database)) == []
+
+
+def test_change_by_hand_during_a_reload_is_not_forgotten_with_the_older_ones(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    with ThreadPoolExecutor() as pool:
+        with database.copy_stopped_at("2001-01-20") as stopped:
+            load = pool.submit(three.load, database, reload=True)
+            stopped()
+            database.execute("INSERT INTO changes_by_hand VALUES ('joe', 'UPDATE')")  # as the trigger does for joe
+        load.result()
+    assert database.rows("SELECT changed_by FROM changes_by_hand") == [("joe",)]
 
 
 def test_table_emptied_together_with_the_ledger_is_a_new_start(three: Files, database: Database) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import SettingsError
+from etl import ServiceError, SettingsError
 from etl.storage import FileChanged, open_storage, read_file
 
 
@@ -175,3 +175,21 @@ def test_one_file_that_is_not_there_is_told(
 def test_folder_where_a_file_was_expected_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Is a directory"):
         read_file(str(tmp_path))
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_writer_that_opened_what_another_run_just_finished_leaves_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    partial = tmp_path / "out.csv.partial"
+    partial.write_bytes(b"whole")
+
+    def finished_before(file: object, how: int) -> None:
+        partial.replace(tmp_path / "out.csv")
+        if not gone:
+            partial.touch()  # and a third run has begun
+
+    monkeypatch.setattr("etl.storage.fcntl.flock", finished_before)
+    with pytest.raises(ServiceError, match="Another run is writing"), open_storage(str(tmp_path)).write("out.csv"):
+        pass
+    assert (tmp_path / "out.csv").read_bytes() == b"whole"

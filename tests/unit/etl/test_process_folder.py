@@ -297,6 +297,14 @@ def test_rejected_rows_are_safe_to_open_in_a_spreadsheet(place: Place, sign: str
         assert not row["value"].startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_rejected_rows_are_safe_where_a_semicolon_separates_cells(place: Place, separator: str) -> None:
+    place.put(a=GOOD, b=company_file(FIRST, f"2020-01-03,1{separator}=1+1,2,1,1.5,1,0"))
+    place.process()
+    [row] = place.rejected()
+    assert row["value"] == f"1{separator}'=1+1"
+
+
 def test_file_replaced_after_the_listing_is_read_again_once(place: Place) -> None:
     place.put(a=GOOD)
     batch = etl.gate(place.job())
