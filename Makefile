@@ -26,7 +26,7 @@ test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real b
 	@$(RUN) -m pytest $(TESTS)
 
 test-trigger: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## test the trigger as packaged, and deployed to an AWS emulator, with Airflow
-	@$(RUN) -m pytest $(or $(TESTS),tests/integration_trigger tests/deploy)
+	@$(RUN) -m pytest -s $(or $(TESTS),tests/integration_trigger tests/deploy)
 
 test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are used where they are there)
 	@$(RUN) -m pytest $(or $(TESTS),tests/infra tests/infra_data)
@@ -55,8 +55,11 @@ package: $(LAYER) $(NODE) ## build the trigger's zip and its awscli layer, and p
 deploy: $(LAYER) $(NODE) ## deploy the trigger with the settings of .env; STAGE=dev makes a second one
 	@npx serverless deploy $(if $(STAGE),--stage '$(STAGE)')
 
+# A key is data: make and the shell would read $ and quotes in it.
+redrive: override export MARKER := $(value MARKER)
 redrive: $(NODE) ## try again the events that started no run; MARKER=key starts one for that marker
-	@npx serverless invoke --function redrive $(if $(MARKER),--data '{"marker": "$(MARKER)"}') $(if $(STAGE),--stage '$(STAGE)')
+	@npx serverless invoke --function redrive $(if $(STAGE),--stage '$(STAGE)') \
+		$${MARKER:+--data "$$(node -p 'JSON.stringify({marker: process.env.MARKER})')"}
 
 undeploy: $(NODE) ## remove the trigger from AWS, with its bucket of markers
 	@npx serverless remove $(if $(STAGE),--stage '$(STAGE)')

@@ -5,6 +5,7 @@ token 403; an unknown DAG 404 with its id in "detail".
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,7 @@ TIMEOUT_SECONDS = (5.0, 15.0)  # connect, read; one run takes three calls, so th
 _DAG = f"/api/v2/dags/{DAG_ID}"
 _HEALTH = "/api/v2/monitor/health"
 _HEALTH_PAUSE_SECONDS = 5.0
+_AWAKE_SECONDS = 15.0
 # A token that does not fit into a header would be quoted by the error of the HTTP library.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -41,17 +43,20 @@ class Access:
     token: str = field(repr=False)
 
 
-def wait_until_healthy(server: Server, *, deadline: Deadline) -> None:
-    """Return once database, scheduler and dag-processor are up. Raises NotReadyError when time is up first."""
+def wait_until_healthy(server: Server, *, deadline: Deadline, wake: Callable[[], object]) -> None:
+    """Return once database, scheduler and dag-processor are up; `wake` is called now and then while they are not.
+
+    Raises NotReadyError when time is up first; WrongApiError, at once, for an answer that no Airflow 3 gives, not even
+    one that is starting (a 429 or 5xx may be of a proxy before it).
+    """
+    looked_at = time.monotonic()
     while True:
         try:
             response = _send("GET", _HEALTH, server=server)
-            fields = _fields(response)
-            parts = ("metadatabase", "scheduler", "dag_processor")
-            ill = [part for part in parts if not _is_healthy(fields.get(part))]
-            if response.status_code == 200 and not ill:
+            ill = _ill_parts(response)
+            if not ill:
                 return
-            found = f"answered {response.status_code}; not healthy: {', '.join(ill) or 'nothing'}"
+            found = f"answered {response.status_code}; not healthy: {', '.join(ill)}"
         except (errors.UnreachableError, errors.NoAnswerError) as error:
             found = str(error)
         if not deadline.sleep(_HEALTH_PAUSE_SECONDS):
@@ -59,6 +64,9 @@ def wait_until_healthy(server: Server, *, deadline: Deadline) -> None:
                 f"Airflow at {server.url} was not up in time ({found}). Lambda tries again; if that does not help, see "
                 "`docker compose ps` on its instance."
             )
+        if time.monotonic() - looked_at >= _AWAKE_SECONDS:  # its instance may have been about to stop itself
+            wake()
+            looked_at = time.monotonic()
 
 
 def log_in(server: Server, *, username: str, password: str) -> Access:
@@ -165,6 +173,19 @@ class _Pinned(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **arguments: Any) -> Any:  # noqa: ANN401
         """The same behind HTTPS_PROXY, which has connections of its own."""
         return super().proxy_manager_for(proxy, assert_fingerprint=self._sha256, **arguments)
+
+
+def _ill_parts(response: requests.Response) -> list[str]:
+    """What Airflow's health, or a proxy in its place, says is not up."""
+    if response.status_code == 429 or response.status_code >= 500:
+        return ["the server"]
+    fields = _fields(response)
+    if response.status_code != 200:
+        raise _wrong_api(response)
+    if "metadatabase" not in fields:
+        raise _wrong_api(response, lacks="Airflow's health")
+    parts = ("metadatabase", "scheduler", "dag_processor")
+    return [part for part in parts if not _is_healthy(fields.get(part))]
 
 
 def _is_healthy(part: object) -> bool:

@@ -6,16 +6,19 @@ shell, so nothing of an event stands in it as it is: the conf travels as base64,
 
 import base64
 import json
+import time
 from collections.abc import Mapping
 from typing import Literal
 
 from trigger import aws_cli, errors
 from trigger.airflow_client import DAG_ID
 from trigger.deadline import Deadline
+from trigger.instance import wake
 
 STACK_FOLDER = "/opt/moving-big-data"
 _POLL_SECONDS = 2.0
 _NOT_READY_SECONDS = 10.0
+_AWAKE_SECONDS = 15.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
 
 _SCRIPT = """\
@@ -41,7 +44,10 @@ fi
 def start_run(
     *, instance_id: str, dag_run_id: str, conf: Mapping[str, object], deadline: Deadline
 ) -> Literal["started", "already_accepted"]:
-    """Ask for one DagRun; waits, until the deadline, for an instance and a stack that are still starting."""
+    """Ask for one DagRun; waits, until the deadline, for an instance and a stack that are still starting.
+
+    An instance that ran when it was looked at may have been about to stop itself, so it is woken again meanwhile.
+    """
     script = command(dag_run_id=dag_run_id, conf=conf)
     while True:
         said = _run(script, instance_id=instance_id, deadline=deadline)
@@ -49,7 +55,7 @@ def start_run(
             case "started" | "already_accepted":
                 return said
             case "not_ready" if deadline.sleep(_NOT_READY_SECONDS):
-                continue
+                wake(instance_id, deadline=deadline)
             case "not_ready":
                 raise errors.NotReadyError(
                     f"Airflow on instance {instance_id} was not up in time. Lambda tries again; if that does not help, "
@@ -84,7 +90,10 @@ def command(*, dag_run_id: str, conf: Mapping[str, object]) -> str:
 
 
 def _run(script: str, *, instance_id: str, deadline: Deadline) -> str:
-    """The last line that the script printed, or "not_ready" while SSM does not reach the instance."""
+    """The last line that the script printed, or "not_ready" while SSM does not reach the instance.
+
+    So also when it stopped with the command: should that be run after all, the next one is answered already_accepted.
+    """
     request: dict[str, object] = {
         "InstanceIds": [instance_id],
         "DocumentName": "AWS-RunShellScript",
@@ -103,12 +112,17 @@ def _run(script: str, *, instance_id: str, deadline: Deadline) -> str:
         case _:
             raise errors.AwsFailedError("aws ssm send-command gave no command id.", code="")
     invocation: dict[str, object] = {"CommandId": command_id, "InstanceId": instance_id}
+    looked_at = time.monotonic()
     while True:
         if not deadline.sleep(_POLL_SECONDS):
             raise errors.NoAnswerError(
                 f"The command on instance {instance_id} gave no answer in time. A repeat is safe: a run that was "
                 "accepted is not made twice."
             )
+        if time.monotonic() - looked_at >= _AWAKE_SECONDS:
+            if wake(instance_id, deadline=deadline):
+                return "not_ready"
+            looked_at = time.monotonic()
         try:
             answer = aws_cli.call("ssm", "get-command-invocation", invocation, deadline=deadline)
         except errors.AwsRefusedError as error:

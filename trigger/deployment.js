@@ -1,7 +1,8 @@
 // The environment (.env) goes in; the names and settings of serverless.yml come out, as `custom`.
 //
 // What is missing gets the value of .env.example, so that `serverless package` can be tried in a fresh clone; `deploy`
-// refuses (see serverless_plugin.js), naming everything in `problems` at once.
+// refuses (see serverless_plugin.js), naming everything in `problems` at once. A setting that a function would refuse
+// (settings.py, watchdog.py) is refused here by the same rule: nobody hears a watchdog that fails each hour.
 
 "use strict";
 
@@ -16,7 +17,10 @@ const REQUIRED = {
   },
 };
 
-module.exports = ({ env = process.env } = {}) => {
+// Is never quoted, as it may hold a password.
+const isServer = (text) => /^https?:\/\/[^/@?#\s][^@?#\s]*$/i.test(text) && URL.canParse(text) && new URL(text).port !== "0";
+
+module.exports = ({ env = process.env, options = {} } = {}) => {
   const problems = [];
   const value = (name) => (env[name] || "").trim();
   const required = (name) => {
@@ -32,14 +36,32 @@ module.exports = ({ env = process.env } = {}) => {
 
   const firstName = requiredName("MBD_FIRST_NAME");
   const lastName = requiredName("MBD_LAST_NAME");
+  const region = value("AWS_REGION") || "eu-west-1";
   const topicArn = required("MBD_TOPIC_ARN");
   const transport = value("MBD_TRANSPORT") || (value("AIRFLOW_URL") ? "http" : "ssm");
   if (!["http", "ssm"].includes(transport)) problems.push("MBD_TRANSPORT is neither http nor ssm");
   if (transport === "http" && !value("AIRFLOW_URL")) problems.push("MBD_TRANSPORT is http, but AIRFLOW_URL is not set");
+  if (transport === "http" && value("AIRFLOW_URL") && !isServer(value("AIRFLOW_URL"))) {
+    problems.push("AIRFLOW_URL is not the address of a web server: http:// or https://, host and port, no user, no query");
+  }
+  const certificateSha256 = value("AIRFLOW_CERTIFICATE_SHA256");
+  if (certificateSha256 && !/^[0-9a-f]{64}$/i.test(certificateSha256.replaceAll(":", ""))) {
+    problems.push("AIRFLOW_CERTIFICATE_SHA256 is not a SHA-256 fingerprint (64 hex digits)");
+  } else if (certificateSha256 && transport === "http" && /^http:/i.test(value("AIRFLOW_URL"))) {
+    problems.push("AIRFLOW_CERTIFICATE_SHA256 pins a certificate, but AIRFLOW_URL is plain http, which has none");
+  }
   if (transport === "ssm" && !value("MBD_INSTANCE_ID")) {
     problems.push("neither AIRFLOW_URL (Airflow's address) nor MBD_INSTANCE_ID (then SSM carries the command) is set");
   }
-  if (!/^arn:[\w-]+:sns:[\w-]+:\d{12}:[\w-]+$/.test(topicArn)) problems.push("MBD_TOPIC_ARN is not the ARN of an SNS topic");
+  const topic = /^arn:[\w-]+:sns:([\w-]+):\d{12}:[\w-]+$/.exec(topicArn);
+  if (!topic) problems.push("MBD_TOPIC_ARN is not the ARN of an SNS topic");
+  else if (value("MBD_TOPIC_ARN") && topic[1] !== (options.region || region)) {
+    problems.push(`MBD_TOPIC_ARN is of region ${topic[1]}, but the functions would be in ${options.region || region} (AWS_REGION)`);
+  }
+  const minutes = value("MBD_WATCHDOG_MINUTES");
+  if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes < 2880)) {
+    problems.push("MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880");
+  }
   if (value("MBD_INSTANCE_ID") && !/^i-[0-9a-f]{8,17}$/.test(value("MBD_INSTANCE_ID"))) {
     problems.push("MBD_INSTANCE_ID is not the id of an EC2 instance (i-...)");
   }
@@ -62,12 +84,13 @@ module.exports = ({ env = process.env } = {}) => {
     topicArn,
     sourceBucket,
     monitoredBucket,
-    region: value("AWS_REGION") || "eu-west-1",
+    region,
+    transport,
     airflowUrl: transport === "http" ? value("AIRFLOW_URL") : "",
-    certificateSha256: value("AIRFLOW_CERTIFICATE_SHA256"),
+    certificateSha256,
     instanceId: value("MBD_INSTANCE_ID"),
     dryRun: value("MBD_TRIGGER_DRY_RUN"),
-    watchdogMinutes: value("MBD_WATCHDOG_MINUTES"),
+    watchdogMinutes: minutes,
     isCourse: value("MBD_PROFILE") === "course",
     hasReservedConcurrency: value("MBD_RESERVED_CONCURRENCY") !== "none",
   };

@@ -69,7 +69,7 @@ def _reach_airflow(settings: Settings, *, deadline: Deadline) -> StartRun:
         return partial(airflow_command.start_run, instance_id=settings.instance_id, deadline=deadline)
     server = Server(url=settings.airflow_url, certificate_sha256=settings.certificate_sha256)
     if settings.instance_id:
-        wait_until_healthy(server, deadline=deadline)
+        wait_until_healthy(server, deadline=deadline, wake=partial(wake, settings.instance_id, deadline=deadline))
     access = _log_in(server, settings=settings, deadline=deadline)
     require_unpaused(access)
     return partial(start_run, access)

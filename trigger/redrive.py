@@ -27,12 +27,19 @@ def handler(event: object, context: object) -> dict[str, object]:
 
     Stops at the first event that fails, with RedriveError: it and those behind it stay in the queue, for two weeks from
     their failure. A message that holds no marker can start nothing ever: it goes to the log and out of the queue.
+    Data that is neither empty nor {"marker": key} is refused: who mistypes a marker does not mean the whole queue.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
-    if isinstance(event, dict) and "marker" in event:
-        marker = _event_of(str(event["marker"]), settings=settings, deadline=deadline)
-        return {"records": start_runs(marker, context)["records"], "events": 1}
+    match event:
+        case {"marker": str(key), **rest} if key and not rest:
+            marker = _event_of(key, settings=settings, deadline=deadline)
+            return {"records": start_runs(marker, context)["records"], "events": 1}
+        case _ if event not in (None, "", {}):
+            raise RedriveError(
+                f"Nothing was redriven: the data is {event!r:.200}. Give none, for every kept event, or one marker as "
+                """JSON, such as --data '{"marker": "batch.SUCCESS"}'; make redrive MARKER=batch.SUCCESS does."""
+            )
     if read_settings(os.environ).dry_run:
         raise RedriveError(
             "DRY_RUN is on: no run would be started, and the kept events would be gone. Take MBD_TRIGGER_DRY_RUN out "

@@ -1,5 +1,5 @@
-// What serverless.yml cannot say: refuse a deployment with settings missing, package without an AWS account, and empty
-// the monitored bucket before the stack is removed.
+// What serverless.yml cannot say: refuse a deployment with settings missing or wrong, give no right that the transport does
+// not need, package without an AWS account, invoke once, and empty the monitored bucket before the stack is removed.
 
 "use strict";
 
@@ -29,6 +29,8 @@ module.exports = class TriggerPlugin {
   adapt() {
     // Here, as it is before the first call of AWS; and a stack of the example's names may be somebody else's to remove.
     if (["deploy", "remove"].includes(this.command)) this.refuse();
+    if (this.command === "invoke") this.invokeOnce();
+    this.leaveOutUnusedRights();
     if (this.settings.isCourse) this.openMonitoredBucket();
     if (!this.settings.hasReservedConcurrency) delete this.serverless.service.functions.trigger.reservedConcurrency;
     if (this.command === "package") {
@@ -36,6 +38,24 @@ module.exports = class TriggerPlugin {
       const layers = this.serverless.pluginManager.plugins.find((one) => one.constructor.name === "AwsCompileLayers");
       layers.compareWithLastLayer = async () => {};
     }
+  }
+
+  // osls would give up an answer after two minutes and invoke again, four times; a function may take 15 minutes.
+  invokeOnce() {
+    process.env.AWS_CLIENT_TIMEOUT = "910000";
+    process.env.SLS_AWS_REQUEST_MAX_RETRIES = "0";
+  }
+
+  // ssm:SendCommand is root on the instance.
+  leaveOutUnusedRights() {
+    const { transport, instanceId } = this.settings;
+    const unused = transport === "ssm" ? ["ssm:GetParameter"] : ["ssm:SendCommand", "ssm:GetCommandInvocation"];
+    if (!instanceId) unused.push("ec2:StartInstances", "ec2:DescribeInstances", "ssm:SendCommand", "ssm:GetCommandInvocation");
+    const { role } = this.serverless.service.provider.iam;
+    for (const statement of role.statements) {
+      statement.Action = [statement.Action].flat().filter((action) => !unused.includes(action));
+    }
+    role.statements = role.statements.filter((statement) => statement.Action.length);
   }
 
   // What the course's brief asks for; the sound default is closed.

@@ -72,7 +72,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         certificate_sha256=certificate,
         instance_id=environment.get("INSTANCE_ID", "").strip(),
         monitored_bucket=environment["MONITORED_BUCKET"].strip(),
-        dry_run=environment.get("DRY_RUN", "").lower() in ("1", "on", "true", "yes"),
+        dry_run=is_dry_run(environment),
     )
 
 
@@ -83,6 +83,11 @@ def read_mail_settings(environment: Mapping[str, str]) -> MailSettings:
     _refuse_own_output(environment)
     values = {name.lower(): environment[name].strip() for name in names}
     return MailSettings(**values, stage=environment.get("STAGE", "").strip() or "prod")
+
+
+def is_dry_run(environment: Mapping[str, str]) -> bool:
+    """Whether the trigger only logs what it would start."""
+    return environment.get("DRY_RUN", "").strip().lower() in ("1", "on", "true", "yes")
 
 
 def _require(environment: Mapping[str, str], names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The markers of the last two days go in; a failure mail for each that became no finished run comes out.
+"""The markers of the last two days go in; a failure mail for each that has no finished run with a mail comes out.
 
 Also sends the mails that SNS refused before. Runs on a schedule, so that it notices when nothing else did.
 """
@@ -17,7 +17,7 @@ from trigger.alarm import ALARMS, publish, raise_alarm
 from trigger.deadline import Deadline
 from trigger.errors import SettingsError, TriggerError
 from trigger.s3_event import MARKER_SUFFIX, marker_name
-from trigger.settings import MailSettings, read_mail_settings
+from trigger.settings import MailSettings, is_dry_run, read_mail_settings
 
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
@@ -42,13 +42,19 @@ def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: AR
     """Returns {"missed": keys that a mail was sent about, "sent": notices that went out now}.
 
     What fails for one marker or notice is logged and keeps none of the others back; the first error is raised then.
+    While DRY_RUN is on no marker gets a run, so none is missed.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
     now = datetime.now(UTC)
     failures: list[TriggerError] = []
-    puts = _puts(settings, since=now - _LOOKS_BACK, until=now - _patience(os.environ), deadline=deadline)
-    missed = list(_report_missed(puts, settings=settings, deadline=deadline, failures=failures))
+    patience = _patience(os.environ)
+    missed: list[str] = []
+    if is_dry_run(os.environ):
+        log.info("dry run: no marker is looked at, as none of them starts a run")
+    else:
+        puts = _puts(settings, since=now - _LOOKS_BACK, until=now - patience, deadline=deadline)
+        missed += _report_missed(puts, settings=settings, deadline=deadline, failures=failures)
     sent = list(_send_notices(settings, deadline=deadline, failures=failures))
     if failures:
         raise failures[0]
@@ -76,7 +82,7 @@ def _puts(settings: MailSettings, *, since: datetime, until: datetime, deadline:
 def _report_missed(
     puts: list[Put], *, settings: MailSettings, deadline: Deadline, failures: list[TriggerError]
 ) -> Iterator[str]:
-    """Mail each put that became no finished run, unless that was done; gives their keys."""
+    """Mail each put that has no finished run with a mail, unless that was done; gives their keys."""
     if not puts:
         return
     first = min(put.time for put in puts)
@@ -88,10 +94,10 @@ def _report_missed(
             continue
         runs = [name for name in receipts if _is_of(put, name, settings=settings)]
         try:
-            if any(_has_ended(run, settings=settings, deadline=deadline) for run in runs):
+            ends = [_read(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs]
+            if any(_is_told(receipt) for receipt in ends):
                 continue
-            found = f"Its run {runs[-1]} began and has not ended." if runs else "No run of it has begun."
-            text = _text(put, found=found, settings=settings)
+            text = _text(put, run=runs[-1] if runs else None, receipt=ends[-1] if ends else {}, settings=settings)
             if raise_alarm(
                 marker_name(settings.monitored_bucket, put.key, put.time), text, settings=settings, deadline=deadline
             ):
@@ -119,20 +125,42 @@ def _beginning(time: datetime) -> str:
     return f"marker_{time - _CLOCKS:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _has_ended(run: str, *, settings: MailSettings, deadline: Deadline) -> bool:
-    receipt = _read(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline)
+def _is_told(receipt: Mapping[str, object]) -> bool:
+    """Whether the run has ended and its mail went out, or is kept among the notices.
+
+    "failed" alone is no end: Airflow may try the task again. A receipt of an etl that tells of no mail has no `mail`.
+    """
+    return _has_ended(receipt) and receipt.get("mail", "sent") in ("sent", "kept")
+
+
+def _has_ended(receipt: Mapping[str, object]) -> bool:
     return receipt.get("state") in ("success", "failed", "dry_run")
 
 
-def _text(put: Put, *, found: str, settings: MailSettings) -> str:
-    command = f"{settings.redrive_command} --data {shlex.quote(json.dumps({'marker': put.key}))}"
-    return (
-        f"FAILED: the marker {put.key!r} in bucket {settings.monitored_bucket}, put {put.time:%Y-%m-%d %H:%M:%S} UTC, "
-        f"has no finished run. {found}\n\n"
-        "The table holds the last batch that was loaded, whole. See in Airflow what became of the run, and in the log "
-        "of the trigger what became of the event. Then, in the project's folder:\n"
-        f"  {command}\n"
+def _text(put: Put, *, run: str | None, receipt: Mapping[str, object], settings: MailSettings) -> str:
+    """The mail about a put, whose last run, where it has one, wrote `receipt`."""
+    marker = f"the marker {put.key!r} in bucket {settings.monitored_bucket}, put {put.time:%Y-%m-%d %H:%M:%S} UTC,"
+    redrive = f"{settings.redrive_command} --data {shlex.quote(json.dumps({'marker': put.key}))}"
+    if not _has_ended(receipt):
+        found = f"Its run {run} began and has not ended." if run else "No run of it has begun."
+        return (
+            f"FAILED: {marker} has no finished run. {found}\n\n"
+            "The table holds the last batch that was loaded, whole. See in Airflow what became of the run, and in the "
+            f"log of the trigger what became of the event. Then, in the project's folder:\n  {redrive}\n"
+        )
+    state = receipt["state"]
+    found = (
+        f"FAILED: {marker} got no mail. Its run {run} ended as {state}, and no mail about it is known to have gone out "
+        "(it may come twice)."
     )
+    look = f"  aws s3 cp s3://{settings.source_bucket}/{RECEIPTS}{run}.json -\n"
+    if state == "failed":
+        [error, *_] = str(receipt.get("error") or "its receipt has no error").splitlines()
+        return (
+            f"{found}\n\n{error}\n\nThe table holds the last batch that was loaded, whole. The receipt has the rest:\n"
+            f"{look}When the cause is mended, in the project's folder:\n  {redrive}\n"
+        )
+    return f"{found}\n\nThere is nothing to redrive. What the run did stands in its receipt:\n{look}"
 
 
 def _send_notices(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerError]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tests.local_stack.process import StackError
 from tests.local_stack.system import DAG_ID, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+EVENTS = Path(__file__).parents[1] / "events"
 PREFIX = "de-mbd-predict-ada-lovelace"
 SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
 
@@ -102,6 +103,18 @@ def test_each_put_is_one_run_whatever_the_key_and_other_objects_are_none(system:
     assert len(new_runs(system, known)) == len(keys)
 
 
+def test_event_that_is_delivered_twice_starts_one_run(system: LocalSystem, service: Deployment) -> None:
+    known = system.runs()
+    event = json.loads((EVENTS / "put.json").read_text())
+    [first], [second] = (service.invoke("trigger", data=event)["records"] for _ in range(2))
+    assert (first["outcome"], second["outcome"]) == ("started", "already_accepted")
+    assert new_runs(system, known) == [first["dag_run_id"]] == [second["dag_run_id"]]
+    assert system.finish(first["dag_run_id"]) == "success"
+    assert system.receive_mail().subject == SUCCESS
+    with pytest.raises(StackError, match="Nothing came"):
+        system.receive_mail(seconds=2)
+
+
 def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_works(
     system: LocalSystem, service: Deployment
 ) -> None:
@@ -125,6 +138,8 @@ def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_
         return str(found["Attributes"][attribute])
 
     eventually(lambda: kept() == "1")
+    with pytest.raises(StackError, match="Nothing was redriven"):  # serverless passes what is no JSON on as a text
+        service.run("invoke", "--function", "redrive", "--data", '{"marker": "a"b.SUCCESS"}')
     answer = service.invoke("redrive")
     [record] = answer["records"]
     assert (answer["events"], record["key"], record["outcome"]) == (1, "paused.SUCCESS", "started")
@@ -155,14 +170,23 @@ def test_no_secret_is_in_the_functions_settings_the_template_or_the_log(system: 
     assert system.airflow.trigger_password not in "".join(read)
 
 
+def made_by_the_deployment(system: LocalSystem) -> dict[str, list[str]]:
+    """Names of all that is there and is not the rest of the system's, by kind."""
+    queues = [url.rpartition("/")[2] for url in aws(system, "sqs").list_queues()["QueueUrls"]]
+    return {
+        "functions": [one["FunctionName"] for one in aws(system, "lambda").list_functions()["Functions"]],
+        "layers": [one["LayerName"] for one in aws(system, "lambda").list_layers()["Layers"]],
+        "buckets": [one["Name"] for one in system.s3.list_buckets()["Buckets"] if one["Name"] != SOURCE_BUCKET],
+        "queues": [name for name in queues if name != "mails"],
+        "rules": [one["Name"] for one in aws(system, "events").list_rules()["Rules"]],
+        "log groups": [one["logGroupName"] for one in aws(system, "logs").describe_log_groups()["logGroups"]],
+        "roles": [one["RoleName"] for one in aws(system, "iam").list_roles()["Roles"]],
+    }
+
+
 def test_remove_leaves_nothing(system: LocalSystem, service: Deployment) -> None:
+    made = made_by_the_deployment(system)
+    assert [kind for kind, names in made.items() if not names] == [], "what is not found now would not be missed below"
+    assert made["roles"] == [f"{PREFIX}-trigger"]
     assert f"Removed 7 markers from {MONITORED_BUCKET}" in service.run("remove")
-    assert aws(system, "lambda").list_functions()["Functions"] == []
-    assert aws(system, "lambda").list_layers()["Layers"] == []
-    assert [bucket["Name"] for bucket in system.s3.list_buckets()["Buckets"]] == [SOURCE_BUCKET]
-    assert [url.rpartition("/")[2] for url in aws(system, "sqs").list_queues()["QueueUrls"]] == ["mails"]
-    assert aws(system, "events").list_rules()["Rules"] == []
-    groups = aws(system, "logs").describe_log_groups()["logGroups"]
-    assert [group["logGroupName"] for group in groups if PREFIX in group["logGroupName"]] == []
-    roles = aws(system, "iam").list_roles()["Roles"]
-    assert [role["RoleName"] for role in roles if PREFIX in role["RoleName"]] == []
+    assert made_by_the_deployment(system) == {kind: [] for kind in made}

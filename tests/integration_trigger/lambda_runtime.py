@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ import pytest
 
 from tests.integration_trigger.trigger_build import zipped
 from tests.local_stack.process import Command, Process
+from trigger.build import RUNTIME
 
 _LOCK = Path(__file__).with_name("awslambdaric.lock")
 _VENV = Path(__file__).parents[2] / ".venv-lambda"  # kept, as make keeps .venv
@@ -35,10 +37,14 @@ main(["awslambdaric", sys.argv[3]])
 """
 
 
+@cache
 def python() -> Path:
     """A Python with Lambda's runtime client and nothing else; skips where that cannot be installed."""
+    base = _base()
+    print(f"the packaged function runs on {base}")
     executable, installed = _VENV / "bin" / "python", _VENV / _LOCK.name
-    if installed.exists() and installed.read_text() == _LOCK.read_text():
+    wanted = f"{_LOCK.read_text()}# {base}\n"
+    if installed.exists() and installed.read_text() == wanted:
         return executable
     pip: list[str | Path] = [
         sys.executable,
@@ -50,13 +56,28 @@ def python() -> Path:
         "--quiet",
         "--disable-pip-version-check",
     ]
-    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", _VENV], check=True)
+    subprocess.run([base, "-m", "venv", "--clear", "--without-pip", _VENV], check=True)
     done = subprocess.run([*pip, "--no-deps", "--requirement", _LOCK], capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no word"])[-1]
         pytest.skip(f"awslambdaric cannot be installed from PyPI (pip install -r {_LOCK.name}): {said}")
-    installed.write_text(_LOCK.read_text())
+    installed.write_text(wanted)
     return executable
+
+
+def _base() -> str:
+    """Lambda's own version of Python where this machine has it, else the one that runs the tests."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        return sys.executable
+    found = subprocess.run(
+        [uv, "python", "find", RUNTIME, "--offline", "--no-project"],
+        env={**os.environ, "PYENV_VERSION": RUNTIME},  # else pyenv's stand-in for it is there and does not run
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or sys.executable
 
 
 @dataclass(frozen=True)

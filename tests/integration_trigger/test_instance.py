@@ -1,14 +1,20 @@
 """The instance that Airflow runs on is running afterwards, or the error says why not."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.integration_trigger.aws_proxy import Answer, Call
-from tests.integration_trigger.conftest import Cloud
-from trigger import errors
+from tests.integration_trigger.conftest import PARAMETER, Cloud
+from tests.unit.trigger.airflow_server import HANG_UP, HEALTH, PASSWORD, AirflowServer
+from trigger import airflow_client, errors, secret
 from trigger.deadline import Deadline
+from trigger.handler import handler
 from trigger.instance import wake
+
+EVENTS = Path(__file__).parents[1] / "events"
 
 
 def launch(cloud: Cloud) -> str:
@@ -85,3 +91,25 @@ def test_instance_that_is_terminated_is_not_started(cloud: Cloud) -> None:
 def test_instance_that_aws_does_not_know_is_gone(cloud: Cloud) -> None:
     with pytest.raises(errors.InstanceGoneError, match=r"i-0123456789abcdef0 is unknown to AWS.*set MBD_INSTANCE_ID"):
         wake("i-0123456789abcdef0", deadline=soon())
+
+
+def test_instance_that_stops_itself_after_it_was_seen_running_is_woken_again(
+    cloud: Cloud, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSTANCE_ID", "i-1")
+    monkeypatch.setattr(secret, "_read", {PARAMETER: PASSWORD})
+    monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(airflow_client, "_AWAKE_SECONDS", 0.1)
+    airflow.script(HEALTH, *[HANG_UP] * 10_000)
+    answers = states("running", "stopping", "stopped", "running")
+
+    def script(call: Call) -> Answer:
+        if call.operation == "DescribeInstances":
+            return answers.pop(0)
+        airflow.scripted.clear()
+        return Answer(200, b"<StartInstancesResponse/>")
+
+    cloud.proxy.script = script
+    [record] = handler(json.loads((EVENTS / "put.json").read_text()), None)["records"]
+    assert record["outcome"] == "started"
+    assert cloud.proxy.operations() == [*["DescribeInstances"] * 3, "StartInstances", "DescribeInstances"]

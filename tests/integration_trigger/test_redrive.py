@@ -66,6 +66,19 @@ def test_message_that_report_could_not_take_is_unwrapped_and_what_is_no_event_go
     assert error == "a kept message starts nothing and is removed: 'not JSON {'"
 
 
+@pytest.mark.parametrize(
+    "data",
+    ['{"marker": "a"b.SUCCESS"}', "batch.SUCCESS", {"marker": ""}, {"marker": ["a.SUCCESS"]}, {"Marker": "a.SUCCESS"},
+     {"marker": "a.SUCCESS", "dry": True}, ["a.SUCCESS"], 0],
+)  # fmt: skip
+def test_data_that_is_neither_empty_nor_one_marker_redrives_nothing(data: object, office: Office, cloud: Cloud) -> None:
+    keep(office, event("put"))
+    with pytest.raises(errors.RedriveError, match=r"^Nothing was redriven: the data is .*Give none, .* or one marker"):
+        handler(data, None)
+    assert cloud.proxy.calls == []
+    assert len(office.kept_events()) == 1
+
+
 def test_dry_run_takes_nothing_out_of_the_queue(
     airflow: AirflowServer, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

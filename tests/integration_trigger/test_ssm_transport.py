@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration_trigger.aws_proxy import Answer, Call, refusal
 from tests.integration_trigger.conftest import MONITORED, SOURCE, Cloud
+from tests.integration_trigger.test_instance import states
 from trigger import airflow_command, aws_cli, errors
 from trigger.deadline import Deadline
 from trigger.handler import handler
@@ -157,9 +158,16 @@ class Ssm:
         self.unregistered = 0  # how many times the agent is not there yet
         self.before: list[str] = []  # what is answered before the outcome: a status, or an error's code
         self.status = "Success"
+        self.states: list[str] = []  # of the instance, one after the other; moto's own where there are none
         self._output = ""
 
     def __call__(self, call: Call) -> Answer | None:
+        if call.operation == "DescribeInstances" and self.states:
+            return states(self.states.pop(0))[0]
+        if call.operation == "StartInstances":
+            self.instance.stack()
+            self.before = []
+            return Answer(200, b"<StartInstancesResponse/>")
         if call.operation == "SendCommand":
             if self.unregistered:
                 self.unregistered -= 1
@@ -196,11 +204,43 @@ def start(seconds: float = 60) -> str:
 
 def test_agent_that_has_not_registered_and_an_answer_that_is_not_there_are_waited_for(ssm: Ssm, cloud: Cloud) -> None:
     ssm.unregistered = 1
+    ssm.states = ["running"]
     ssm.before = ["InvocationDoesNotExist", "InProgress"]
     assert start() == "started"
-    assert cloud.proxy.operations() == [*["SendCommand"] * 2, *["GetCommandInvocation"] * 3]
+    assert cloud.proxy.operations() == [
+        "SendCommand",
+        "DescribeInstances",
+        "SendCommand",
+        *["GetCommandInvocation"] * 3,
+    ]
     [sent] = ssm.sent
     assert (sent["InstanceIds"], sent["DocumentName"]) == ([INSTANCE], "AWS-RunShellScript")
+
+
+def test_instance_that_closed_its_door_to_stop_itself_is_woken_again(
+    ssm: Ssm, instance: Instance, cloud: Cloud
+) -> None:
+    instance.stack(true="echo 'no container' >&2; exit 1")
+    ssm.states = ["stopping", "stopped", "running"]
+    assert start() == "started"
+    told = ["SendCommand", "GetCommandInvocation"]
+    describe = "DescribeInstances"
+    assert cloud.proxy.operations() == [*told, describe, describe, "StartInstances", describe, *told]
+
+
+def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
+    ssm: Ssm, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_command, "_AWAKE_SECONDS", 0.5)
+    ssm.before = ["Pending"] * 1000
+    ssm.states = ["running", "stopping", "stopped", "running", "running"]
+    assert start() == "started"
+    operations = cloud.proxy.operations()
+    assert [one for one in operations if one in ("SendCommand", "StartInstances")] == [
+        "SendCommand",
+        "StartInstances",
+        "SendCommand",
+    ]
 
 
 # What the instance's word means is sorted without the CLI: the test above has shown the way there.

@@ -75,20 +75,28 @@ def run_of(key: str, put: datetime) -> etl.Run:
     return etl.Run(run_id=marker.dag_run_id, started_at=time)
 
 
+def leave_receipt(job: etl.Job, run: etl.Run, *, state: str, mail: str | None = None, error: str | None = None) -> None:
+    receipt = etl.Receipt(run_id=run.run_id, state=state, started_at=run.started_at, error=error, mail=mail)
+    write_receipt(receipt, output=job.open_output())
+
+
 def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     history: History, job: etl.Job, office: Office, cloud: Cloud
 ) -> None:
+    mailbox = etl.Mailbox(office.topic, "ada", "Lovelace")
     done = run_of("done.SUCCESS", history.put("done.SUCCESS", hours_ago=5))
-    output = job.open_output()
-    write_receipt(etl.Receipt(run_id=done.run_id, state="success", started_at=done.started_at), output=output)
+    leave_receipt(job, done, state="success")
+    etl.conclude(job, run=done, succeeded=True, reason="", mailbox=mailbox)
     failed = run_of("failed.SUCCESS", history.put("failed.SUCCESS", hours_ago=4))
     etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed)
+    etl.conclude(job, run=failed, succeeded=False, reason="failed", mailbox=mailbox)
+    assert len(office.mails()) == 2
     hung = run_of("hung.SUCCESS", history.put("hung.SUCCESS", hours_ago=3))
     etl.record_start(job, run=hung)
     history.put(HOSTILE, hours_ago=2.5)
     again = history.put("again.SUCCESS", hours_ago=2.2)
     earlier = run_of("again.SUCCESS", again - timedelta(minutes=1))
-    write_receipt(etl.Receipt(run_id=earlier.run_id, state="success", started_at=earlier.started_at), output=output)
+    leave_receipt(job, earlier, state="success", mail="sent")
     reported = history.put("reported.SUCCESS", hours_ago=6)
     alarm = f"Output/alarms/{marker_name(MONITORED, 'reported.SUCCESS', reported + timedelta(seconds=1))}.json"
     cloud.s3.put_object(Bucket=SOURCE, Key=alarm, Body=b"{}")
@@ -117,6 +125,57 @@ def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     cloud.proxy.calls.clear()
     assert handler({}, None) == {"missed": [], "sent": []}
     assert "Publish" not in cloud.proxy.operations()
+
+
+def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_with_what_it_came_to(
+    history: History, job: etl.Job, office: Office
+) -> None:
+    states = {"success": None, "dry_run": None, "failed": "The database said no.\nAnd much more.", "kept": None}
+    for key, error in states.items():
+        run = run_of(f"{key}.SUCCESS", history.put(f"{key}.SUCCESS", hours_ago=3))
+        if key == "kept":
+            leave_receipt(job, run, state="success", mail="kept")
+        else:
+            leave_receipt(job, run, state=key, error=error)
+    failed_first = run_of("retried.SUCCESS", history.put("retried.SUCCESS", hours_ago=1))
+    etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed_first)  # a retry may mend it
+
+    assert set(handler({}, None)["missed"]) == {"success.SUCCESS", "dry_run.SUCCESS", "failed.SUCCESS"}
+    mails = [text for _, text in office.mails()]
+    texts = {state: text for state in states for text in mails if f"'{state}.SUCCESS'" in text}
+    assert set(texts) == {"success", "dry_run", "failed"}
+    for state, text in texts.items():
+        assert f"ended as {state}, and no mail about it is known to have gone out (it may come twice)." in text
+        assert f"aws s3 cp s3://{SOURCE}/Output/receipts/marker_" in text
+    assert "There is nothing to redrive." in texts["success"]
+    assert "There is nothing to redrive." in texts["dry_run"]
+    assert "\n\nThe database said no.\n\n" in texts["failed"]
+    assert "much more" not in texts["failed"]
+    commands = {state: "npx serverless" in text for state, text in texts.items()}
+    assert commands == {"success": False, "dry_run": False, "failed": True}
+    assert handler({}, None)["missed"] == []
+
+
+def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
+    run = run_of("old.SUCCESS", history.put("old.SUCCESS", hours_ago=3))
+    receipt = json.loads(etl.Receipt(run_id=run.run_id, state="success", started_at=run.started_at).to_json())
+    del receipt["mail"]
+    cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/receipts/{run.run_id}.json", Body=json.dumps(receipt).encode())
+    assert handler({}, None)["missed"] == []
+
+
+def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_before(
+    history: History, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "on")
+    history.put("rehearsed.SUCCESS", hours_ago=3)
+    notice = b'{"Subject": "s", "Message": "x"}'
+    cloud.s3.put_object(Bucket=SOURCE, Key="Output/notices/run.json", Body=notice)
+    assert handler({}, None) == {"missed": [], "sent": ["run.json"]}
+    assert office.mails() == [("s", "x")]
+    assert caplog.messages[0] == "dry run: no marker is looked at, as none of them starts a run"
+    monkeypatch.setenv("DRY_RUN", "off")
+    assert handler({}, None)["missed"] == ["rehearsed.SUCCESS"]
 
 
 def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_back(

@@ -164,8 +164,8 @@ def test_token_has_no_repr() -> None:
 HEALTHY = {part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}
 
 
-def wait(airflow: AirflowServer, *, seconds: float) -> None:
-    wait_until_healthy(Server(url=airflow.url), deadline=Deadline(at=time.monotonic() + seconds))
+def wait(airflow: AirflowServer, *, seconds: float, wake: Callable[[], object] = lambda: None) -> None:
+    wait_until_healthy(Server(url=airflow.url), deadline=Deadline(at=time.monotonic() + seconds), wake=wake)
 
 
 def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
@@ -173,8 +173,9 @@ def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
 ) -> None:
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
     starting: list[object] = [{**HEALTHY, part: {"status": "unhealthy"}} for part in HEALTHY]
-    starting += [{**HEALTHY, "dag_processor": {"status": None}}, {"scheduler": {"status": "healthy"}}, [HEALTHY]]
-    answers = [HANG_UP, Answer(502, WEB_PAGE), Answer(503, HEALTHY), *(Answer(200, body) for body in starting)]
+    starting += [{**HEALTHY, "dag_processor": {"status": None}}, {"metadatabase": {"status": "healthy"}}]
+    down = [HANG_UP, Answer(502, WEB_PAGE), Answer(503, HEALTHY), Answer(504), Answer(429)]
+    answers = [*down, *(Answer(200, body) for body in starting)]
     airflow.script(HEALTH, *answers, Answer(200, {**HEALTHY, "triggerer": {"status": "unhealthy"}}))
     wait(airflow, seconds=20)
     assert airflow.calls() == [HEALTH] * (len(answers) + 1)
@@ -198,3 +199,41 @@ def test_airflow_that_is_down_is_given_up_saying_how_it_was_met(
     airflow.stop()
     with pytest.raises(errors.NotReadyError, match=r"not up in time .*found no working connection"):
         wait(airflow, seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Answer(404, {"detail": "Not Found"}), "answered 404, which Airflow 3 does not"),
+        (Answer(401), "answered 401"),
+        (Answer(307, headers={"Location": "/stolen"}), "answered 307"),
+        (Answer(204, ""), "answered 204"),
+        (Answer(200, WEB_PAGE), "answered 200 without Airflow's health"),
+        (Answer(200, {"status": "ok"}), "answered 200 without Airflow's health"),
+        (Answer(200, [HEALTHY]), "answered 200 without Airflow's health"),
+    ],
+)
+def test_server_that_is_no_airflow_is_not_waited_for(answer: Answer, text: str, airflow: AirflowServer) -> None:
+    airflow.script(HEALTH, answer)
+    with pytest.raises(errors.WrongApiError, match=rf"monitor/health {text}.*Set AIRFLOW_URL to the root of Airflow 3"):
+        wait(airflow, seconds=20)
+    assert airflow.calls() == [HEALTH]
+
+
+def test_instance_is_woken_again_now_and_then_while_airflow_is_not_up(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(airflow_client, "_AWAKE_SECONDS", 0.1)
+    airflow.script(HEALTH, *[HANG_UP] * 1000)
+    woken: list[int] = []
+
+    def wake() -> None:
+        woken.append(len(airflow.calls()))
+        if len(woken) == 2:
+            airflow.scripted.clear()  # it runs, and so does Airflow
+
+    wait(airflow, seconds=20, wake=wake)
+    assert len(woken) == 2
+    assert woken[0] > 2
+    assert len(airflow.calls()) == woken[1] + 1
