@@ -40,7 +40,7 @@ def region(session: boto3.Session, *, settings: Settings) -> Finding:
 
 
 def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
-    """What a new platform needs to find: a default network, room for an instance and an address, image and key."""
+    """What a new platform needs to find: a default network, its type of instance, room for that and an address, key."""
     ec2 = session.client("ec2", config=CLIENT_CONFIG)
     with aws_errors("look for the default network"):
         networks = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
@@ -49,10 +49,24 @@ def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
         if networks
         else Finding("BAD", "network", "There is no default network. `aws ec2 create-default-vpc` makes it.")
     )
+    yield _instance_type(session, settings=settings)
     yield _addresses(session)
     yield _processors(session)
     if settings.key_name:
         yield _key(session, name=settings.key_name)
+
+
+def _instance_type(session: boto3.Session, *, settings: Settings) -> Finding:
+    wanted = settings.instance_type
+    with aws_errors(f"ask whether {settings.region} has {wanted}"):
+        offered = session.client("ec2", config=CLIENT_CONFIG).describe_instance_type_offerings(
+            LocationType="region", Filters=[{"Name": "instance-type", "Values": [wanted]}]
+        )["InstanceTypeOfferings"]
+    if not offered:
+        return Finding(
+            "BAD", "instance", f"{settings.region} has no {wanted}. Set MBD_INSTANCE_TYPE, such as t3.medium."
+        )
+    return Finding("ok", "instance", f"{settings.region} has {wanted}")
 
 
 def _addresses(session: boto3.Session) -> Finding:

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 import boto3
 
 from infra_scripts import plan, stack_secrets
-from infra_scripts.aws import open_session
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
 from infra_scripts.change_set import ChangeSet, execute
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import write_values
 from infra_scripts.errors import AwsError
 from infra_scripts.platform_stack import proposal, settled
 from infra_scripts.settings import Settings, read_settings
-from infra_scripts.stack import failures, platform_outputs, wait
+from infra_scripts.stack import Stack, failures, platform_outputs, wait
+from infra_scripts.status import subscriptions
 
 HELP = "make the platform as the settings say, or change it to that"
 
@@ -30,8 +31,9 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)
     deployed = settled(session, settings=settings)
+    before = _subscribed(session, outputs=deployed.outputs if deployed else {})
     with proposal(session, settings=settings, deployed=deployed, expires=options.course_expires) as change_set:
-        progress("\n".join(plan.describe(change_set, settings=settings)))
+        progress("\n".join(plan.describe(change_set, settings=settings, deployed=deployed)))
         if change_set.changes:
             _ask(change_set, settings=settings, options=options)
         made = stack_secrets.make_missing(session, settings=settings)
@@ -44,10 +46,43 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     written = write_values(options.env_file, _variables(outputs, settings=settings))
     text = [f"{name:<18} {value}" for name, value in outputs.items()]
     text.append(f"Written into {options.env_file}: {', '.join(written)}." if written else ".env had all of it.")
-    text.append("Confirm the mail that AWS has just sent. Next: upload, init-db, then `npx serverless deploy`.")
-    facts = {"outputs": outputs, "changes": len(change_set.changes), "written": written}
+    asked = _subscribe(session, outputs=outputs, settings=settings, before=before)
+    if asked:
+        text.append(f"Confirm the mail that AWS has just sent to {' and to '.join(asked)}.")
+    text.append(_next(deployed, settings=settings))
+    facts = {"outputs": outputs, "changes": len(change_set.changes), "written": written, "asked_to_confirm": asked}
     result("\n".join(text), facts=facts, options=options)
     return 0
+
+
+def _subscribed(session: boto3.Session, *, outputs: Mapping[str, str]) -> set[str]:
+    """The addresses that SNS has, confirmed or not."""
+    arn = outputs.get("TopicArn")
+    return {one["address"] for one in subscriptions(session, topic_arn=arn)} if arn else set()
+
+
+def _subscribe(
+    session: boto3.Session, *, outputs: Mapping[str, str], settings: Settings, before: set[str]
+) -> list[str]:
+    """Subscribe who is to get the mails and is not; returns whom AWS has asked since `before`, for the stack too.
+
+    CloudFormation asks once: it does not notice that SNS deletes what nobody confirms within 48 hours.
+    """
+    there = _subscribed(session, outputs=outputs)
+    for address in settings.subscribers:
+        if address not in there:
+            with aws_errors(f"subscribe {address} to {outputs['TopicArn']}"):
+                session.client("sns", config=CLIENT_CONFIG).subscribe(
+                    TopicArn=outputs["TopicArn"], Protocol="email", Endpoint=address
+                )
+    return [address for address in settings.subscribers if address not in before]
+
+
+def _next(deployed: Stack | None, *, settings: Settings) -> str:
+    was_course = deployed is not None and deployed.parameters.get("Profile") == "course"
+    if was_course and settings.profile == "default":
+        return "The monitored bucket stays open to the world until its own stack is deployed anew. Next: `make deploy`."
+    return "Next: upload, init-db, then `make deploy`."
 
 
 def _ask(change_set: ChangeSet, *, settings: Settings, options: argparse.Namespace) -> None:

@@ -16,9 +16,10 @@ from infra_scripts.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_cloudformation.type_defs import ChangeTypeDef
+    from mypy_boto3_cloudformation.type_defs import ChangeTypeDef, ResourceChangeTypeDef
 
-Deed = Literal["made", "changed", "perhaps replaced", "replaced", "removed"]
+Deed = Literal["made", "changed", "restarted", "perhaps replaced", "replaced", "removed"]
+_DEEDS: tuple[Deed, ...] = ("made", "changed", "restarted", "perhaps replaced", "replaced", "removed")
 POLL_SECONDS = 3.0
 _NOT_EXECUTED = {"AVAILABLE", "UNAVAILABLE"}
 
@@ -48,6 +49,9 @@ _LOST = {
     "Instance": "its disk: Airflow's history and logs; the next start sets it up again",
     "Address": "the address: AIRFLOW_URL and what points there",
 }
+# Of an instance with an EBS root, which ours always has, EC2 changes these by a stop and a start; CloudFormation calls
+# that a replacement on condition.
+_RESTARTS = {"UserData", "InstanceType"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +84,7 @@ class ChangeSet:
         if not self.changes:
             return ["Nothing to change: the platform is as the settings say."]
         lines = []
-        deeds: tuple[Deed, ...] = ("made", "changed", "perhaps replaced", "replaced", "removed")
-        for deed in deeds:
+        for deed in _DEEDS:
             nouns = [change.noun for change in self.changes if change.deed == deed]
             if nouns:
                 lines += [f"{deed.capitalize()} ({len(nouns)}):", *(f"  {noun}" for noun in nouns)]
@@ -89,6 +92,12 @@ class ChangeSet:
             f"WARNING: the {change.noun} is {change.deed}; lost: {change.lost}."
             for change in self.changes
             if change.lost
+        ]
+        lines += [
+            f"WARNING: the {change.noun} is stopped and started: a run that is going on is broken off. Its disk stays, "
+            "and so do the settings of its first boot: docs/aws.md says how to change them."
+            for change in self.changes
+            if change.deed == "restarted"
         ]
         return lines
 
@@ -156,7 +165,15 @@ def _change(facts: ChangeTypeDef) -> Change:
     by_action: dict[str, Deed] = {"Add": "made", "Import": "made", "Remove": "removed"}
     by_replacement: dict[str, Deed] = {"True": "replaced", "Conditional": "perhaps replaced"}
     deed = by_action.get(resource["Action"]) or by_replacement.get(resource.get("Replacement", ""), "changed")
+    if deed == "perhaps replaced" and resource["LogicalResourceId"] == "Instance" and _only_restarts(resource):
+        deed = "restarted"
     return Change(resource=resource["LogicalResourceId"], deed=deed)
+
+
+def _only_restarts(resource: ResourceChangeTypeDef) -> bool:
+    targets = [detail.get("Target", {}) for detail in resource.get("Details", [])]
+    conditional = {target.get("Name") for target in targets if target.get("RequiresRecreation") == "Conditionally"}
+    return bool(conditional) and conditional <= _RESTARTS
 
 
 def _discard(cloudformation: CloudFormationClient, *, stack: str, arn: str) -> None:

@@ -8,7 +8,7 @@ from datetime import date
 
 import boto3
 
-from infra_scripts import account_checks, airflow_check, machines, platform_checks
+from infra_scripts import account_checks, airflow_check, exposure_checks, machines, platform_checks
 from infra_scripts.aws import open_session
 from infra_scripts.console import result
 from infra_scripts.errors import InfraError, RefusedError
@@ -52,12 +52,17 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
 def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> Iterator[Finding]:
     today = date.today()
     now = machines.look(session, settings=settings, instance_id=stack.outputs["InstanceId"])
-    yield platform_checks.profile(stack, settings=settings, today=today)
-    yield from _tried("open ports", lambda: [platform_checks.ports(session, stack=stack)])
-    yield from _tried("mails", lambda: [platform_checks.mails(session, stack=stack)])
+    yield exposure_checks.profile(stack, settings=settings, today=today)
+    yield from _tried(
+        "open ports", lambda: [exposure_checks.ports(session, stack=stack, settings=settings, today=today)]
+    )
+    yield from _tried(
+        "markers", lambda: exposure_checks.monitored_bucket(session, stack=stack, settings=settings, today=today)
+    )
+    yield from _tried("mails", lambda: [platform_checks.mails(session, stack=stack, settings=settings)])
     yield from _tried("secrets", lambda: [platform_checks.secrets(session, settings=settings)])
     yield platform_checks.database(now, today=today)
-    yield platform_checks.image(today=today)
+    yield from _tried("image", lambda: [platform_checks.image(session, stack=stack, today=today)])
     yield from _tried(
         "Airflow",
         lambda: [airflow_check.look(session, instance_id=now.instance_id, instance_state=now.instance)],

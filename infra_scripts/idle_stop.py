@@ -1,11 +1,12 @@
 """On the instance, by a timer: Airflow's runs go in; an instance that has had nothing to do for a while is stopped.
 
-Standard library only: it runs on the instance's own Python. Stopping is a shutdown, which the instance is set to take
-as "stop"; the trigger starts it again when the next marker comes.
+Standard library of Python 3.10 (Ubuntu 22.04) only: it runs on the instance's own Python. Stopping is a shutdown, which
+the instance is set to take as "stop"; the trigger starts it again when the next marker comes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ DAG_ID = "moving_big_data"
 IDLE_MINUTES = 10.0  # after a run's end; its mail leaves within seconds
 MINUTES_AFTER_BOOT = 20.0  # time for Airflow to come up, for a late marker, for a person who started the instance
 _UNFINISHED = ("queued", "running")
+_UTC = timezone.utc  # noqa: UP017  datetime.UTC came with Python 3.11
+_SESSION_WORKER = "ssm-session-worker"  # the agent of Systems Manager starts one for each session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Facts:
     dag_processor_is_healthy: bool
     """It sends the mails: while it is down, one may be waiting."""
     people: int
-    """Logged in at a terminal or by SSH."""
+    """Logged in at a terminal or by SSH, and sessions of Systems Manager: shells and port forwardings."""
 
 
 def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str | None:
@@ -85,12 +88,12 @@ def gather(settings: Mapping[str, str]) -> Facts:
     ended = airflow.ask(f"{runs}?state=success&state=failed&order_by=-end_date&limit=1", token=token)["dag_runs"]
     health = airflow.ask("/api/v2/monitor/health")
     return Facts(
-        now=datetime.now(UTC),
-        booted_at=datetime.fromtimestamp(time.time() - _seconds_up(), UTC),
+        now=datetime.now(_UTC),
+        booted_at=datetime.fromtimestamp(time.time() - _seconds_up(), _UTC),
         unfinished_runs=int(unfinished),
         last_run_ended_at=datetime.fromisoformat(ended[0]["end_date"].replace("Z", "+00:00")) if ended else None,
         dag_processor_is_healthy=health["dag_processor"]["status"] == "healthy",
-        people=len(_output("who").splitlines()),
+        people=len(_output("who").splitlines()) + _sessions(),
     )
 
 
@@ -148,6 +151,15 @@ def _seconds_up() -> float:
     return float(Path("/proc/uptime").read_text().split()[0])
 
 
+def _sessions() -> int:
+    """The sessions of Systems Manager: `who` knows none of them, and a command's name is cut off at 15 characters."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # a process that has just ended
+            commands.append(path.read_bytes().partition(b"\0")[0].decode(errors="replace"))
+    return sum(Path(command).name == _SESSION_WORKER for command in commands)
+
+
 def _minutes(now: datetime, *, since: datetime) -> float:
     return (now - since).total_seconds() / 60
 
@@ -157,7 +169,7 @@ def _output(*command: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} idle_stop: {text}", flush=True)
+    print(f"{datetime.now(_UTC):%Y-%m-%dT%H:%M:%SZ} idle_stop: {text}", flush=True)
 
 
 if __name__ == "__main__":

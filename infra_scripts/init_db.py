@@ -43,7 +43,11 @@ class Login:
     password: str = field(repr=False)
 
     def url(self, *, host: str, port: int | str, database: str) -> str:
-        """A libpq URL, which Airflow takes too. Never without TLS."""
+        """A libpq URL, which Airflow takes too. Never without TLS.
+
+        sslmode=require encrypts but proves no server's identity: who can put a server of his own in between gets the
+        password. (verify-full would, with Amazon's certificates on every machine that connects.)
+        """
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         return f"postgres://{login}@{host}:{port}/{database}?sslmode=require"
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from infra_scripts import template
 from infra_scripts.aws import open_session
 from infra_scripts.change_set import ChangeSet
 from infra_scripts.console import result
@@ -14,6 +15,7 @@ from infra_scripts.exposure import COURSE_SWITCHES, describe_exposure, world_por
 from infra_scripts.platform_stack import proposal, settled
 from infra_scripts.prices import describe_costs, monthly_costs
 from infra_scripts.settings import Settings, read_settings
+from infra_scripts.stack import Stack
 
 HELP = "tell what apply would change, open and cost"
 
@@ -31,19 +33,20 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     deployed = settled(session, settings=settings)
     with proposal(session, settings=settings, deployed=deployed, expires=options.course_expires) as change_set:
         result(
-            "\n".join(describe(change_set, settings=settings)),
-            facts=facts(change_set, settings=settings),
+            "\n".join(describe(change_set, settings=settings, deployed=deployed)),
+            facts=facts(change_set, settings=settings, deployed=deployed),
             options=options,
         )
     return 0
 
 
-def describe(change_set: ChangeSet, *, settings: Settings) -> list[str]:
+def describe(change_set: ChangeSet, *, settings: Settings, deployed: Stack | None) -> list[str]:
     """The whole plan as lines."""
     return [
         f"{change_set.stack} in {settings.region}, profile {settings.profile}.",
         "",
         *change_set.describe(),
+        *_describe_upgrade(_upgrade(settings, deployed=deployed)),
         "",
         *describe_exposure(settings),
         "",
@@ -51,7 +54,7 @@ def describe(change_set: ChangeSet, *, settings: Settings) -> list[str]:
     ]
 
 
-def facts(change_set: ChangeSet, *, settings: Settings) -> dict[str, Any]:
+def facts(change_set: ChangeSet, *, settings: Settings, deployed: Stack | None) -> dict[str, Any]:
     """The same for --json."""
     return {
         "stack": change_set.stack,
@@ -61,11 +64,27 @@ def facts(change_set: ChangeSet, *, settings: Settings) -> dict[str, Any]:
             {"resource": one.resource, "what": one.noun, "deed": one.deed, "lost": one.lost}
             for one in change_set.changes
         ],
+        "database_upgrade": _upgrade(settings, deployed=deployed),
         "open_to_the_world": world_ports(settings),
         "course_switches": [switch for switch, _ in COURSE_SWITCHES] if settings.profile == "course" else [],
         "usd_a_month": monthly_costs(settings),
         "usd_a_month_stopped": monthly_costs(settings, hours=0),
     }
+
+
+def _upgrade(settings: Settings, *, deployed: Stack | None) -> dict[str, str] | None:
+    """From which major version of PostgreSQL to which, where MBD_DATABASE_VERSION asks for that."""
+    before, wanted = template.deployed_version(deployed), template.database_version(settings, deployed=deployed)
+    return {"from": before, "to": wanted} if before and wanted != before else None
+
+
+def _describe_upgrade(upgrade: Mapping[str, str] | None) -> list[str]:
+    if upgrade is None:
+        return []
+    return [
+        f"WARNING: PostgreSQL goes from {upgrade['from']} to {upgrade['to']}. This cannot be undone (only the snapshot "
+        "that AWS makes before it has the old version), and the database is down meanwhile: some ten minutes or more.",
+    ]
 
 
 def _day(text: str) -> date:

@@ -1,73 +1,42 @@
-"""The platform as it stands: open ports, expiry, mails, machines, versions."""
+"""The platform as it stands: mails, secrets, machines, versions."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from importlib import resources
 
 import boto3
+from botocore.exceptions import ClientError
 
 from infra_scripts import machines, stack_secrets
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
 from infra_scripts.finding import Finding
 from infra_scripts.settings import Settings
 from infra_scripts.stack import Stack
 from infra_scripts.status import subscriptions
-from infra_scripts.template import EXPIRES
 
 _WARN_DAYS = 120
-_WORLD = {"0.0.0.0/0", "::/0"}
+_UBUNTU = re.compile(r"ubuntu/images.*-(\d\d\.\d\d)-")  # ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-...
 
 
-def profile(stack: Stack, *, settings: Settings, today: date) -> Finding:
-    """Profile course has a date; the day after it, this is BAD."""
-    deployed = stack.parameters.get("Profile", "")
-    if deployed != settings.profile:
-        return Finding("look", "profile", f"{deployed} is deployed, .env says {settings.profile}: apply makes it so.")
-    if deployed != "course":
-        return Finding("ok", "profile", deployed)
-    expires = stack.tags.get(EXPIRES, "")
-    if not expires or date.fromisoformat(expires) < today:
-        ended = expires or "(no date)"
-        return Finding(
-            "BAD",
-            "profile",
-            f"course ended on {ended}, and everything is open: MBD_PROFILE=default and apply, or teardown",
-        )
-    return Finding("look", "profile", f"course: everything is open to the world until {expires}")
-
-
-def ports(session: boto3.Session, *, stack: Stack) -> Finding:
-    """The security group's real rules: what anybody reaches, whoever opened it."""
-    group = stack.outputs["SecurityGroupId"]
-    with aws_errors(f"read the rules of {group}"):
-        pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_security_group_rules")
-        rules = [
-            rule
-            for page in pages.paginate(Filters=[{"Name": "group-id", "Values": [group]}])
-            for rule in page["SecurityGroupRules"]
-            if not rule["IsEgress"] and {rule.get("CidrIpv4"), rule.get("CidrIpv6")} & _WORLD
-        ]
-    opened = sorted("all" if rule["IpProtocol"] == "-1" else _range(rule["FromPort"], rule["ToPort"]) for rule in rules)
-    if not opened:
-        return Finding("ok", "open ports", "nothing is open to the world")
-    if stack.parameters.get("Profile") == "course":
-        return Finding("look", "open ports", f"open to the world, as profile course has it: {', '.join(opened)}")
-    return Finding(
-        "BAD",
-        "open ports",
-        f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console.",
-    )
-
-
-def mails(session: boto3.Session, *, stack: Stack) -> Finding:
+def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Finding:
+    """Whether all whom the settings name get the mails, and who else does."""
     found = subscriptions(session, topic_arn=stack.outputs["TopicArn"])
+    addresses = [one["address"] for one in found]
+    missing = [address for address in settings.subscribers if address not in addresses]
     pending = [one["address"] for one in found if one["state"] != "confirmed"]
+    others = [address for address in addresses if address not in settings.subscribers]
+    if missing:
+        who = ", ".join(missing)
+        return Finding("BAD", "mails", f"{who}: not subscribed (SNS forgets who did not click in 48 hours). Apply.")
     if not found:
         return Finding("BAD", "mails", "Nobody is subscribed to the topic. Set MBD_EMAIL and apply.")
     if pending:
         return Finding("BAD", "mails", f"{', '.join(pending)} did not confirm: open AWS's mail there and click.")
+    if others:
+        return Finding("look", "mails", f"{', '.join(others)} gets them too, and .env does not say so (SNS, the topic)")
     return Finding("ok", "mails", f"{len(found)} confirmed")
 
 
@@ -98,15 +67,31 @@ def database(now: machines.Machines, *, today: date) -> Finding:
         )
     text = f"{now.database}, PostgreSQL {now.database_version}, supported until {ends}"
     if (ends - today).days < _WARN_DAYS:
-        return Finding("look", "database", f"{text}: go to a newer one before that (profile default does)")
+        return Finding("look", "database", f"{text}: MBD_DATABASE_VERSION and apply go to a newer one")
     return Finding("ok", "database", text)
 
 
-def image(*, today: date) -> Finding:
-    ends = support_ends("ubuntu", "24.04")
-    if ends is None or (ends - today).days < _WARN_DAYS:
-        return Finding("look", "image", f"Ubuntu 24.04 is supported until {ends}: move platform.yml to a newer one")
-    return Finding("ok", "image", f"Ubuntu 24.04, supported until {ends}")
+def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
+    """What the instance was made of, by the name that AWS has for it, and how long that is supported."""
+    image_id = stack.parameters.get("ImageId", "")
+    with aws_errors(f"look at the image {image_id}"):
+        try:
+            found = session.client("ec2", config=CLIENT_CONFIG).describe_images(ImageIds=[image_id])["Images"]
+        except ClientError as error:
+            if not error_code(error).startswith("InvalidAMIID"):
+                raise
+            found = []
+    if not found:
+        return Finding("look", "image", f"{image_id}: AWS does not show it (any more), so what it holds is not known")
+    name = found[0].get("Name") or "without a name"
+    version = _UBUNTU.search(name)
+    ends = support_ends("ubuntu", version[1]) if version else None
+    if version is None or ends is None:
+        return Finding("look", "image", f"{image_id} ({name}): how long it is supported is not known here")
+    text = f"Ubuntu {version[1]} ({image_id}), supported until {ends}"
+    if (ends - today).days < _WARN_DAYS:
+        return Finding("look", "image", f"{text}: name a newer one as MBD_IMAGE_ID; apply then replaces the instance")
+    return Finding("ok", "image", text)
 
 
 def support_ends(product: str, version: str) -> date | None:
@@ -114,7 +99,3 @@ def support_ends(product: str, version: str) -> date | None:
     table = json.loads(resources.files("infra_scripts").joinpath("support.json").read_text("utf-8"))
     day = table[product].get(version)
     return date.fromisoformat(day) if day else None
-
-
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"

@@ -13,6 +13,7 @@ from infra_scripts.names import Names
 
 Profile = Literal["default", "course"]
 Transport = Literal["ssm", "http"]
+DATABASE_VERSIONS = ("14", "15", "16", "17", "18")  # PostgreSQL's major ones, as platform.yml allows them
 
 _PURPOSE = {
     "MBD_FIRST_NAME": "your first name: it stands in the name of every resource",
@@ -37,12 +38,20 @@ class Settings:
     key_name: str = ""
     image_id: str = ""
     instance_type: str = "t2.medium"
+    database_version: str = ""
+    """PostgreSQL's major version; not set: as deployed, or for a new database as the profile has it."""
     marking_email: str = ""
     """Who else gets the mails in profile course."""
     transport: Transport = "ssm"
     """How the trigger reaches Airflow: by Systems Manager, which needs no open port, or by HTTP."""
     scale_to_zero: bool = False
     """The instance stops itself after a run's mail; the trigger wakes it."""
+
+    @property
+    def subscribers(self) -> tuple[str, ...]:
+        """Who is to get the mails."""
+        everybody = (self.email, self.marking_email) if self.profile == "course" else (self.email,)
+        return tuple(address for address in everybody if address)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -64,6 +73,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         key_name=environment.get("MBD_KEY_NAME", "").strip(),
         image_id=environment.get("MBD_IMAGE_ID", "").strip(),
         instance_type=environment.get("MBD_INSTANCE_TYPE", "").strip() or "t2.medium",
+        database_version=_database_version(environment.get("MBD_DATABASE_VERSION", "").strip()),
         marking_email=valid_email(environment.get("MBD_MARKING_EMAIL", ""), variable="MBD_MARKING_EMAIL"),
         transport="http" if _choice(environment, "MBD_TRANSPORT", choices=("ssm", "http")) == "http" else "ssm",
         scale_to_zero=_choice(environment, "MBD_SCALE_TO_ZERO", choices=("off", "on")) == "on",
@@ -100,6 +110,14 @@ def valid_address(text: str) -> str:
 def _region(text: str) -> str:
     if not _REGION.fullmatch(text):
         raise SettingsError(f"AWS_REGION is {text!r}, which does not look like a region. Set it like eu-west-1.")
+    return text
+
+
+def _database_version(text: str) -> str:
+    if text and text not in DATABASE_VERSIONS:
+        raise SettingsError(
+            f"MBD_DATABASE_VERSION is {text!r}. Set it to one of {', '.join(DATABASE_VERSIONS)}, or leave it out."
+        )
     return text
 
 

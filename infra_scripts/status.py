@@ -16,7 +16,7 @@ from infra_scripts.settings import read_settings
 from infra_scripts.stack import find_stack, platform_outputs
 
 HELP = "tell how instance, database, subscriptions and the last runs are"
-PENDING = "PendingConfirmation"  # in place of an ARN, SNS says so
+PENDING, _REMOVED = "PendingConfirmation", "Deleted"  # in place of an ARN, SNS says so
 _RECEIPTS = "Output/receipts/"
 
 
@@ -70,6 +70,7 @@ def subscriptions(session: boto3.Session, *, topic_arn: str) -> list[dict[str, s
             "state": "not confirmed: open AWS's mail there" if one["SubscriptionArn"] == PENDING else "confirmed",
         }
         for one in found
+        if one["SubscriptionArn"] != _REMOVED
     ]
 
 

@@ -44,7 +44,9 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         f"database  {now.database}"
         + (f"; AWS starts it by itself on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
     ]
-    if now.database not in {"stopped", "stopping"}:
+    if now.database in {"stopped", "stopping"}:
+        lines.append("A marker wakes the instance, not the database: its run fails at the load. Run `start` before it.")
+    else:
         lines.append("AWS stops only a database that is available: wait, then stop again.")
     lines.append("Disks, the address and the secret go on costing (see `prices`).")
     facts = {

@@ -36,10 +36,7 @@ def render() -> str:
 
 
 def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> dict[str, str]:
-    """The template's parameters. Raises SettingsError where one is not set that a new platform needs.
-
-    A database cannot go back to an older major version, so a deployed one keeps its own or goes up.
-    """
+    """The template's parameters. Raises SettingsError where one is not set that a new platform needs."""
     missing = {
         "MBD_EMAIL (who gets the mails)": not settings.email,
         "MBD_MY_ADDRESS (who may come in, such as 203.0.113.7/32)": not settings.my_address,
@@ -59,9 +56,6 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> 
             "MBD_TRANSPORT=http needs Airflow's port 8080 open to the world, which only profile course has. "
             "Set MBD_TRANSPORT=ssm, which needs no open port."
         )
-    version = DATABASE_VERSION[settings.profile]
-    if deployed and deployed.stands:
-        version = max(version, deployed.parameters.get("DatabaseVersion", version), key=int)
     return {
         "Profile": settings.profile,
         "Prefix": settings.names.prefix,
@@ -74,9 +68,30 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> 
         "InstanceType": settings.instance_type,
         "Transport": settings.transport,
         "ScaleToZero": "on" if settings.scale_to_zero else "off",
-        "DatabaseVersion": version,
+        "DatabaseVersion": database_version(settings, deployed=deployed),
         "MarkingEmail": settings.marking_email if settings.profile == "course" else "",
     }
+
+
+def database_version(settings: Settings, *, deployed: Stack | None) -> str:
+    """PostgreSQL's major version: as MBD_DATABASE_VERSION says, else as deployed, else as the profile has it.
+
+    AWS cannot go back to an older one, so nothing but the explicit setting moves a deployed database. Raises
+    SettingsError where that names an older version.
+    """
+    before = deployed_version(deployed)
+    wanted = settings.database_version or before or DATABASE_VERSION[settings.profile]
+    if before and int(wanted) < int(before):
+        raise SettingsError(
+            f"MBD_DATABASE_VERSION is {wanted}, but the database has PostgreSQL {before}, and AWS cannot go back. "
+            f"Set it to {before} or a newer one, or leave it out."
+        )
+    return wanted
+
+
+def deployed_version(deployed: Stack | None) -> str:
+    """The major version of the database that stands, or nothing."""
+    return deployed.parameters.get("DatabaseVersion", "") if deployed and deployed.stands else ""
 
 
 def tags(settings: Settings, *, expires: date | None) -> dict[str, str]:

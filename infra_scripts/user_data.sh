@@ -3,7 +3,8 @@
 # unit that fetches this repository from the source bucket and keeps the Airflow stack up. Holds no secret: the unit
 # reads those with the instance's role (instance_env.sh). Safe to run again, by root:
 #   bash /usr/local/sbin/moving-big-data-setup
-# Settings come as variables (apply writes them before these lines) and are kept in /etc/moving-big-data.conf.
+# At the first boot settings come as variables (apply writes them before these lines), and are kept in
+# /etc/moving-big-data.conf; from then on, what stands there counts.
 set -euo pipefail
 set +x
 export DEBIAN_FRONTEND=noninteractive HOME=${HOME:-/root} # cloud-init sets none
@@ -11,6 +12,8 @@ export DEBIAN_FRONTEND=noninteractive HOME=${HOME:-/root} # cloud-init sets none
 CONF=/etc/moving-big-data.conf
 LOG=/var/log/moving-big-data.log
 STACK=/opt/moving-big-data
+SETTINGS=(MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET MBD_PARAMETERS
+  MBD_TRANSPORT MBD_SCALE_TO_ZERO MBD_IDLE_MINUTES AWS_ENDPOINT_URL)
 SWAP_MIB=${MBD_SWAP_MIB:-2048}
 APT=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5)
 
@@ -34,7 +37,8 @@ step() { echo "[$(date -u +%FT%TZ)] $*"; }
 
 keep_settings() {
   local name
-  if [ -z "${MBD_FIRST_NAME:-}" ] && [ -f "$CONF" ]; then
+  if [ -f "$CONF" ]; then # the variables before this script are those of the first boot
+    unset "${SETTINGS[@]}"
     # shellcheck source=/dev/null
     . "$CONF"
     return
@@ -42,8 +46,7 @@ keep_settings() {
   for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_SOURCE_BUCKET MBD_TOPIC_ARN MBD_PARAMETERS; do
     [ -n "${!name:-}" ] || { echo "error: $name is not set; apply sets it in the instance's user data" >&2; exit 2; }
   done
-  for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET MBD_PARAMETERS \
-    MBD_STACK_NAME MBD_TRANSPORT MBD_SCALE_TO_ZERO MBD_IDLE_MINUTES AWS_ENDPOINT_URL; do
+  for name in "${SETTINGS[@]}"; do
     [ -z "${!name:-}" ] || printf '%s=%q\n' "$name" "${!name}"
   done >"$CONF.new"
   printf 'AWS_DEFAULT_REGION=%q\n' "$AWS_REGION" >>"$CONF.new" # version 1 of the AWS CLI knows this name only

@@ -3,7 +3,8 @@
 
 Left out by moto: buckets' properties and policies, a role's managed policies, secrets and references to them; of a
 database its protection, security groups and final snapshot, of an instance its security groups, metadata options and
-shutdown behaviour, of an address its tags; of a change set conditions, parameters and outputs.
+shutdown behaviour, of an address its tags; of a change set conditions, parameters and outputs; of an update of a stack
+all but the template.
 """
 
 from __future__ import annotations
@@ -13,21 +14,25 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 from moto.cloudformation import parsing
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
+from moto.core.exceptions import AccessDeniedError, JsonRESTError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
 from moto.ec2.models.instances import Instance
-from moto.iam.access_control import PermissionResult
+from moto.ec2.models.security_groups import SecurityGroupIngress
+from moto.iam.access_control import IAMRequest, PermissionResult
 from moto.iam.models import AWSManagedPolicy, Role
 from moto.rds.models import DBInstance, DBParameterGroup, rds_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import main
+from moto.sns.models import Topic, sns_backends
 
 _REVIEW = "REVIEW_IN_PROGRESS"
 _REFERENCE = re.compile(r"\{\{resolve:secretsmanager:([^}]*?):SecretString:(\w+)\}\}")
@@ -104,6 +109,14 @@ class BucketPolicy(CloudFormationModel):
 def _neither_allowed_nor_denied(self: FakeBucket, action: str, resource: str) -> PermissionResult:
     """What a policy says of a request: moto reads no condition, and would deny TLS too."""
     return PermissionResult.NEUTRAL
+
+
+def _deny(self: IAMRequest) -> None:
+    """Refuse as the service does: moto answers JSON services with XML."""
+    who, speaks_json = self._access_key.arn, self._service in {"ssm", "secretsmanager", "servicequotas"}
+    if speaks_json:
+        raise JsonRESTError("AccessDeniedException", f"User: {who} is not authorized to perform: {self._action}")
+    raise AccessDeniedError(user_arn=who, action=self._action)
 
 
 _create_plain_bucket = FakeBucket.create_from_cloudformation_json
@@ -235,11 +248,15 @@ def _create_role(
     role = _create_plain_role(resource_name, cloudformation_json, account_id, region_name)
     for name, document in role.policies.items():
         role.policies[name] = json.dumps(document)
-    for arn in cloudformation_json["Properties"].get("ManagedPolicyArns", []):
+    _attach(role, cloudformation_json["Properties"].get("ManagedPolicyArns", []), account_id, region_name)
+    return role
+
+
+def _attach(role: Role, arns: list[str], account_id: str, region_name: str) -> None:
+    for arn in arns:
         day = "2026-01-01T00:00:00+00:00"
         facts = {"Path": "/", "DefaultVersionId": "v1", "CreateDate": day, "UpdateDate": day, "Document": {}}
         AWSManagedPolicy.from_data(arn.rpartition("/")[2], account_id, region_name, facts).attach_to(role)
-    return role
 
 
 def _delete_address(self: ElasticAddress, account_id: str, region_name: str) -> None:
@@ -264,10 +281,74 @@ _execute = ChangeSet.apply
 
 
 def _execute_with_outputs(self: ChangeSet) -> None:
-    _execute(self)
+    if self.change_set_type == "UPDATE":
+        _update(self)
+    else:
+        _execute(self)
     self.stack.template_dict = self.template_dict
     self.stack.parameters, self.stack.tags = self.parameters, self.tags or {}
     self.stack.output_map = self.stack._create_output_map()
+
+
+def _update(self: ChangeSet) -> None:
+    """Add and remove resources as their conditions say, change those that _UPDATES knows, fail at any other."""
+    stack, changes = self.stack.resource_map, self.diff()
+    was: dict[str, Any] = {name: stack[name] for name in _resources(stack)}
+    for change in changes:
+        if change.action == "Remove":
+            assert change.resource_type == "AWS::EC2::SecurityGroupIngress", change.logical_resource_id
+            _remove_rule(was[change.logical_resource_id].properties, stack)
+            del stack._parsed_resources[change.logical_resource_id]
+    stack._template, stack._resource_json_map = self.template_dict, self.template_dict["Resources"]
+    stack.input_parameters = self.parameters
+    stack.load_mapping()
+    stack.load_parameters()
+    stack.load_conditions()
+    for change in changes:
+        name = change.logical_resource_id
+        if change.action == "Add":
+            assert stack[name] is not None
+        elif change.action == "Modify":
+            properties = parsing.clean_json(self.template_dict["Resources"][name]["Properties"], stack)
+            _UPDATES[change.resource_type](was[name], properties, stack)
+
+
+def _remove_rule(properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    ec2_backends[stack._account_id][stack._region_name].revoke_security_group_ingress(
+        properties["GroupId"], properties["IpProtocol"], properties.get("FromPort", ""), properties.get("ToPort", ""),
+        [{"CidrIp": properties["CidrIp"], "Description": properties["Description"]}], source_groups=[],
+    )  # fmt: skip
+
+
+def _update_rule(rule: SecurityGroupIngress, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    _remove_rule(rule.properties, stack)
+    whole = {"Properties": properties}
+    SecurityGroupIngress.create_from_cloudformation_json("", whole, stack._account_id, stack._region_name)
+    rule.properties = properties
+
+
+def _update_role(role: Role, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    role.assume_role_policy_document = json.dumps(properties["AssumeRolePolicyDocument"])
+    for policy in list(role.managed_policies.values()):
+        policy.detach_from(role)
+    _attach(role, properties.get("ManagedPolicyArns", []), stack._account_id, stack._region_name)
+
+
+def _update_topic(topic: Topic, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    sns, wanted = sns_backends[stack._account_id][stack._region_name], properties["Subscription"]
+    before = {one.endpoint: one.arn for one in sns.subscriptions.values() if one.topic is topic}
+    for one in wanted:
+        sns.subscribe(topic.arn, one["Endpoint"], one["Protocol"])
+    for address in before.keys() - {one["Endpoint"] for one in wanted}:
+        sns.unsubscribe(before[address])
+
+
+def _update_instance(instance: Instance, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    instance.user_data = properties["UserData"]
+
+
+def _update_database(database: DBInstance, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    database.engine_version = properties["EngineVersion"]
 
 
 def _changes(self: ChangeSet) -> list[Change]:
@@ -276,15 +357,28 @@ def _changes(self: ChangeSet) -> list[Change]:
         self.stack_id, self.stack_name, self.parameters, {}, self.stack.region_name, self.stack.account_id,
         self.template_dict, None,
     )  # fmt: skip
-    changed = {name for name, value in self.parameters.items() if old.input_parameters.get(name) != value}
     was, is_now = _resources(old), _resources(new)
     actions = {name: "Add" for name in is_now if name not in was} | {
         name: "Remove" for name in was if name not in is_now
     }
+    changed = {name for name, value in self.parameters.items() if old.input_parameters.get(name) != value}
+    turned = {name for name, value in new.lazy_condition_map.items() if old.lazy_condition_map.get(name) != value}
     for name in was.keys() & is_now.keys():
-        if was[name] != is_now[name] or changed & set(parsing.get_references_from_template(is_now[name])):
+        mentioned = set(parsing.get_references_from_template(is_now[name]))
+        if was[name] != is_now[name] or changed & mentioned or turned & set(_conditions(is_now[name])):
             actions[name] = "Modify"
     return [Change(action, name, (is_now | was)[name]["Type"]) for name, action in actions.items()]
+
+
+def _conditions(node: Any) -> Iterator[str]:
+    """Those that Fn::If asks, anywhere below."""
+    if isinstance(node, dict):
+        if "Fn::If" in node:
+            yield node["Fn::If"][0]
+        node = list(node.values())
+    if isinstance(node, list):
+        for one in node:
+            yield from _conditions(one)
 
 
 def _resources(stack: parsing.ResourceMap) -> dict[str, Any]:
@@ -301,6 +395,16 @@ def _resources(stack: parsing.ResourceMap) -> dict[str, Any]:
     }
 
 
+_UPDATES: dict[str, Callable[[Any, dict[str, Any], parsing.ResourceMap], None]] = {
+    "AWS::EC2::Instance": _update_instance,
+    "AWS::EC2::SecurityGroupIngress": _update_rule,
+    "AWS::IAM::Role": _update_role,
+    "AWS::RDS::DBInstance": _update_database,
+    "AWS::RDS::DBParameterGroup": lambda *_: None,
+    "AWS::SNS::Topic": _update_topic,
+}
+
+
 def fill_gaps() -> None:
     DBParameterGroup.physical_resource_id = property(lambda self: self.name)  # type: ignore[attr-defined]
     DBInstance.create_from_cloudformation_json = classmethod(_create_database)  # type: ignore
@@ -310,6 +414,8 @@ def fill_gaps() -> None:
     Role.create_from_cloudformation_json = classmethod(_create_role)  # type: ignore
     ElasticAddress.delete = _delete_address  # type: ignore[attr-defined]
     CloudFormationBackend.create_change_set = _create_change_set  # type: ignore
+    IAMRequest._raise_access_denied = _deny  # type: ignore[method-assign]
+    IAMRequest.check_signature = lambda self: None  # type: ignore[method-assign]  # moto gets that of Lambda's paths wrong
     FakeBucket.get_permission = _neither_allowed_nor_denied  # type: ignore[method-assign]
     FakeBucket.create_from_cloudformation_json = classmethod(_create_bucket)  # type: ignore
     ChangeSet.apply = _execute_with_outputs  # type: ignore[method-assign]

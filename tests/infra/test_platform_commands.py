@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import requests
 
+from etl.receipt import Receipt, RowCounts
 from tests.infra.conftest import REGION, Person
 from tests.local_stack.process import HOST, free_port
 
 PREFIX = "de-mbd-predict-ada-lovelace"
 BUCKET = f"{PREFIX}-s3-source"
 STACK = f"{PREFIX}-platform"
+WORLD = "0.0.0.0/0"
 
 
 @pytest.fixture
@@ -153,10 +156,141 @@ def test_an_update_keeps_the_image_that_is_in_use(owner: Person) -> None:
     assert learned(owner, "plan")["changes"] == []
 
 
-def test_a_deployed_database_is_never_asked_to_go_back_to_an_older_version(owner: Person) -> None:
-    owner.settings["MBD_PROFILE"] = "course"
-    owner.write_settings()
-    assert "Database" not in {one["resource"] for one in learned(owner, "plan")["changes"]}
+def database_of(person: Person) -> str:
+    [database] = person.client("rds").describe_db_instances()["DBInstances"]
+    return str(database["EngineVersion"])
+
+
+def changed_settings(person: Person, **settings: str) -> None:
+    person.settings |= settings
+    person.write_settings()
+
+
+@pytest.mark.parametrize("profile", ["default", "course"])
+def test_a_change_of_profile_leaves_the_deployed_database_at_its_version(profile: str, person: Person) -> None:
+    changed_settings(person, MBD_PROFILE="course" if profile == "default" else "default")
+    assert person.says("apply", "--yes").code == 0
+    deployed = database_of(person)
+    changed_settings(person, MBD_PROFILE=profile)
+    plan = learned(person, "plan")
+    assert not {"Database", "DatabaseParameters"} & {one["resource"] for one in plan["changes"]}
+    assert plan["database_upgrade"] is None
+    assert person.says("apply", "--yes").code == 0
+    assert database_of(person) == deployed
+
+
+def test_the_database_goes_up_where_the_setting_says_so_and_plan_warns(person: Person) -> None:
+    changed_settings(person, MBD_DATABASE_VERSION="16")
+    assert person.says("apply", "--yes").code == 0
+    changed_settings(person, MBD_DATABASE_VERSION="18")
+    warned = person.says("plan").out
+    assert "WARNING: PostgreSQL goes from 16 to 18. This cannot be undone" in warned
+    assert "the database is down meanwhile" in warned
+    assert learned(person, "plan")["database_upgrade"] == {"from": "16", "to": "18"}
+    assert person.says("apply", "--yes").code == 0
+    assert database_of(person) == "18"
+    assert learned(person, "plan")["changes"] == []
+
+
+def test_an_older_version_than_the_deployed_one_is_refused(owner: Person) -> None:
+    changed_settings(owner, MBD_DATABASE_VERSION="17")
+    for command in ("plan", "apply"):
+        said = owner.says(command, "--yes")
+        assert said.code == 2
+        assert "MBD_DATABASE_VERSION is 17, but the database has PostgreSQL 18" in said.err
+
+
+def test_a_version_that_there_is_not_is_refused(person: Person) -> None:
+    changed_settings(person, MBD_DATABASE_VERSION="13")
+    assert "MBD_DATABASE_VERSION is '13'. Set it to one of 14, 15" in person.says("plan").err
+
+
+def subscribed(person: Person) -> dict[str, str]:
+    """Who is subscribed, with the subscription's ARN."""
+    found = person.client("sns").list_subscriptions()["Subscriptions"]
+    return {one["Endpoint"]: one["SubscriptionArn"] for one in found}
+
+
+def test_apply_subscribes_again_whom_sns_has_forgotten_and_only_then_speaks_of_a_mail(owner: Person) -> None:
+    assert "AWS has just sent" not in owner.says("apply", "--yes").out
+    owner.client("sns").unsubscribe(SubscriptionArn=subscribed(owner)["ada@example.org"])
+    code, found = findings(owner)
+    assert (code, found["mails"][0]) == (1, "BAD")
+    assert "ada@example.org: not subscribed" in found["mails"][1]
+    said = owner.says("apply", "--yes").out
+    assert "Confirm the mail that AWS has just sent to ada@example.org." in said
+    assert set(subscribed(owner)) == {"ada@example.org"}
+    assert findings(owner)[1]["mails"] == ("ok", "1 confirmed")
+
+
+def test_the_first_apply_speaks_of_the_mail_that_the_stack_asked_for(person: Person) -> None:
+    assert "Confirm the mail that AWS has just sent to ada@example.org.\n" in person.says("apply", "--yes").out
+    assert set(subscribed(person)) == {"ada@example.org"}
+
+
+def test_check_misses_the_marking_address_in_profile_course(person: Person) -> None:
+    changed_settings(person, MBD_PROFILE="course")
+    assert person.says("apply", "--yes").code == 0
+    assert findings(person)[1]["mails"][0] == "ok"
+    person.client("sns").unsubscribe(SubscriptionArn=subscribed(person)["marking@example.org"])
+    assert "marking@example.org: not subscribed" in findings(person)[1]["mails"][1]
+
+
+def test_check_tells_of_somebody_who_gets_the_mails_unasked(owner: Person) -> None:
+    [topic] = owner.client("sns").list_topics()["Topics"]
+    owner.client("sns").subscribe(TopicArn=topic["TopicArn"], Protocol="email", Endpoint="eve@example.org")
+    level, text = findings(owner)[1]["mails"]
+    assert (level, text.partition(" ")[0]) == ("look", "eve@example.org")
+
+
+# apply, to a platform that stands
+
+
+def openness(person: Person) -> dict[str, Any]:
+    """What a profile opens, read back from each service."""
+    ec2, iam = person.client("ec2"), person.client("iam")
+    [group] = ec2.describe_security_groups(GroupNames=[f"{PREFIX}-security-group"])["SecurityGroups"]
+    rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group["GroupId"]]}])
+    from_whom = [
+        (rule["IpProtocol"], rule.get("FromPort") if rule["IpProtocol"] != "-1" else None, rule["CidrIpv4"])
+        for rule in rules["SecurityGroupRules"]
+        if not rule["IsEgress"] and "CidrIpv4" in rule
+    ]
+    role = iam.get_role(RoleName=f"{PREFIX}-ec2-role")["Role"]["AssumeRolePolicyDocument"]["Statement"][0]
+    attached = iam.list_attached_role_policies(RoleName=f"{PREFIX}-ec2-role")["AttachedPolicies"]
+    return {
+        "rules": sorted(from_whom, key=str),
+        "policies": sorted(one["PolicyName"] for one in attached),
+        "principals": role["Principal"]["Service"],
+        "mails": sorted(subscribed(person)),
+    }
+
+
+def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None:
+    sound, env, secrets = openness(owner), owner.env_file.read_text(), parameters_of(owner)
+    changed_settings(owner, MBD_PROFILE="course")
+    assert owner.says("apply", "--yes").code == 0
+    course = openness(owner)
+    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, WORLD), ("tcp", 5432, WORLD)]
+    assert course["policies"] == ["AmazonEC2FullAccess", "AmazonS3FullAccess", "AmazonSNSFullAccess"]
+    assert course["principals"] == ["ec2.amazonaws.com", "s3.amazonaws.com"]
+    assert course["mails"] == ["ada@example.org", "marking@example.org"]
+
+    changed_settings(owner, MBD_PROFILE="default")
+    back = owner.says("apply", "--yes")
+    assert back.code == 0, back.err
+    assert "The monitored bucket stays open to the world until its own stack is deployed anew" in back.out
+    assert openness(owner) == sound
+    assert {one[2] for one in sound["rules"]} == {"203.0.113.7/32"}
+    assert learned(owner, "plan")["changes"] == []
+    assert parameters_of(owner) == secrets
+    assert set(owner.env_file.read_text().splitlines()) == {*env.splitlines(), "MBD_PROFILE=default"}
+
+
+def test_a_new_address_of_mine_replaces_the_old_one(owner: Person) -> None:
+    changed_settings(owner, MBD_MY_ADDRESS="198.51.100.9/32")
+    assert owner.says("apply", "--yes").code == 0
+    assert openness(owner)["rules"] == [("tcp", 22, "198.51.100.9/32"), ("tcp", 5432, "198.51.100.9/32")]
 
 
 # stop, start
@@ -167,6 +301,7 @@ def test_stop_and_start_again_each_twice(owner: Person) -> None:
         stopped = learned(owner, "stop", "--yes")
         assert (stopped["instance"], stopped["database"]) == ("stopped", "stopped")
         assert stopped["database_starts_itself"]
+    assert "A marker wakes the instance, not the database" in owner.says("stop", "--yes").out
     assert "starts by itself on 20" in owner.says("status").out
     for _ in range(2):
         started = learned(owner, "start")
@@ -185,12 +320,14 @@ def test_stop_stops_nothing_unless_somebody_says_yes(owner: Person) -> None:
 def test_status_shows_the_last_receipts_newest_first(owner: Person) -> None:
     s3 = owner.client("s3")
     s3.put_object(Bucket=BUCKET, Key="Output/receipts/broken.json", Body=b"{")
-    receipt = {"run_id": "r1", "state": "done", "started_at": "2026-11-20T10:00:00+00:00", "rows": {"inserted": 1234}}
-    s3.put_object(Bucket=BUCKET, Key="Output/receipts/r1.json", Body=json.dumps(receipt).encode())
+    run_id, began = "marker_2026-11-20T10:00:00Z_bf21d8ee1c_e83b6ecd", datetime(2026, 11, 20, 10, tzinfo=UTC)
+    rows = RowCounts(read=1234, accepted=1234, inserted=1234, deleted=0, unchanged=0)
+    receipt = Receipt(run_id=run_id, state="success", started_at=began, rows=rows)
+    s3.put_object(Bucket=BUCKET, Key=f"Output/receipts/{run_id}.json", Body=receipt.to_json().encode())
     status = learned(owner, "status")
-    assert {one["state"] for one in status["runs"]} == {"done", "unreadable"}
+    assert {one["state"] for one in status["runs"]} == {"success", "unreadable"}
     assert status["subscriptions"] == [{"address": "ada@example.org", "state": "confirmed"}]
-    assert "2026-11-20 10:00:00 done, 1,234 rows inserted (r1)" in owner.says("status").out
+    assert f"2026-11-20 10:00:00 success, 1,234 rows inserted ({run_id})" in owner.says("status").out
     assert len(learned(owner, "status", "--last", "1")["runs"]) == 1
 
 
@@ -313,13 +450,14 @@ def test_check_of_a_sound_platform_finds_nothing_bad(owner: Person) -> None:
     code, found = findings(owner)
     assert code == 0
     assert {what for what, (level, _) in found.items() if level == "ok"} >= {
-        "names", "login", "region", "platform", "profile", "open ports", "mails", "secrets", "database", "image",
+        "names", "login", "region", "platform", "profile", "open ports", "mails", "secrets", "database",
     }  # fmt: skip
 
 
 def test_check_before_the_first_apply_looks_at_the_account(person: Person) -> None:
     code, found = findings(person)
     assert (code, found["platform"][0], found["network"][0], found["Elastic IPs"][0]) == (0, "look", "ok", "ok")
+    assert found["instance"] == ("ok", "eu-west-1 has t2.medium")
     person.settings["MBD_KEY_NAME"] = "nobodys"
     person.write_settings()
     for _ in range(5):
@@ -338,15 +476,97 @@ def test_check_notices_a_port_that_somebody_opened(owner: Person) -> None:
     assert "8080" in found["open ports"][1]
 
 
-def test_check_nags_when_the_course_profile_is_over(person: Person) -> None:
-    person.settings["MBD_PROFILE"] = "course"
-    person.write_settings()
-    assert person.says("apply", "--yes", "--course-expires", "2026-01-31").code == 0
+def test_check_names_the_region_that_lacks_the_type_of_instance(person: Person) -> None:
+    changed_settings(person, AWS_REGION="eu-north-1")  # it has t3, and no t2
     code, found = findings(person)
-    assert (code, found["profile"][0]) == (1, "BAD")
-    assert "2026-01-31" in found["profile"][1]
-    assert found["open ports"][0] == "look"
+    assert (code, found["instance"]) == (
+        1,
+        ("BAD", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE, such as t3.medium."),
+    )
+    changed_settings(person, MBD_INSTANCE_TYPE="t3.medium")
+    assert findings(person)[1]["instance"][0] == "ok"
+
+
+LATER = f"{date.today() + timedelta(days=3)}"
+OVER = "2026-01-31"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expires", "levels"),
+    [
+        ("course", LATER, {"profile": "look", "open ports": "look", "markers": "look"}),
+        ("default", LATER, {"profile": "look", "open ports": "BAD", "markers": "BAD"}),
+        ("course", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
+        ("default", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
+    ],
+)
+def test_check_calls_bad_what_is_open_longer_than_profile_course_is_meant(
+    wanted: str, expires: str, levels: dict[str, str], person: Person
+) -> None:
+    changed_settings(person, MBD_PROFILE="course")
+    assert person.says("apply", "--yes", "--course-expires", expires).code == 0
+    make_monitored_bucket(person, is_open=True)
+    changed_settings(person, MBD_PROFILE=wanted)
+    code, found = findings(person)
+    assert {what: found[what][0] for what in levels} == levels
+    assert code == int("BAD" in levels.values())
     assert "5432" in found["open ports"][1]
+    if expires == OVER:
+        assert OVER in found["profile"][1]
+
+
+def make_monitored_bucket(person: Person, *, is_open: bool) -> None:
+    """As the trigger's stack has it in the two profiles."""
+    s3, bucket = person.client("s3"), f"{PREFIX}-monitored-bucket"
+    resource = f"arn:aws:s3:::{bucket}/*"
+    tls = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": resource,
+           "Condition": {"Bool": {"aws:SecureTransport": "false"}}}  # fmt: skip
+    everyone = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": resource}
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    policy = {"Version": "2012-10-17", "Statement": [tls, everyone] if is_open else [tls]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    kinds = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(kinds, not is_open))
+
+
+def test_check_notices_a_monitored_bucket_that_the_way_back_from_course_left_open(owner: Person) -> None:
+    assert "markers" not in findings(owner)[1]  # there is no bucket yet
+    make_monitored_bucket(owner, is_open=True)
+    code, found = findings(owner)
+    assert (code, found["markers"][0]) == (1, "BAD")
+    assert "`make deploy` closes it; `apply` does not" in found["markers"][1]
+
+
+def test_check_finds_a_closed_monitored_bucket_well_and_a_policy_that_s3_overrules_too(owner: Person) -> None:
+    make_monitored_bucket(owner, is_open=False)
+    assert findings(owner)[1]["markers"][0] == "ok"
+    s3, bucket = owner.client("s3"), f"{PREFIX}-monitored-bucket"
+    s3.delete_public_access_block(Bucket=bucket)
+    assert findings(owner)[1]["markers"][0] == "look"
+    s3.delete_bucket_policy(Bucket=bucket)
+    assert findings(owner)[1]["markers"][0] == "look"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "words"),
+    [
+        ("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-20261001", "ok", "Ubuntu 24.04 ("),
+        ("ubuntu/images/hvm-ssd/ubuntu-trusty-14.04-amd64-server-20170727", "look", "how long it is supported is not"),
+        ("the-course-image", "look", "(the-course-image): how long it is supported is not known here"),
+        ("", "look", "AWS does not show it"),
+    ],
+)
+def test_check_says_of_the_image_what_aws_knows(name: str, level: str, words: str, person: Person) -> None:
+    ec2 = person.client("ec2")
+    image_id = ec2.register_image(Name=name or "gone")["ImageId"]
+    changed_settings(person, MBD_IMAGE_ID=image_id)
+    assert person.says("apply", "--yes").code == 0
+    if not name:
+        ec2.deregister_image(ImageId=image_id)
+    found = findings(person)[1]["image"]
+    assert found[0] == level
+    assert words in found[1]
+    assert image_id in found[1]
 
 
 def test_check_notices_missing_secrets_and_a_stopped_instance(owner: Person) -> None:
@@ -364,9 +584,8 @@ def test_check_notices_missing_secrets_and_a_stopped_instance(owner: Person) -> 
 @pytest.fixture
 def guarded(person: Person) -> Iterator[Person]:
     """From here on the account asks every caller for permission."""
-    server = person.login["AWS_ENDPOINT_URL"]
     yield person
-    requests.post(f"{server}/moto-api/reset-auth", data="Infinity", timeout=10).raise_for_status()
+    unguard(person)
 
 
 def guard(person: Person) -> None:
@@ -404,6 +623,67 @@ def test_a_missing_permission_is_named(command: str, action: str, guarded: Perso
     assert said.code == 3
     assert f"your AWS login may not do {action}" in said.err
     assert key["SecretAccessKey"] not in said.err
+
+
+def without(person: Person, *actions: str) -> dict[str, str]:
+    """The login of somebody who may do everything but this; from here on the account asks for permission."""
+    iam = person.client("iam")
+    iam.create_user(UserName="intern")
+    key = iam.create_access_key(UserName="intern")["AccessKey"]
+    statements = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": list(actions), "Resource": "*"},
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName="intern", PolicyName="p", PolicyDocument=document)
+    guard(person)
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def unguard(person: Person) -> None:
+    server = person.login["AWS_ENDPOINT_URL"]
+    requests.post(f"{server}/moto-api/reset-auth", data="Infinity", timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    "action", ["cloudformation:CreateChangeSet", "ssm:PutParameter", "cloudformation:ExecuteChangeSet"]
+)
+def test_apply_that_is_refused_half_way_names_the_permission_and_a_second_one_finishes(
+    action: str, guarded: Person
+) -> None:
+    said = guarded.says("apply", "--yes", **without(guarded, action))
+    assert said.code == 3
+    assert f"your AWS login may not do {action}" in said.err
+    unguard(guarded)
+    assert stacks_of(guarded) == []  # the plan was thrown away
+    again = guarded.says("apply", "--yes")
+    assert again.code == 0, again.err
+    assert guarded.client("rds").describe_db_instances()["DBInstances"]
+    assert len(parameters_of(guarded)) == 7
+    assert "MBD_INSTANCE_ID=i-" in guarded.env_file.read_text()
+
+
+def test_apply_that_may_not_subscribe_says_so_and_a_second_one_finishes(guarded: Person) -> None:
+    assert guarded.says("apply", "--yes").code == 0
+    guarded.client("sns").unsubscribe(SubscriptionArn=subscribed(guarded)["ada@example.org"])
+    said = guarded.says("apply", "--yes", **without(guarded, "sns:Subscribe"))
+    assert said.code == 3
+    assert "may not do sns:Subscribe" in said.err
+    unguard(guarded)
+    assert "just sent to ada@example.org" in guarded.says("apply", "--yes").out
+
+
+def test_teardown_that_may_not_unprotect_the_database_loses_nothing_and_a_second_one_finishes(guarded: Person) -> None:
+    assert guarded.says("apply", "--yes").code == 0
+    said = guarded.says("teardown", "--yes", "--delete-data", **without(guarded, "rds:ModifyDBInstance"))
+    assert said.code == 3
+    assert "may not do rds:ModifyDBInstance" in said.err
+    unguard(guarded)
+    assert guarded.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
+    assert stacks_of(guarded) == [STACK]
+    again = guarded.says("teardown", "--yes", "--delete-data")
+    assert again.code == 0, again.err
+    assert stacks_of(guarded) == []
 
 
 def test_no_login_at_all_is_a_matter_of_settings(person: Person) -> None:

@@ -111,8 +111,7 @@ def test_user_data_is_the_script_with_its_settings_before_it(deployed: Deployed)
     for line in (
         f"MBD_FIRST_NAME='Ada' MBD_LAST_NAME='Lovelace' MBD_PROFILE='{deployed.profile}'",
         f"MBD_TOPIC_ARN='arn:aws:sns:eu-west-1:123456789012:{PREFIX}-SNS' MBD_SOURCE_BUCKET='{PREFIX}-s3-source'",
-        f"MBD_PARAMETERS='/{PREFIX}/airflow'",
-        f"MBD_DATABASE_NAME='stocks' MBD_DATABASE_SECRET='{PREFIX}-database'",
+        f"AWS_REGION='eu-west-1' MBD_PARAMETERS='/{PREFIX}/airflow'",
         "MBD_TRANSPORT='ssm' MBD_SCALE_TO_ZERO='off'",
     ):
         assert f"export {line}\n" in before

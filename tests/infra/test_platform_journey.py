@@ -3,12 +3,62 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.infra.conftest import Person
+import boto3
+
+import etl
+from tests.infra.conftest import REGION, Person
+from trigger.s3_event import Marker, read_records
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 PREFIX = "de-mbd-predict-ada-lovelace"
+SOURCE, MONITORED = f"{PREFIX}-s3-source", f"{PREFIX}-monitored-bucket"
+
+
+def make_monitored_bucket(person: Person) -> str:
+    """As the trigger's stack does, with a queue where its function is; returns the queue's URL."""
+    sqs, s3 = person.client("sqs"), person.client("s3")
+    queue = str(sqs.create_queue(QueueName="trigger")["QueueUrl"])
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    s3.create_bucket(Bucket=MONITORED, CreateBucketConfiguration={"LocationConstraint": REGION})
+    told = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(Bucket=MONITORED, NotificationConfiguration=told)
+    return queue
+
+
+def next_marker(person: Person, *, queue: str) -> Marker:
+    """What the trigger reads out of the event of S3."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for message in person.client("sqs").receive_message(QueueUrl=queue).get("Messages", []):
+            person.client("sqs").delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            for record in read_records(json.loads(message["Body"]), monitored_bucket=MONITORED):
+                if isinstance(record, Marker):
+                    return record
+        time.sleep(0.2)
+    raise AssertionError("no marker came")
+
+
+def run_as_airflow_does(person: Person, *, marker: Marker) -> etl.Receipt:
+    """The run of a marker but for its load: started, processed, and its receipt put."""
+    session = boto3.Session("testing", "testing", region_name=REGION)
+    job = etl.Job(
+        source=f"s3://{SOURCE}/Stocks",
+        index=f"s3://{SOURCE}/CompanyNames/top_companies.txt",
+        output=f"s3://{SOURCE}/Output",
+        aws=etl.Aws(session=session, endpoint_url=person.login["AWS_ENDPOINT_URL"]),
+    )
+    run = etl.Run(run_id=marker.dag_run_id, started_at=datetime.now(UTC))
+    etl.record_start(job, run=run)
+    receipt = etl.process(job, run=run)
+    person.client("s3").put_object(
+        Bucket=SOURCE, Key=f"Output/receipts/{run.run_id}.json", Body=receipt.to_json().encode()
+    )
+    return receipt
 
 
 def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person) -> None:
@@ -23,24 +73,25 @@ def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person)
     uploaded = person.learns("upload", str(SAMPLE), "--yes")
     assert uploaded
     s3 = person.client("s3")
-    keys = [one["Key"] for one in s3.list_objects_v2(Bucket=f"{PREFIX}-s3-source")["Contents"]]
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket=SOURCE)["Contents"]]
     stocks = {path.name for path in (SAMPLE / "Stocks").iterdir()}
     assert {key.partition("/")[2] for key in keys if key.startswith("Stocks/")} == stocks
     assert "CompanyNames/top_companies.txt" in keys
     assert "Scripts/insert_query.sql" in keys
 
-    s3.create_bucket(  # the trigger's stack does this
-        Bucket=f"{PREFIX}-monitored-bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-    )
-    person.succeeds("trigger", "--yes")
-    [marker] = s3.list_objects_v2(Bucket=f"{PREFIX}-monitored-bucket")["Contents"]
-    assert marker["Key"].endswith(".SUCCESS")
-
-    receipt = {"run_id": "r1", "state": "done", "started_at": "2026-11-22T10:00:00+00:00", "rows": {"inserted": 7}}
-    s3.put_object(Bucket=f"{PREFIX}-s3-source", Key="Output/receipts/r1.json", Body=json.dumps(receipt).encode())
+    queue = make_monitored_bucket(person)
+    with ThreadPoolExecutor() as desk:
+        followed = desk.submit(person.learns, "trigger", "--wait", "--yes")
+        marker = next_marker(person, queue=queue)
+        receipt = run_as_airflow_does(person, marker=marker)
+        told = followed.result(timeout=60)
+    assert told["marker"] == f"s3://{MONITORED}/{marker.key}"
+    assert told["receipt"] == json.loads(receipt.to_json())
+    assert (receipt.state, receipt.files.listed) == ("success", len(stocks))
     status = person.learns("status")
     assert (status["instance"], status["database"]) == ("running", "available")
-    assert [one["run_id"] for one in status["runs"]] == ["r1"]
+    [run] = status["runs"]
+    assert (run["run_id"], run["state"], run["rows"]["read"]) == (marker.dag_run_id, "success", receipt.rows.read)
 
     header, row = person.succeeds("resources-csv").splitlines()
     assert header == "Name,Surname,Source_bucket,Monitored_bucket,SNS_topic,Static_IP"
@@ -49,8 +100,8 @@ def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person)
     assert person.learns("stop", "--yes")["instance"] == "stopped"
     assert person.learns("start")["instance"] == "running"
 
-    s3.delete_object(Bucket=f"{PREFIX}-monitored-bucket", Key=marker["Key"])  # as `serverless remove` leaves it
-    s3.delete_bucket(Bucket=f"{PREFIX}-monitored-bucket")
+    s3.delete_object(Bucket=MONITORED, Key=marker.key)  # as `serverless remove` leaves it
+    s3.delete_bucket(Bucket=MONITORED)
     assert person.types("teardown", "--yes").returncode == 1
     ticked = person.succeeds("teardown", "--yes", "--delete-data", "--delete-snapshots")
     assert "[ ]" not in ticked

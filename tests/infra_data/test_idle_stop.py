@@ -167,6 +167,19 @@ def test_a_run_that_slips_in_at_the_last_moment_opens_the_door_again(
     finish(airflow, "late", until=tmp_path / "done")
 
 
+def test_a_session_of_systems_manager_keeps_it_up_as_a_login_does(instance: Instance) -> None:
+    """A shell or a port forwarding, which `who` does not list, has a process of the agent's."""
+    sleep = shutil.which("sleep")
+    assert sleep
+    worker = "/snap/amazon-ssm-agent/current/ssm-session-worker"
+    with subprocess.Popen([worker, "60"], executable=sleep) as session:
+        try:
+            assert "staying up: 1 people are logged in" in instance.look()
+        finally:
+            session.kill()
+    assert "stopping this instance" in instance.look()
+
+
 def test_an_airflow_that_does_not_tell_keeps_it_up(instance: Instance) -> None:
     (instance.directory / ".env").write_text("AIRFLOW_PORT=9\nAIRFLOW_TRIGGER_PASSWORD='x'\n")
     assert "staying up: Airflow does not tell" in instance.look()

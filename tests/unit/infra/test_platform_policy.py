@@ -34,7 +34,9 @@ REASONS = {
     "Database: has a public address": "init-db and psql come from my address, which the security group lets in",
 }
 
-# What the course's brief asks for, and nothing else.
+# What the course's brief asks for, and nothing else. One more item of it, the public policy of the monitored bucket, is
+# in the trigger's stack and not in this template: tests/integration_trigger/test_serverless_package.py has
+# test_course_profile_opens_the_monitored_bucket_and_says_so.
 BRIEF = {
     "CourseSsh: 22 open to the world",
     "CoursePostgres: 5432 open to the world",
@@ -186,9 +188,18 @@ def test_findings_of_the_course_profile_are_exactly_the_briefs_list(platform: di
 
 
 def test_every_finding_of_the_course_profile_is_told_before_it_is_applied() -> None:
-    """One switch tells of all managed policies; the public bucket is the trigger's stack's."""
+    """Those of BRIEF, of which one switch tells all managed policies, and the public bucket of the trigger's stack."""
     told = " ".join(switch for switch, _ in COURSE_SWITCHES)
-    for words in ("22", "5432", "all traffic", "managed FullAccess", "second service", "PostgreSQL 14", "marking"):
+    for words in (
+        "22",
+        "5432",
+        "all traffic",
+        "managed FullAccess",
+        "second service",
+        "PostgreSQL 14",
+        "marking",
+        "public monitored bucket (in the trigger's stack)",
+    ):
         assert words in told
 
 

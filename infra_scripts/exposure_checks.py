@@ -1,0 +1,119 @@
+"""What anybody on the internet reaches of the platform as it stands, and whether profile course still means it so."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.finding import Finding
+from infra_scripts.settings import Settings
+from infra_scripts.stack import Stack
+from infra_scripts.template import EXPIRES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import PolicyStatusTypeDef, PublicAccessBlockConfigurationTypeDef
+
+_WORLD = {"0.0.0.0/0", "::/0"}
+
+
+def profile(stack: Stack, *, settings: Settings, today: date) -> Finding:
+    """Profile course has a date; the day after it, this is BAD."""
+    deployed, expires = stack.parameters.get("Profile", ""), stack.tags.get(EXPIRES, "")
+    if deployed == "course" and _is_over(stack, today=today):
+        ended = expires or "(no date)"
+        return Finding(
+            "BAD", "profile",
+            f"course ended on {ended}, and everything is open: MBD_PROFILE=default, apply and make deploy; or teardown",
+        )  # fmt: skip
+    if deployed != settings.profile:
+        return Finding("look", "profile", f"{deployed} is deployed, .env says {settings.profile}: apply makes it so.")
+    if deployed != "course":
+        return Finding("ok", "profile", deployed)
+    return Finding("look", "profile", f"course: everything is open to the world until {expires}")
+
+
+def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> Finding:
+    """The security group's real rules: what anybody reaches, whoever opened it."""
+    group = stack.outputs["SecurityGroupId"]
+    with aws_errors(f"read the rules of {group}"):
+        pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_security_group_rules")
+        rules = [
+            rule
+            for page in pages.paginate(Filters=[{"Name": "group-id", "Values": [group]}])
+            for rule in page["SecurityGroupRules"]
+            if not rule["IsEgress"] and {rule.get("CidrIpv4"), rule.get("CidrIpv6")} & _WORLD
+        ]
+    opened = sorted("all" if rule["IpProtocol"] == "-1" else _range(rule["FromPort"], rule["ToPort"]) for rule in rules)
+    if not opened:
+        return Finding("ok", "open ports", "nothing is open to the world")
+    if _is_meant_open(stack, settings=settings, today=today):
+        return Finding("look", "open ports", f"open to the world, as profile course has it: {', '.join(opened)}")
+    if stack.parameters.get("Profile") == "course":
+        return Finding(
+            "BAD", "open ports",
+            f"Profile course left {', '.join(opened)} open to the world: MBD_PROFILE=default, then apply, closes it.",
+        )  # fmt: skip
+    return Finding(
+        "BAD",
+        "open ports",
+        f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console.",
+    )
+
+
+def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> list[Finding]:
+    """Whether anybody may put markers; the trigger's stack opens and closes it. Nothing while it is not there."""
+    bucket, what = settings.names.monitored_bucket, "markers"
+    s3 = session.client("s3", config=CLIENT_CONFIG)
+    with aws_errors(f"look who may put markers into {bucket}"):
+        try:
+            block, policy = _block(s3, bucket=bucket), _policy(s3, bucket=bucket)
+        except ClientError as error:
+            if error_code(error) != "NoSuchBucket":
+                raise
+            return []
+    if block.get("RestrictPublicBuckets") or not policy.get("IsPublic"):
+        if len(block) == 4 and all(block.values()):
+            return [Finding("ok", what, f"only who has rights in this account may put markers into {bucket}")]
+        return [Finding("look", what, f"{bucket} is closed, but S3 would let it be opened: Block public access is off")]
+    if _is_meant_open(stack, settings=settings, today=today):
+        return [Finding("look", what, f"anybody may put markers into {bucket}, as profile course has it")]
+    text = f"Anybody may put markers into {bucket}, and so start runs."
+    return [Finding("BAD", what, f"{text} With MBD_PROFILE=default, `make deploy` closes it; `apply` does not.")]
+
+
+def _block(s3: S3Client, *, bucket: str) -> PublicAccessBlockConfigurationTypeDef:
+    try:
+        return s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    except ClientError as error:
+        if error_code(error) != "NoSuchPublicAccessBlockConfiguration":
+            raise
+        return {}
+
+
+def _policy(s3: S3Client, *, bucket: str) -> PolicyStatusTypeDef:
+    try:
+        return s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]
+    except ClientError as error:
+        if error_code(error) != "NoSuchBucketPolicy":
+            raise
+        return {}
+
+
+def _is_over(stack: Stack, *, today: date) -> bool:
+    expires = stack.tags.get(EXPIRES, "")
+    return not expires or date.fromisoformat(expires) < today
+
+
+def _is_meant_open(stack: Stack, *, settings: Settings, today: date) -> bool:
+    """Profile course is deployed, still wanted, and not over."""
+    is_course = stack.parameters.get("Profile") == "course" == settings.profile
+    return is_course and not _is_over(stack, today=today)
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
