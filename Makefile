@@ -12,7 +12,7 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader check format lock clean
+.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-stack check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -35,7 +35,7 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/compose)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults tests/e2e/test_shards_and_kills.py)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults tests/e2e/test_shards_and_kills.py tests/integration/test_killed_at_random.py)
 
 fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
 	@$(RUN) -m tests.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
@@ -47,7 +47,7 @@ up: ## build and start the Airflow stack, wait until it is healthy, say where it
 	@WORKERS=$(WORKERS) airflow/up.sh
 
 down: ## stop the Airflow stack; its database and logs stay in their volumes
-	@docker compose --project-name moving-big-data down --remove-orphans --timeout 30
+	@docker compose --project-name "$${COMPOSE_PROJECT_NAME:-moving-big-data}" down --remove-orphans --timeout 30
 
 package: $(LAYER) $(NODE) ## build the trigger's zip and its awscli layer, and package the service; needs no AWS account
 	@npx serverless package
@@ -78,6 +78,9 @@ bench-s3: $(READY) ## measure reading from S3 against boto3 (needs nginx)
 
 bench-reader: $(READY) ## measure what a reader meets during loads
 	@$(RUN) -m tests.benchmarks.bench_reader
+
+bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
+	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
 
 check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfile
 	@$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .env at the repository's root, or completes it: strong random values for the stack's secrets, and a line for each
 # setting that is still to be filled in. What has a value keeps it. MBD_FIRST_NAME=Ada MBD_LAST_NAME=Lovelace make_env.sh
-# fills in the names too.
+# fills in the names too. The digest of the secrets is made anew each time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 077
@@ -36,6 +36,16 @@ secret() { # secret NAME VALUE
   made+=("$1")
 }
 
+# Compose copies secrets into a container when it makes the container, and does not see that one has changed since: this
+# digest is a label of each container, which it does see. Random values are in it, so it gives none of them away.
+digest_of_secrets() {
+  local name
+  for name in AIRFLOW_{ADMIN,TRIGGER,METADATA,REDIS}_PASSWORD AIRFLOW_{FERNET,SECRET}_KEY AIRFLOW_JWT_SECRET \
+    AIRFLOW_CONN_{STOCKS_DATABASE,AWS_DEFAULT}; do
+    printf '%s=%s\n' "$name" "${!name-$(sed -n "s/^$name=//p" "$file" | tail -n 1)}" # what the shell has set goes first
+  done | sha256sum | cut -d ' ' -f 1
+}
+
 setting() { # setting NAME PURPOSE: taken from the environment, or an empty line to fill in
   has_value "$1" && return
   if [ -n "${!1:-}" ]; then
@@ -55,6 +65,7 @@ setting MBD_FIRST_NAME "your first name: buckets, topic and mail subjects are ma
 setting MBD_LAST_NAME "your last name"
 setting MBD_TOPIC_ARN "the SNS topic that the mails go to"
 setting AIRFLOW_CONN_STOCKS_DATABASE "the target database, postgres://user:password@host:5432/name"
+put AIRFLOW_SECRETS_DIGEST "$(digest_of_secrets)"
 
 if [ ${#made[@]} -gt 0 ]; then echo "Put into .env: ${made[*]}"; fi
 if [ ${#missing[@]} -gt 0 ]; then

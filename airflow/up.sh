@@ -19,10 +19,17 @@ airflow/make_env.sh
 value() { printf '%s' "${!1:-$(sed -n "s/^$1=//p" .env | tail -n 1 | tr -d "'\"")}"; }
 
 docker compose up --build --detach --wait --remove-orphans ${WORKERS:+--scale worker="$WORKERS"} || {
-  docker compose logs --no-color --tail 20 init >&2
+  said=$(docker compose logs --no-color --tail 20 init 2>&1)
+  printf '%s\n' "$said" >&2
   docker compose ps --all --format 'table {{.Service}}\t{{.Status}}' >&2
   echo "The stack is not healthy. Above is what init said and what each service is at; 'docker compose logs SERVICE' has more," >&2
   echo "and 'docker compose restart SERVICE' starts one anew." >&2
+  case $said in *'password authentication failed'*)
+    echo "The metadata database was made with another AIRFLOW_METADATA_PASSWORD than .env has now (was .env deleted?)." \
+      "Give it this one: docker compose exec postgres psql -U airflow -c '\\password', then make up." \
+      "Or drop it, with its history of runs: docker compose down --volumes" >&2
+    ;;
+  esac
   exit 1
 }
 

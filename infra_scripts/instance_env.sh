@@ -7,7 +7,8 @@ set +x
 umask 077
 
 CONF=${MBD_CONF:-/etc/moving-big-data.conf}
-ENV_FILE=${MBD_ENV_FILE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.env}
+STACK=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ENV_FILE=$STACK/.env
 MADE_BY_APPLY=(admin-password trigger-password metadata-password fernet-key jwt-secret secret-key redis-password)
 
 fail() {
@@ -25,9 +26,13 @@ declare -A value
 for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET; do
   [ -z "${!name:-}" ] || value[$name]=${!name}
 done
-# The API answers this machine alone (the trigger comes by SSM) unless the trigger comes over the network.
-value[AIRFLOW_BIND]=127.0.0.1 value[AIRFLOW_TLS]=
-if [ "${MBD_TRANSPORT:-ssm}" = http ]; then value[AIRFLOW_BIND]=0.0.0.0 value[AIRFLOW_TLS]=on; fi
+# The API answers this machine alone (the trigger comes by SSM) unless the trigger comes over the network. Set once for
+# a transport: afterwards both lines are the operator's, who may have opened the API to workers (docs/scaling.md).
+value[MBD_TRANSPORT]=${MBD_TRANSPORT:-ssm}
+if ! grep -qx "MBD_TRANSPORT='${value[MBD_TRANSPORT]}'" "$ENV_FILE" 2>/dev/null; then
+  value[AIRFLOW_BIND]=127.0.0.1 value[AIRFLOW_TLS]=
+  if [ "${value[MBD_TRANSPORT]}" = http ]; then value[AIRFLOW_BIND]=0.0.0.0 value[AIRFLOW_TLS]=on; fi
+fi
 
 answer=$(aws ssm get-parameters-by-path --path "${MBD_PARAMETERS%/}" --with-decryption \
   --query 'Parameters[].[Name,Value]' --output text) ||
@@ -66,4 +71,5 @@ rm -f "$fresh"
 } >"$fresh"
 chmod 600 "$fresh"
 mv "$fresh" "$ENV_FILE"
+bash "$STACK/airflow/make_env.sh" # the digest by which compose sees a new secret
 echo "wrote $ENV_FILE: ${#value[@]} values"

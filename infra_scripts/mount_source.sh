@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The course's way to the files: mounts the source bucket with s3fs and runs the processing script on the mount.
-# The pipeline itself reads S3 directly, which is faster; README.md has the figures.
+# The pipeline itself reads S3 directly, which is faster; docs/aws.md has the figures.
 set -euo pipefail
 export LC_ALL=C # messages are matched below
 
@@ -66,8 +66,8 @@ run_source() {
   local mounted_before=no code=0
   [ "$(state)" = mounted ] && mounted_before=yes
   check_python
-  mount_source
   [ "$mounted_before" = yes ] || trap unmount_source EXIT
+  mount_source
   # In the background, so that a signal reaches it at once and the mount is still there until it has ended.
   (
     cd "$here/.."
@@ -162,19 +162,21 @@ unmount_source() {
 }
 
 detach() { # takes a mount away that no longer answers
-  [ "$(state)" = none ] && return 0
+  is_in_kernel || return 0
   fusermount -uz "$mount_point" 2>/dev/null || umount -l "$mount_point"
 }
 
 state() { # none, mounted, or dead: the kernel still has it, but s3fs is gone or does not answer
   local answer code=0
-  if ! findmnt -n --mountpoint "$mount_point" >/dev/null; then
+  if ! is_in_kernel; then
     echo none
     return
   fi
   answer=$(timeout 30 stat "$mount_point" 2>&1) || code=$?
   if ((code == 124)) || [[ $answer == *"Transport endpoint is not connected"* ]]; then echo dead; else echo mounted; fi
 }
+
+is_in_kernel() { findmnt -n --mountpoint "$mount_point" >/dev/null; }
 
 find_bucket() {
   if [ -z "$bucket" ] && [ -n "${MBD_FIRST_NAME:-}" ] && [ -n "${MBD_LAST_NAME:-}" ]; then

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+import psycopg2
 import requests
 
 from etl.database import make_tables
 from tests.local_stack.airflow_server import AirflowServer
 from tests.local_stack.moto import MotoServer
 from tests.local_stack.process import StackError, clean_environment, free_port
-from tests.local_stack.system import DAG_ID, FIRST_NAME, LAST_NAME, SOURCE_BUCKET, TOPIC, LocalSystem
+from tests.local_stack.system import DAG_ID, FIRST_NAME, LAST_NAME, SOURCE_BUCKET, TOPIC, LocalSystem, Mail
 
 ROOT = Path(__file__).parents[2]
 COMPOSE, CELERY = ROOT / "airflow" / "docker-compose.yml", ROOT / "airflow" / "docker-compose.celery.yml"
+WORKER = ROOT / "airflow" / "docker-compose.worker.yml"
 _TEST = Path(__file__).with_name("docker-compose.test.yml")
+_WORKER_TEST = Path(__file__).with_name("docker-compose.worker.test.yml")
+LOGS = f"s3://{SOURCE_BUCKET}/Output/logs"  # the instance's role may write below Output/ alone
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor")
 SECRETS = (
     "AIRFLOW_ADMIN_PASSWORD",
@@ -84,6 +90,8 @@ class Memory:
     """With the page cache that the kernel would give back."""
     used: int
     """Of it what processes hold now."""
+    kills: int
+    """How many processes the kernel has killed because the limit was reached."""
 
 
 class StackAirflow(AirflowServer):
@@ -117,11 +125,12 @@ class ComposeSystem(LocalSystem):
 
     def __init__(self, directory: Path, *, workers: int = 0, settings: Mapping[str, str] | None = None) -> None:
         self.directory, self.workers = directory, workers
+        self.mails: list[Mail] = []
         self.project = f"mbd-test-{secrets.token_hex(4)}"
         port = {name: str(free_port()) for name in ("airflow", "moto", "target", "redis")}
         self.aws = MotoServer(directory)
         self.aws.url = f"http://127.0.0.1:{port['moto']}"
-        self._target_password, self.aws_secret = secrets.token_hex(16), f"testing{secrets.token_hex(16)}"
+        self.target_password, self.aws_secret_key = secrets.token_hex(16), f"testing{secrets.token_hex(16)}"
         self._target_port = port["target"]
         made = make_env(directory)
         self.env = {
@@ -130,14 +139,14 @@ class ComposeSystem(LocalSystem):
             "AIRFLOW_REDIS_PORT": port["redis"],
             "AIRFLOW_TASK_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW_CONN_AWS_DEFAULT": f"'{json.dumps(self._aws_connection())}'",
-            "AIRFLOW_CONN_STOCKS_DATABASE": f"postgres://postgres:{self._target_password}@target:5432/stocks",
+            "AIRFLOW_CONN_STOCKS_DATABASE": self._stocks_connection(),
             "MBD_FIRST_NAME": FIRST_NAME,
             "MBD_LAST_NAME": LAST_NAME,
             "MBD_SOURCE_BUCKET": SOURCE_BUCKET,
             "MBD_TOPIC_ARN": f"arn:aws:sns:eu-west-1:123456789012:{TOPIC}",
             "MBD_GATE_GRACE_SECONDS": "3",
             "TEST_MOTO_PORT": port["moto"],
-            "TEST_TARGET_PASSWORD": self._target_password,
+            "TEST_TARGET_PASSWORD": self.target_password,
             "TEST_TARGET_PORT": port["target"],
             **(settings or {}),
         }
@@ -170,25 +179,46 @@ class ComposeSystem(LocalSystem):
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres:{self._target_password}@127.0.0.1:{self._target_port}/stocks"
+        return f"postgresql://postgres:{self.target_password}@127.0.0.1:{self._target_port}/stocks"
 
+    @property
     def secrets(self) -> dict[str, str]:
         """Everything that nobody is to see."""
         return {
             **{name: self.env[name] for name in SECRETS},
-            "target database": self._target_password,
-            "AWS": self.aws_secret,
+            "target database": self.target_password,
+            "AWS": self.aws_secret_key,
         }
 
     def change(self, **settings: str) -> None:
         """Change lines of .env and bring the stack to what they say."""
         self.env.update(settings)
-        self._write_env()
         self.up()
 
+    def change_passwords(self) -> StackAirflow:
+        """New ones for the target database and the trigger's account; returns the trigger as it was."""
+        connection = psycopg2.connect(self.database_url)
+        with connection, connection.cursor() as cursor:
+            self.target_password = secrets.token_hex(16)
+            cursor.execute("ALTER ROLE postgres PASSWORD %s", [self.target_password])
+        connection.close()
+        before, password = self.trigger_airflow, secrets.token_hex(16)
+        self.change(AIRFLOW_CONN_STOCKS_DATABASE=self._stocks_connection(), AIRFLOW_TRIGGER_PASSWORD=password)
+        self.trigger_airflow = StackAirflow(before.url, username="trigger", password=password)
+        return before
+
     def up(self) -> None:
+        """As up.sh does; the API's certificate is the one that we trust."""
+        self._write_env()
+        make_env(self.directory)
         scale = ["--scale", f"worker={self.workers}"] if self.workers else []
         self.compose("up", "--detach", "--wait", *scale, seconds=600)
+        if self.env.get("AIRFLOW_TLS") == "on":
+            address = urlsplit(self.airflow.url).netloc
+            certificate = self.directory / "certificate.pem"
+            certificate.write_text(ssl.get_server_certificate(("127.0.0.1", int(address.rpartition(":")[2]))))
+            for airflow in (self.airflow, self.trigger_airflow):
+                airflow.url, airflow.session.verify = f"https://{address}", str(certificate)
 
     def down(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
@@ -200,6 +230,34 @@ class ComposeSystem(LocalSystem):
         command += [part for file in files for part in ("--file", str(file))]
         return _run([*command, *arguments], environment=docker_environment(), seconds=seconds, check=check)
 
+    @contextmanager
+    def worker_host(self, directory: Path) -> Iterator[str]:
+        """A project of docker-compose.worker.yml, set up as docs/scaling.md says; yields the id of its container.
+
+        It stands in for another host: it reaches the stack, moto and the target over the stack's network.
+        """
+        handed = ["AIRFLOW_REDIS_PASSWORD", "AIRFLOW_REMOTE_LOGS", "AIRFLOW_CONN_STOCKS_DATABASE"]
+        handed += ["AIRFLOW_CONN_AWS_DEFAULT", *(name for name in self.env if name.startswith("MBD_"))]
+        env = {
+            "AIRFLOW_API_URL": "https://api-server:8080",
+            "AIRFLOW_TLS": "on",
+            "AIRFLOW_TLS_DIRECTORY": str(directory / "tls"),
+            "AIRFLOW_REDIS_ADDRESS": "redis:6379",
+            **{name: self.env[name] for name in handed if self.env.get(name)},
+            "TEST_NETWORK": f"{self.project}_default",
+        }
+        (directory / "tls").mkdir()
+        self.compose("cp", "api-server:/opt/airflow/tls/certificate.pem", str(directory / "tls"))
+        _write_lines(directory / ".env", env)
+        compose = ["docker", "compose", "--project-name", f"{self.project}-host", "--env-file", str(directory / ".env")]
+        compose += ["--file", str(WORKER), "--file", str(_WORKER_TEST)]
+        try:
+            _run([*compose, "up", "--detach", "--wait"], environment=docker_environment(), seconds=300)
+            yield _run([*compose, "ps", "--quiet", "worker"], environment=docker_environment()).strip()
+        finally:
+            down = [*compose, "down", "--volumes", "--timeout", "5"]
+            _run(down, environment=docker_environment(), check=False)
+
     @property
     def shell(self) -> dict[str, str]:
         """An environment in which plain `docker compose` in `directory` means this stack."""
@@ -210,6 +268,11 @@ class ComposeSystem(LocalSystem):
         """Ids of the containers by name, stopped ones too."""
         listed = self.compose("ps", "--all", "--format", "json", *services)
         return {one["Name"]: one["ID"] for one in map(json.loads, listed.splitlines()) if one}
+
+    def restarts(self, service: str, *, index: int = 1) -> int:
+        """How many times Docker has started a container anew because it had ended."""
+        container = self.containers(service)[f"{self.project}-{service}-{index}"]
+        return int(docker("inspect", "--format", "{{.RestartCount}}", container))
 
     def kill(self, service: str, pattern: str, *, index: int = 1) -> int:
         """SIGKILL every process of a service whose command line has the regular expression; returns how many."""
@@ -245,13 +308,21 @@ class ComposeSystem(LocalSystem):
             time.sleep(0.3)
 
     def task_states(self, run_id: str, task_id: str) -> list[str]:
-        tasks = self._get(f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").get("task_instances", [])
-        return [task["state"] for task in tasks if task["task_id"] == task_id]
+        return [task["state"] for task in self.tasks(run_id) if task["task_id"] == task_id]
 
-    def finish(self, run_id: str, *, seconds: float = 240) -> str:
+    def tasks(self, run_id: str) -> list[dict[str, Any]]:
+        return list(self._get(f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").get("task_instances", []))
+
+    def log(self, run_id: str, task_id: str) -> str:
+        """Of the first try of a task, as the API tells it."""
+        answer = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1")
+        answer.raise_for_status()
+        return json.dumps(answer.json()["content"])
+
+    def finish(self, run_id: str, *, dag_id: str = DAG_ID, seconds: float = 240) -> str:
         """Wait for a run to end, over restarts of the API; returns its state."""
         deadline = time.monotonic() + seconds
-        while (state := self._get(f"dags/{DAG_ID}/dagRuns/{run_id}").get("state")) not in ("success", "failed"):
+        while (state := self._get(f"dags/{dag_id}/dagRuns/{run_id}").get("state")) not in ("success", "failed"):
             if time.monotonic() > deadline:
                 raise StackError(f"Run {run_id} is still {state} after {seconds:.0f} s.")
             time.sleep(0.5)
@@ -276,11 +347,13 @@ class ComposeSystem(LocalSystem):
                 "cd /sys/fs/cgroup; if [ -d memory ]; then cd memory; "
                 "cat memory.limit_in_bytes memory.max_usage_in_bytes; "
                 "awk '$1 == \"total_rss\" {print $2}' memory.stat; "
-                "else cat memory.max memory.peak; awk '$1 == \"anon\" {print $2}' memory.stat; fi"
+                "awk '$1 == \"oom_kill\" {print $2}' memory.oom_control; "
+                "else cat memory.max memory.peak; awk '$1 == \"anon\" {print $2}' memory.stat; "
+                "awk '$1 == \"oom_kill\" {print $2}' memory.events; fi"
             )
             with suppress(StackError, ValueError):  # ended ones
-                limit, peak, used = map(int, _run(["docker", "exec", container, "sh", "-c", script]).split())
-                found[name.removeprefix(f"{self.project}-")] = Memory(limit, peak, used)
+                figures = map(int, _run(["docker", "exec", container, "sh", "-c", script]).split())
+                found[name.removeprefix(f"{self.project}-")] = Memory(*figures)
         return found
 
     def _get(self, path: str) -> dict[str, Any]:
@@ -293,11 +366,22 @@ class ComposeSystem(LocalSystem):
 
     def _aws_connection(self) -> dict[str, Any]:
         extra = {"endpoint_url": "http://moto:5000", "region_name": "eu-west-1"}
-        return {"conn_type": "aws", "login": "testing", "password": self.aws_secret, "extra": extra}
+        return {"conn_type": "aws", "login": "testing", "password": self.aws_secret_key, "extra": extra}
+
+    def _stocks_connection(self) -> str:
+        return f"postgres://postgres:{self.target_password}@target:5432/stocks"
 
     def _write_env(self) -> None:
-        path = self.directory / ".env"
-        path.write_text("".join(f"{name}={value}\n" for name, value in self.env.items()))
+        _write_lines(self.directory / ".env", self.env)
+
+
+def docker(*arguments: str) -> str:
+    """Run docker; returns what it printed."""
+    return _run(["docker", *arguments])
+
+
+def _write_lines(path: Path, env: Mapping[str, str]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
 
 
 def _run(

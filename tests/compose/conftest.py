@@ -5,17 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.compose.compose_system import ComposeSystem, missing_docker
+from tests.compose.compose_system import LOGS, ComposeSystem, missing_docker
 
-if not os.environ.get("MBD_COMPOSE"):
-    _WHY_NOT: str | None = "It builds images and takes minutes: run it by make test-compose (MBD_COMPOSE=1)."
-else:
-    _WHY_NOT = missing_docker()
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine; who has asked for these tests and has none is told so by a failure."""
+    if not os.environ.get("MBD_COMPOSE"):
+        pytest.skip("It builds images and takes minutes: run it by make test-compose (MBD_COMPOSE=1).")
+    if why_not := missing_docker():
+        pytest.fail(why_not)
 
 
 def _started(workers: int, tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[ComposeSystem]:
-    if _WHY_NOT:
-        pytest.skip(_WHY_NOT)
     with ComposeSystem(tmp_path_factory.mktemp("compose"), workers=workers, settings=settings) as running:
         yield running
         for name, memory in sorted(running.memory().items()):
@@ -26,12 +28,13 @@ def _started(workers: int, tmp_path_factory: pytest.TempPathFactory, **settings:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeSystem]:
+def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeSystem]:
     """LocalExecutor, as `make up` starts it."""
     yield from _started(0, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeSystem]:
-    """CeleryExecutor with two workers."""
-    yield from _started(2, tmp_path_factory, MBD_SHARDS="4")
+def celery_stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeSystem]:
+    """CeleryExecutor with two workers, set up so that workers of other hosts may join."""
+    settings = {"MBD_SHARDS": "4", "AIRFLOW_TLS": "on", "AIRFLOW_REMOTE_LOGS": LOGS}
+    yield from _started(2, tmp_path_factory, **settings)

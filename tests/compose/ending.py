@@ -38,6 +38,10 @@ def begin_anew(system: ComposeSystem) -> None:
     """The sample is in S3, the table is empty, and no mail of another run waits."""
     upload_sample(system)
     system.forget_mails()
+    empty_table(system)
+
+
+def empty_table(system: ComposeSystem) -> None:
     with psycopg2.connect(system.database_url) as connection, connection.cursor() as cursor:
         cursor.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
 

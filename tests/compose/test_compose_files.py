@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.compose.compose_system import CELERY, COMPOSE, ROOT, SECRETS, docker_environment, make_env, read_env
+from tests.compose.compose_system import CELERY, COMPOSE, ROOT, SECRETS, WORKER, docker_environment, make_env, read_env
 
 AIRFLOW = ROOT / "airflow"
 SCRIPTS = [*sorted(AIRFLOW.glob("*.sh")), *sorted((AIRFLOW / "image").glob("*.sh"))]
@@ -106,6 +106,8 @@ def test_connections_that_are_left_out_are_empty_files_and_given_ones_are_handed
         }
         connections = [{one for one in each if one.startswith(("aws", "stocks"))} for each in named.values()]
         assert connections[0] == connections[1] == connections[2]
+        [in_api_server] = [one["source"] for one in found["api-server"]["secrets"] if one["source"].startswith("aws")]
+        assert in_api_server in connections[0]  # it reads logs from S3
         return connections[0]
 
     assert sources({}) == {"stocks_database", "aws_default"}
@@ -113,6 +115,62 @@ def test_connections_that_are_left_out_are_empty_files_and_given_ones_are_handed
         "stocks_database_given",
         "aws_default_given",
     }
+
+
+def test_every_container_that_holds_a_secret_that_counts_is_labelled_with_the_digest(env_file: Path) -> None:
+    digest = read_env(env_file)["AIRFLOW_SECRETS_DIGEST"]
+    found = services(COMPOSE, CELERY, env_file=env_file)
+    labelled = {name for name, one in found.items() if one.get("labels") == {"moving-big-data.secrets": digest}}
+    assert labelled == set(found) - {"postgres"}  # its password counts for an empty volume only
+
+
+def test_celery_starts_more_tasks_at_once_than_one_machine_would(env_file: Path) -> None:
+    def parallelism(*files: Path, settings: dict[str, str] | None = None) -> str:
+        scheduler = services(*files, env_file=env_file, settings=settings)["scheduler"]
+        return str(scheduler["environment"]["AIRFLOW__CORE__PARALLELISM"])
+
+    assert [parallelism(COMPOSE), parallelism(COMPOSE, CELERY)] == ["4", "64"]
+    assert parallelism(COMPOSE, CELERY, settings={"AIRFLOW_PARALLELISM": "7"}) == "7"
+
+
+WORKER_ENV = {
+    "AIRFLOW_API_URL": "https://airflow.internal:8080",
+    "AIRFLOW_TLS": "on",
+    "AIRFLOW_TLS_DIRECTORY": "/etc/moving-big-data/tls",
+    "AIRFLOW_REDIS_ADDRESS": "10.0.0.5:6379",
+    "AIRFLOW_REDIS_PASSWORD": "given-password",
+    "AIRFLOW_CONN_STOCKS_DATABASE": "postgres://u:given-password@host/name",
+}
+
+
+def test_a_host_for_workers_runs_one_service_that_reaches_the_stack_and_holds_none_of_its_keys(tmp_path: Path) -> None:
+    env = tmp_path / ".env"
+    env.write_text("".join(f"{name}={value}\n" for name, value in WORKER_ENV.items()))
+    found = services(WORKER, env_file=env)
+    assert set(found) == {"worker"}
+    worker = found["worker"]
+    assert {Path(one["target"]).name: one["source"] for one in worker["secrets"]} == {
+        "redis_password": "redis_password",
+        "AIRFLOW_CONN_STOCKS_DATABASE": "stocks_database_given",
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws_default",
+    }
+    environment = worker["environment"]
+    assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "https://airflow.internal:8080/execution/"
+    assert environment["AIRFLOW__API__SSL_CERT"] == "/opt/airflow/tls/certificate.pem"
+    assert environment["AIRFLOW__CELERY__BROKER_URL_CMD"].endswith("@10.0.0.5:6379/0'")
+    assert not [name for name in environment if name.startswith("AIRFLOW__DATABASE") or name.endswith("KEY_CMD")]
+    mounted = {one["target"]: one["source"] for one in worker["volumes"]}
+    assert mounted["/opt/airflow/tls"] == "/etc/moving-big-data/tls"
+    assert "given-password" not in json.dumps(worker)
+
+
+@pytest.mark.parametrize("name", ["AIRFLOW_REDIS_PASSWORD", "AIRFLOW_REDIS_ADDRESS", "AIRFLOW_API_URL"])
+def test_a_host_for_workers_says_what_it_lacks(name: str, tmp_path: Path) -> None:
+    env = tmp_path / ".env"
+    env.write_text("".join(f"{one}={value}\n" for one, value in WORKER_ENV.items() if one != name))
+    answer = compose_config(WORKER, env_file=env)
+    assert answer.returncode != 0
+    assert [name in line for line in answer.stderr.splitlines()] == [True]
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -204,9 +262,9 @@ def test_a_password_that_would_break_a_url_is_refused_and_not_shown(tmp_path: Pa
 
 def test_logs_go_to_s3_and_connections_come_from_parameters_when_told(tmp_path: Path) -> None:
     printed = start(
-        tmp_path, AIRFLOW_REMOTE_LOGS="s3://bucket/logs", AIRFLOW_CONNECTION_PARAMETERS="/mbd/connections"
+        tmp_path, AIRFLOW_REMOTE_LOGS="s3://bucket/Output/logs", AIRFLOW_CONNECTION_PARAMETERS="/mbd/connections"
     ).stdout
-    assert "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER=s3://bucket/logs\n" in printed
+    assert "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER=s3://bucket/Output/logs\n" in printed
     [given] = re.findall("AIRFLOW__SECRETS__BACKEND_KWARGS=(.*)", printed)
     assert json.loads(given) == {
         "connections_prefix": "/mbd/connections",

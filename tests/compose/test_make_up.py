@@ -20,13 +20,15 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def up(clone: Path, *, fails: str = "none", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run up.sh; docker fails for commands that begin with `fails`, and notes each command."""
+def up(
+    clone: Path, *, fails: str = "none", init_says: str = "AIRFLOW_CERTIFICATE_SHA256=c0ffee", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run up.sh; docker fails for commands that begin with `fails`, has a log of init, and notes each command."""
     docker = clone / "bin" / "docker"
     docker.parent.mkdir(exist_ok=True)
     docker.write_text(
         f'#!/bin/sh\necho "$*" >>{clone}/commands\ncase "$*" in "{fails}"*) exit 1 ;;\n'
-        '"compose logs"*) echo AIRFLOW_CERTIFICATE_SHA256=c0ffee ;; esac\n'
+        f"'compose logs'*) echo '{init_says}' ;; esac\n"
     )
     docker.chmod(0o755)
     path = f"{docker.parent}:/usr/bin:/bin"
@@ -78,3 +80,12 @@ def test_a_stack_that_is_not_healthy_is_an_error_with_the_next_command(clone: Pa
     assert answer.returncode == 1
     assert "docker compose logs" in answer.stderr
     assert "Airflow is up" not in answer.stdout
+    assert "psql" not in answer.stderr
+
+
+def test_a_lost_metadata_password_gets_one_line_of_advice(clone: Path) -> None:
+    refused = 'FATAL:  password authentication failed for user "airflow"'
+    answer = up(clone, fails="compose up", init_says=refused)
+    assert answer.returncode == 1
+    [advice] = [line for line in answer.stderr.splitlines() if "(was .env deleted?)" in line]
+    assert "docker compose exec postgres psql -U airflow -c '\\password', then make up" in advice

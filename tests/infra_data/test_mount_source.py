@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -172,6 +173,30 @@ def test_a_run_that_is_told_to_stop_unmounts_first(
     assert b"is unmounted" in said
     assert time.monotonic() - started < 30
     assert not is_in_kernel(mount_point)
+
+
+def test_a_run_that_is_told_to_stop_while_it_mounts_leaves_nothing_mounted(
+    mount_point: Path, surroundings: dict[str, str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and answers nothing
+        options = ["--endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}", "--python", sys.executable]
+        line = [SCRIPT, "run", "--bucket", SOURCE_BUCKET, "--mount-point", str(mount_point), *options]
+        login = Path(surroundings["HOME"]) / ".passwd-s3fs"
+        login.touch(mode=0o600)
+        login.write_text("testing:testing\n")
+        run = subprocess.Popen(line, env=surroundings, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            if is_in_kernel(mount_point):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("s3fs did not mount within 10 s.")
+        run.send_signal(signal.SIGTERM)
+    code = run.wait(timeout=60)
+    left = is_in_kernel(mount_point)
+    if left:
+        subprocess.run(["umount", "-l", mount_point], check=True)
+    assert (code, left) == (-signal.SIGTERM, False)
 
 
 def test_usage_is_shown_and_unknown_options_are_refused() -> None:
