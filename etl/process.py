@@ -68,7 +68,7 @@ class Processing:
 
 @contextmanager
 def write_outputs(output: Storage) -> Iterator[tuple[Writer, Writer]]:
-    """The new combined file and rejected rows, which appear together when the block ends well."""
+    """The new rejected rows and combined file, which appear in this order when the block ends well."""
     with output.write(combined_file.NAME) as combined, output.write(REJECTED_ROWS) as rejected:
         rejected.write(_csv_lines([("file", "line", "column", "value", "reason")]))
         yield combined, rejected

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 import etl
-from tests.faults.conftest import check_ledger
+from tests.faults.figures import check_ledger
 from tests.integration.database_proxy import DatabaseProxy, Fault
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Database, Files
 
 Days = Callable[..., list[str]]

@@ -16,7 +16,7 @@ from tests.integration.database_proxy import DatabaseProxy, Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Database, Files
 
 # Where the server falls silent. In the middle of the COPY, past what the sockets between take in, the client waits to

@@ -16,7 +16,7 @@ from tests.faults.cli_process import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Database, Files
 
 MANY = int(os.environ.get("MBD_FAULT_FILES", "10000"))

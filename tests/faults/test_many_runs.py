@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Bucket, Command, Database, Files
 
 RUNS = int(os.environ.get("MBD_FAULT_RUNS", "100"))

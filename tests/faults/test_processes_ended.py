@@ -19,10 +19,10 @@ import pytest
 
 import etl
 from tests.faults.cli_process import ROOT, processes_of_session, start
-from tests.faults.conftest import check_ledger
+from tests.faults.figures import check_ledger
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Command, Database, Files, Topic
     from tests.local_stack import MotoServer
 
@@ -119,8 +119,7 @@ def test_conclusion_killed_at_any_moment_mails_at_most_once_and_leaves_whole_fil
         environment = {**os.environ, **moto_server.environment}
         return subprocess.Popen([sys.executable, "-c", CONCLUDE, *arguments], env=environment, cwd=ROOT)
 
-    moments = random.Random(f"conclude {succeeded}")
-    takes = 0.0
+    moments, killed, takes = random.Random(f"conclude {succeeded}"), 0, 0.0
     for number in range(ENDS + 1):
         run = etl.Run.begin(f"test{number}")
         if succeeded:
@@ -130,19 +129,22 @@ def test_conclusion_killed_at_any_moment_mails_at_most_once_and_leaves_whole_fil
         begun = time.monotonic()
         child = begin(run)
         if number:
-            time.sleep(moments.uniform(0.4, 1.0) * takes)
+            time.sleep(moments.uniform(0.4, 0.95) * takes)
             child.kill()
-        child.wait(60)
+        killed += child.wait(60) == -signal.SIGKILL  # else it had ended before
         takes = takes or time.monotonic() - begun
         mails = topic.mails()
         assert len(mails) <= 1
         assert len(mails) == 1 or number, "the one that nobody killed sends its mail"
         assert not list(three.output.glob("notices/*.json"))
-        state = json.loads((three.output / "receipts" / f"{run.run_id}.json").read_bytes())["state"]
+        receipt = json.loads((three.output / "receipts" / f"{run.run_id}.json").read_bytes())
+        state = receipt["state"]
         assert state in ({"success"} if succeeded else {"running", "failed"})
         if mails:
             assert state == ("success" if succeeded else "failed")
-        figures.counts["kills_survived"] += bool(number)
+        assert mails or receipt["mail"] is None, "a mail is told to be out that is not"
+    assert killed >= ENDS / 2
+    figures.counts["conclusions_killed"] += killed
 
 
 def test_run_short_of_memory_ends_and_leaves_nothing_and_the_next_one_repairs(

@@ -19,7 +19,7 @@ from tests.faults.cli_process import start
 from tests.integration.s3_proxy import HangUp, Refusal, Request, S3Proxy
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Figures
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Bucket, Database, Files, Topic
     from tests.local_stack import MotoServer
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.figures import figures  # noqa: F401  a fixture of this file too
 from tests.integration.conftest import SAMPLE
 
 if TYPE_CHECKING:
+    from tests.faults.figures import Figures
     from tests.integration.conftest import Database
 
 ROOT = Path(__file__).parents[2]
@@ -52,22 +54,29 @@ def _combined(output: Path) -> str:
 
 @pytest.mark.parametrize("command", ["run", "process", "load"])
 def test_run_after_a_kill_at_any_moment_gives_the_same_table_and_file(
-    tmp_path: Path, database: Database, command: str
+    tmp_path: Path,
+    database: Database,
+    figures: Figures,  # noqa: F811
+    command: str,
 ) -> None:
-    whole = tmp_path / "whole"
-    takes = _finish("run", whole, database)
+    whole, output = tmp_path / "whole", tmp_path / "Output"
+    _finish("run", whole, database)
     table, combined = _table(database), _combined(whole)
-    moments = random.Random(20171110)
-    output = tmp_path / "Output"
-    for _ in range(KILLS):
+    moments, killed, takes = random.Random(20171110), 0, 0.0
+    for number in range(KILLS + 1):
         database.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
         if command == "load":
             _finish("process", output, database)
+        if not number:  # the first is left alone, to see how long this command takes
+            takes = _finish(command, output, database)
+            continue
         child = _start(command, output, database)
-        time.sleep(moments.uniform(0.2, 1) * takes)
+        time.sleep(moments.uniform(0.2, 0.9) * takes)
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        killed += child.wait() == -signal.SIGKILL  # else it had ended before
         assert _table(database) in {table, "[(0, None)]"}, "half a batch is visible"
         _finish("run", output, database)
         assert (_table(database), _combined(output)) == (table, combined)
         assert [path.name for path in output.rglob("*.partial")] == []
+    assert killed >= KILLS / 2
+    figures.counts["commands_killed"] += killed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class LocalSystem:
 
     `announce` is told what is being started. The database `stocks` and all of AWS begin empty. AWS is moto, and the
     trigger's handler is called in this process; with `deploys`, AWS is ministack, and the trigger and the monitored
-    bucket are there once they are deployed.
+    bucket are there once they are deployed. `dags` is a folder of other DAGs than the deployed one, `dag_ids` theirs.
     """
 
     def __init__(
@@ -65,12 +66,16 @@ class LocalSystem:
         announce: Callable[[str], object] = lambda _: None,
         settings: Mapping[str, str] | None = None,
         deploys: bool = False,
+        dags: Path = _DAGS,
+        dag_ids: Sequence[str] = (DAG_ID,),
     ) -> None:
         self._directory, self._announce, self._settings = directory.resolve(), announce, dict(settings or {})
         self._stack = ExitStack()
         self.postgres = PostgresServer(self._directory / "postgres")
         self.aws = MinistackServer(self._directory / "ministack") if deploys else MotoServer(self._directory / "moto")
-        self._deploys = deploys
+        self._deploys, self._dags, self._dag_ids = deploys, dags, dag_ids
+        self.aws_secret_key = secrets.token_urlsafe(24)  # the stand-ins take any
+        self.mails: list[Mail] = []  # all that were received
         self.airflow: AirflowServer
         self.s3: S3Client
         self._sqs: SQSClient
@@ -89,10 +94,10 @@ class LocalSystem:
             self._announce("Airflow: api-server, scheduler, dag-processor")
             self.airflow = AirflowServer(
                 self._directory / "airflow",
-                dags=_DAGS,
+                dags=self._dags,
                 database_url=self.postgres.url("airflow"),
                 environment=self._airflow_environment(),
-                dag_ids=[DAG_ID],
+                dag_ids=self._dag_ids,
             )
             self._stack.enter_context(self.airflow)
             self._session().client("ssm", endpoint_url=self.aws.url).put_parameter(
@@ -111,6 +116,19 @@ class LocalSystem:
     @property
     def database_url(self) -> str:
         return self.postgres.url("stocks")
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What no part of the system may tell, by what it is."""
+        environment = self.airflow.environment
+        return {
+            "password of PostgreSQL": self.postgres.password,
+            "secret key of AWS": self.aws_secret_key,
+            "password of Airflow's admin": self.airflow.password,
+            "password of Airflow's user trigger": self.airflow.trigger_password,
+            "key of Airflow's sessions": environment["AIRFLOW__API__SECRET_KEY"],
+            "secret of Airflow's tokens": environment["AIRFLOW__API_AUTH__JWT_SECRET"],
+        }
 
     def upload(self, company_files: Mapping[str, Path], *, index: bytes) -> Iterator[int]:
         """Put company files under Stocks/ and the index where it belongs; yields how many files are up."""
@@ -131,6 +149,10 @@ class LocalSystem:
 
     def trigger(self, event: Mapping[str, Any]) -> list[dict[str, str | None]]:
         """Call the Lambda handler as Lambda would, with its environment and nothing else changed."""
+        return self.trigger_at_once([event])
+
+    def trigger_at_once(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
+        """Call it for all events side by side; the results of all, in the order of the events."""
         environment = {
             "AIRFLOW_URL": self.airflow.url,
             "AIRFLOW_USERNAME": self.airflow.trigger_username,
@@ -144,12 +166,14 @@ class LocalSystem:
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         try:
-            return handler(event, None)["records"]
+            with ThreadPoolExecutor(len(events)) as pool:
+                results = list(pool.map(lambda event: handler(event, None), events))
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        return [record for result in results for record in result["records"]]
 
-    def follow(self, run_id: str, *, seconds: float = 600) -> Iterator[dict[str, Any]]:
+    def follow(self, run_id: str, *, dag_id: str = DAG_ID, seconds: float = 600) -> Iterator[dict[str, Any]]:
         """Task instances of a run, each whenever its state has changed, until the run has ended; then the run.
 
         In between, what a running task prints: its task instance with a `line`.
@@ -158,8 +182,8 @@ class LocalSystem:
         seen: dict[str, str | None] = {}
         printed: dict[str, int] = {}
         while True:
-            run = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}").json()
-            tasks = self.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()
+            run = self.airflow.request("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()
+            tasks = self.airflow.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()
             for task in sorted(tasks["task_instances"], key=lambda one: one["start_date"] or "z"):
                 instance = f"{task['task_id']} {task['map_index']}"
                 if seen.get(instance) != task["state"]:
@@ -180,13 +204,13 @@ class LocalSystem:
 
     def _lines(self, run_id: str, task: Mapping[str, Any]) -> list[str]:
         """What a task has printed so far."""
-        path = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        path = f"dags/{task['dag_id']}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
         entries = self.airflow.request("GET", f"{path}?map_index={task['map_index']}").json().get("content", [])
         return [str(entry["event"]) for entry in entries if entry.get("logger") == "task.stdout"]
 
-    def finish(self, run_id: str) -> str:
+    def finish(self, run_id: str, *, dag_id: str = DAG_ID) -> str:
         """Wait for a run to end; returns its state."""
-        *_, run = self.follow(run_id)
+        *_, run = self.follow(run_id, dag_id=dag_id)
         return str(run["state"])
 
     def runs(self) -> list[str]:
@@ -197,7 +221,8 @@ class LocalSystem:
     def receive_mail(self, *, seconds: float = 60) -> Mail:
         """The next mail. Raises StackError when none comes."""
         notice = json.loads(self._receive(self._mail_queue, seconds=seconds))
-        return Mail(subject=notice["Subject"], text=notice["Message"])
+        self.mails.append(Mail(subject=notice["Subject"], text=notice["Message"]))
+        return self.mails[-1]
 
     def output(self, name: str) -> bytes:
         """An object under Output/."""
@@ -255,7 +280,7 @@ class LocalSystem:
 
     def _airflow_environment(self) -> dict[str, str]:
         extra = {"endpoint_url": self.aws.url, "region_name": "eu-west-1"}
-        aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+        aws = {"conn_type": "aws", "login": "testing", "password": self.aws_secret_key, "extra": extra}
         return {
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_STOCKS_DATABASE": self.postgres.url("stocks", scheme="postgres"),

@@ -100,7 +100,9 @@ def test_marking_address_is_subscribed_in_profile_course_only() -> None:
     ("deployed", "profile", "version"),
     [(None, "default", "18"), (None, "course", "14"), ("14", "default", "14"), ("18", "course", "18")],
 )
-def test_a_deployed_database_keeps_its_version_and_a_new_one_has_the_profiles(deployed: str | None, profile: str, version: str) -> None:
+def test_a_deployed_database_keeps_its_version_and_a_new_one_has_the_profiles(
+    deployed: str | None, profile: str, version: str
+) -> None:
     settings = read_settings({**ENVIRONMENT, "MBD_PROFILE": profile, "MBD_MARKING_EMAIL": "marking@example.org"})
     stack = Stack(name="p", state="UPDATE_COMPLETE", parameters={"DatabaseVersion": deployed}) if deployed else None
     assert template.parameters(settings, deployed=stack, image_id="")["DatabaseVersion"] == version
