@@ -168,7 +168,7 @@ def test_source_bucket_is_closed_versioned_and_encrypted(deployed: Deployed) -> 
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
     rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
-    assert days == {"Output/receipts/": 400, "Output/parts/": 7, "Output/dry-run/": 7}
+    assert days == {"Output/receipts/": 400, "Output/logs/": 90, "Output/parts/": 7, "Output/dry-run/": 7}
     assert [rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules if "Expiration" not in rule] == [30]
 
 
