@@ -48,10 +48,7 @@ def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
 def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, proxy: S3Proxy) -> tuple[Files, Bucket]:
     """8 companies, whose combined file takes two parts, in a bucket that etl sees through the proxy."""
     files = make_files("large")
-    names = [f"ge{number}.us.csv" for number in range(8)]
-    for name in names:
-        (files.source / name).write_bytes((sample.source / "ge.us.csv").read_bytes())
-    files.name(*names)
+    files.put_copies(sample.source / "ge.us.csv", count=8)
     bucket.upload(files)
     etl.process(files.job(), run=etl.Run.begin("test"))
     return files, replace(bucket, endpoint_url=proxy.url)

@@ -61,10 +61,7 @@ class Large:
 @pytest.fixture
 def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, proxy: S3Proxy) -> Large:
     files = make_files("large")
-    names = [f"ge{number}.us.csv" for number in range(10)]
-    for name in names:
-        (files.source / name).write_bytes((sample.source / "ge.us.csv").read_bytes())
-    files.name(*names)
+    files.put_copies(sample.source / "ge.us.csv", count=10)
     bucket.upload(files)
     etl.process(bucket.job(), run=RUN)
     expected = outputs(bucket)

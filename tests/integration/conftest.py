@@ -258,6 +258,13 @@ class Files:
         """Write the company index."""
         self.index.write_text(", ".join(f"'{name}'" for name in names))
 
+    def put_copies(self, original: Path, *, count: int) -> None:
+        """Write a batch of `count` companies, ge0.us.csv and on, that all have the content of one file."""
+        names = [f"ge{number}.us.csv" for number in range(count)]
+        for name in names:
+            shutil.copy(original, self.source / name)
+        self.name(*names)
+
     def job(self, **changes: Any) -> etl.Job:  # noqa: ANN401  whatever a Job takes
         facts = {"source": str(self.source), "index": str(self.index), "output": str(self.output)}
         return etl.Job(**{**facts, **changes})

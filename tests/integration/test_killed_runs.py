@@ -93,10 +93,7 @@ def test_run_killed_while_it_uploads_to_s3_leaves_no_orphan_once_it_ran_again(
 ) -> None:
     large = make_files("large")
     # At the eighth company one part of 8 MiB is up, and the rest is more than the sockets between take in.
-    names = [f"ge{number}.us.csv" for number in range(16)]
-    for name in names:
-        (large.source / name).write_bytes((sample.source / "ge.us.csv").read_bytes())
-    large.name(*names)
+    large.put_copies(sample.source / "ge.us.csv", count=16)
     bucket.upload(large)
     bucket.put("Output/historical_stock_data.csv", b"the old one")
     with database.copy_stopped_at("1962-01-02", company="ge7.us.csv") as stopped:

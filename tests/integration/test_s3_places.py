@@ -67,11 +67,7 @@ def hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def large(make_files: Callable[[str], Files], sample: Files) -> Files:
     """Companies whose combined file needs two parts: 8 copies of the largest file of the sample, 1.2 MB each."""
     files = make_files("large")
-    content = (sample.source / "ge.us.csv").read_bytes()
-    names = [f"ge{number}.us.csv" for number in range(8)]
-    for name in names:
-        (files.source / name).write_bytes(content)
-    files.name(*names)
+    files.put_copies(sample.source / "ge.us.csv", count=8)
     return files
 
 
