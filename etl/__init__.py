@@ -1,9 +1,10 @@
 """Moves a batch of company CSV files into one combined file and one PostgreSQL table. This is the whole public face."""
 
-from etl.aws import Aws
+from etl.batch.aws import Aws
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
-from etl.load import Target
-from etl.notify import Mailbox
+from etl.files.shards import Shard
+from etl.outcome.mail import Mailbox
+from etl.outcome.receipt import Receipt, Run
 from etl.pipeline import (
     Job,
     combine,
@@ -17,11 +18,10 @@ from etl.pipeline import (
     run,
     split,
 )
-from etl.prices import read_prices
 from etl.progress import CompanyFileProgress
-from etl.receipt import Receipt, Run
 from etl.settings import Settings, read_mailbox, read_settings, source_bucket
-from etl.shards import Shard
+from etl.table.load import Target
+from etl.table.prices import read_prices
 
 __all__ = [
     "Aws",

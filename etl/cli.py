@@ -17,17 +17,17 @@ from typing import NoReturn
 import pyarrow as pa
 
 from etl import pipeline
-from etl.aws import Aws, aws_errors
-from etl.database import connect, make_tables, sql
+from etl.batch.aws import Aws, aws_errors
+from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, ServiceError, SettingsError
-from etl.load import Target
-from etl.notify import Mailbox, send
+from etl.outcome.mail import Mailbox, send
+from etl.outcome.receipt import Receipt, Run
 from etl.pipeline import Job
 from etl.progress import CompanyFileProgress
-from etl.receipt import Receipt, Run
 from etl.settings import parse_seconds
 from etl.signals import heard_signals
-from etl.storage import open_storage, read_file
+from etl.table.database import connect, make_tables, sql
+from etl.table.load import Target
 
 _NO_MEMORY = "Memory ran out. The table holds the old batch or the new one, whole. Free some, then run it again."
 

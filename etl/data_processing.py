@@ -7,12 +7,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from etl.batch import gate
+from etl.batch.company_index import CompanyIndex, parse_index
+from etl.batch.gate import gate
+from etl.batch.storage import open_storage, read_file
 from etl.errors import BatchError, EtlError
-from etl.index import CompanyIndex, parse_index
+from etl.outcome.receipt import Receipt, Run
 from etl.pipeline import process_batch
-from etl.receipt import Receipt, Run
-from etl.storage import open_storage, read_file
 
 
 def extract_companies_from_index(index_file_path: str) -> list[str]:

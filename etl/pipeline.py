@@ -13,24 +13,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from etl import manifest
-from etl.aws import Aws
-from etl.batch import Batch, MissingFiles
-from etl.batch import gate as wait_for_files
-from etl.database import connect
+from etl.batch.aws import Aws
+from etl.batch.company_index import parse_index
+from etl.batch.gate import Batch, MissingFiles
+from etl.batch.gate import gate as wait_for_files
+from etl.batch.storage import FileChanged, Storage, open_storage, read_file
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
-from etl.index import parse_index
-from etl.load import Target, load_while_processing, record_run
-from etl.load import load as load_manifest
-from etl.manifest import Manifest
-from etl.notify import Mailbox, send
-from etl.part import NothingUsable
-from etl.process import Processing, Progress
-from etl.receipt import FOLDER as RECEIPTS
-from etl.receipt import FileCounts, Receipt, Run
-from etl.shards import Shard, process_shard, read_plan, remove_parts, write_plan
-from etl.shards import combine as combine_parts
-from etl.storage import FileChanged, Storage, open_storage, read_file
+from etl.files import manifest
+from etl.files.manifest import Manifest
+from etl.files.part import NothingUsable
+from etl.files.process import Processing, Progress
+from etl.files.shards import Shard, process_shard, read_plan, remove_parts, write_plan
+from etl.files.shards import combine as combine_parts
+from etl.outcome.mail import Mailbox, send
+from etl.outcome.receipt import FOLDER as RECEIPTS
+from etl.outcome.receipt import FileCounts, Receipt, Run
+from etl.table.database import connect
+from etl.table.load import Target, load_while_processing, record_run
+from etl.table.load import load as load_manifest
 
 
 @dataclass(frozen=True)

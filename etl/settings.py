@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etl.errors import SettingsError
-from etl.notify import Mailbox
+from etl.outcome.mail import Mailbox
 
 _SET_BY = {
     "MBD_FIRST_NAME": "the first name in bucket names and mail subjects",

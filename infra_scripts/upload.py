@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HELP = "put the company files, the index and the scripts into the source bucket"
 
 INDEX_KEY = "CompanyNames/top_companies.txt"
-_SCRIPTS = ("etl/data_processing.py", "etl/sql/insert_query.sql")
+_SCRIPTS = ("etl/data_processing.py", "etl/table/sql/insert_query.sql")
 _SECONDS_BETWEEN_LINES = 5
 
 

@@ -30,7 +30,7 @@ _TENTH = 10
 _RESTATED = 10
 _GROWTH = (1, 2, 4, 7)
 Start = Literal["plain", "ours", "kept"]
-_INDEX_SQL = Path(__file__).parents[2] / "etl" / "sql" / "index.sql"
+_INDEX_SQL = Path(__file__).parents[2] / "etl" / "table" / "sql" / "index.sql"
 
 
 @dataclass(frozen=True)

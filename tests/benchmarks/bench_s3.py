@@ -19,8 +19,8 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from etl.aws import CONCURRENT_REQUESTS, Aws
-from etl.s3 import open_s3_prefix
+from etl.batch.aws import CONCURRENT_REQUESTS, Aws
+from etl.batch.s3 import open_s3_prefix
 from tests import real_batch
 from tests.local_stack.process import HOST, free_port
 

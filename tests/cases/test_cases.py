@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from etl.cli import main
-from etl.receipt import Receipt
+from etl.outcome.receipt import Receipt
 from tests.cases.case_folder import NAMES, Batch, Case, read_case
 
 OUTPUTS = ["historical_stock_data.csv", "manifest.json", "rejected_rows.csv"]

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import requests
 
-from etl.database import make_tables
+from etl.table.database import make_tables
 from tests.local_stack.airflow_server import AirflowServer
 from tests.local_stack.moto import MotoServer
 from tests.local_stack.process import StackError, clean_environment, free_port

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 
 from etl import EtlError, Receipt, read_prices
-from etl.index import parse_index
+from etl.batch.company_index import parse_index
 from tests.local_stack.process import StackError
 from tests.local_stack.system import SOURCE_BUCKET, LocalSystem, Mail
 

@@ -21,7 +21,7 @@ import psycopg2
 import pytest
 
 import etl
-from etl.index import parse_index
+from etl.batch.company_index import parse_index
 from tests.e2e.traces import places_of, traces
 from tests.faults.figures import Figures, figures  # noqa: F401  a fixture of this file too
 from tests.integration.s3_proxy import Refusal, Request, S3Proxy

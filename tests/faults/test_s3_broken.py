@@ -136,7 +136,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         return store(*arguments, client_options={**client_options, "timeout": "1s"}, **options)
 
     monkeypatch.setattr(etl.Aws, "_client", client)
-    monkeypatch.setattr("etl.s3.S3Store", objects)
+    monkeypatch.setattr("etl.batch.s3.S3Store", objects)
 
 
 @pytest.mark.usefixtures("impatient")

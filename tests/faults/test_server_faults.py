@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 import etl
-from etl.database import make_tables
+from etl.table.database import make_tables
 from tests.faults.figures import check_ledger
 from tests.integration.conftest import Database
 from tests.integration.database_proxy import DatabaseProxy

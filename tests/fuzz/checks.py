@@ -10,9 +10,9 @@ from itertools import pairwise
 from math import isfinite
 
 from etl import BatchError
-from etl.combined_file import count_flagged, format_rows
-from etl.company_file import CompanyFile, QuarantinedFile, parse_company_file, parse_company_files
-from etl.index import CompanyIndex, parse_index
+from etl.batch.company_index import CompanyIndex, parse_index
+from etl.files.combined_file import count_flagged, format_rows
+from etl.files.company_file import CompanyFile, QuarantinedFile, parse_company_file, parse_company_files
 
 GOOD = b"Date,Open,High,Low,Close,Volume,OpenInt\n2020-01-02,10,12,9,11,1000,0\n2020-01-03,20,21,19,19,2000,0\n"
 SINCE = date(2020, 1, 3)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from etl.receipt import Receipt, RowCounts
+from etl.outcome.receipt import Receipt, RowCounts
 from tests.infra.conftest import REGION, Person
 from tests.local_stack.process import HOST, free_port
 

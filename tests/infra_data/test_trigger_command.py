@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from etl.receipt import FileCounts, Receipt, RowCounts
+from etl.outcome.receipt import FileCounts, Receipt, RowCounts
 from tests.infra_data.conftest import MONITORED_BUCKET, ROOT, Account, RunCommand
 
 Put = Callable[..., str]

@@ -39,7 +39,7 @@ def test_a_batch_is_put_whole_with_the_scripts(command: RunCommand, batch: Path,
     files = {f"Stocks/{path.name}": path for path in (batch / "Stocks").iterdir()}
     assert keys >= {*files, "CompanyNames/top_companies.txt", *SCRIPTS}
     assert all(account.get(key) == path.read_bytes() for key, path in files.items())
-    assert account.get("Scripts/insert_query.sql") == (ROOT / "etl" / "sql" / "insert_query.sql").read_bytes()
+    assert account.get("Scripts/insert_query.sql") == (ROOT / "etl" / "table" / "sql" / "insert_query.sql").read_bytes()
     facts = json.loads(done.stdout)
     assert (facts["sent"], facts["already_there"]) == (facts["files"], 0)
     with tarfile.open(fileobj=io.BytesIO(account.get("Scripts/moving-big-data.tar.gz"))) as tar:

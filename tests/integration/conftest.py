@@ -25,7 +25,7 @@ import pytest
 
 import etl
 from etl.cli import main
-from etl.database import make_tables
+from etl.table.database import make_tables
 from tests.local_stack import MotoServer, PostgresServer
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def sample(make_files: Callable[[str], Files]) -> Files:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses before another attempt, cut short; how many there are stays."""
     # The module, which the function of the same name hides in the package.
-    monkeypatch.setattr(sys.modules["etl.load"], "_PAUSES_SECONDS", (0.05, 0.1, 0.1))
+    monkeypatch.setattr(sys.modules["etl.table.load"], "_PAUSES_SECONDS", (0.05, 0.1, 0.1))
 
 
 # --- the command line --------------------------------------------------------------------------------------------

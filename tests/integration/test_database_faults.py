@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 import etl
-from etl.database import connect, make_tables
+from etl.table.database import connect, make_tables
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Answer, Command, Database, Files

@@ -20,7 +20,7 @@ import pandas as pd
 import psycopg2
 import pytest
 
-from etl.database import make_tables
+from etl.table.database import make_tables
 
 if TYPE_CHECKING:
     from tests.local_stack import PostgresServer

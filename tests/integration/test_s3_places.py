@@ -613,7 +613,7 @@ def test_aws_without_credentials_says_what_to_set(three: Files, monkeypatch: pyt
 
 FORKING = """
 import os, signal, sys
-from etl.storage import open_storage
+from etl.batch.storage import open_storage
 place = open_storage(sys.argv[1])
 content = place.read("aa.us.csv")
 child = os.fork()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
-from etl.storage import open_storage
+from etl.batch.storage import open_storage
 from tests.integration.s3_proxy import S3Proxy
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import psycopg2
 from botocore.config import Config
 from psycopg2 import sql
 
-from etl.database import make_tables
+from etl.table.database import make_tables
 from tests.local_stack.airflow_server import AirflowServer
 from tests.local_stack.layer import layer_path
 from tests.local_stack.ministack import MinistackServer

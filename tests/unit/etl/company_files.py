@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from etl.company_file import CompanyFile, QuarantinedFile, Rows, parse_company_file
+from etl.files.company_file import CompanyFile, QuarantinedFile, Rows, parse_company_file
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 HEADER = "Date,Open,High,Low,Close,Volume,OpenInt"

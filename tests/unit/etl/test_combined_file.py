@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.combined_file import format_rows, make_slice
-from etl.company_file import Rows
+from etl.files.combined_file import format_rows, make_slice
+from etl.files.company_file import Rows
 from tests.unit.etl.company_files import SAMPLE, company_file, parse
 
 PERCENT, CHANGE, COMPANY = 6, 7, 8

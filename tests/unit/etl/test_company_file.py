@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.combined_file import count_flagged
-from etl.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_file
+from etl.files.combined_file import count_flagged
+from etl.files.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_file
 from tests.unit.etl.company_files import FIRST, HEADER, LAST, SAMPLE, assert_balanced, company_file, kept, parse
 
 TWO_ROWS = company_file(FIRST, LAST)
@@ -283,7 +283,7 @@ def test_file_of_nothing_but_repeated_days_is_given_up_early_and_stays_balanced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # identical rows are no fault, but 700,000 of them in one file would be as many rejected rows in memory
-    monkeypatch.setattr("etl.company_file._MOST_REPEATED", 1_000)
+    monkeypatch.setattr("etl.files.company_file._MOST_REPEATED", 1_000)
     checked = parse_company_file(company_file("bad", *[FIRST] * 5_000))
     assert isinstance(checked, QuarantinedFile)
     assert checked.reason == "no company file: 1,001 rows rejected by line 1003, the rest was not looked at"

@@ -10,8 +10,8 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl import company_file as checking
-from etl.company_file import COLUMNS, CompanyFile, QuarantinedFile, parse_company_file
+from etl.files import company_file as checking
+from etl.files.company_file import COLUMNS, CompanyFile, QuarantinedFile, parse_company_file
 from tests.unit.etl.company_files import HEADER, SAMPLE, Kept, assert_balanced, kept
 
 property_test = settings(

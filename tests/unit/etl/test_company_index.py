@@ -3,7 +3,7 @@
 import pytest
 
 from etl import BatchError
-from etl.index import CompanyIndex, parse_index
+from etl.batch.company_index import CompanyIndex, parse_index
 from tests.unit.etl.company_files import SAMPLE
 
 NAMES = ("wex.us.csv", "ds_d.us.csv", "ccv-cl.us.csv")

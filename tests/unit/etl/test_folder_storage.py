@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl import ServiceError, SettingsError
-from etl.storage import FileChanged, open_storage, read_file
+from etl.batch.storage import FileChanged, open_storage, read_file
 
 
 def names(folder: Path) -> list[str]:
@@ -189,7 +189,7 @@ def test_writer_that_opened_what_another_run_just_finished_leaves_it_whole(
         if not gone:
             partial.touch()  # and a third run has begun
 
-    monkeypatch.setattr("etl.storage.fcntl.flock", finished_before)
+    monkeypatch.setattr("etl.batch.storage.fcntl.flock", finished_before)
     with pytest.raises(ServiceError, match="Another run is writing"), open_storage(str(tmp_path)).write("out.csv"):
         pass
     assert (tmp_path / "out.csv").read_bytes() == b"whole"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from etl import Mailbox, Receipt, SettingsError, read_settings, source_bucket
-from etl.notify import body
+from etl.outcome.mail import body
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-SNS"
 RECEIPT = Receipt(run_id="test__1", state="failed", started_at=datetime(2020, 1, 2, tzinfo=UTC), error="short")

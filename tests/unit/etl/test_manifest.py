@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from etl import BatchError, Receipt, Run
-from etl.combined_file import Slice
-from etl.manifest import Manifest, Quarantined
-from etl.receipt import FileCounts, RowCounts
+from etl.files.combined_file import Slice
+from etl.files.manifest import Manifest, Quarantined
+from etl.outcome.receipt import FileCounts, RowCounts
 
 MANIFEST = Manifest(
     source="s3://source/Stocks/",

@@ -15,11 +15,11 @@ import pytest
 
 import etl
 from etl import BatchError, Job, Receipt, Run
-from etl.batch import MissingFiles, gate
-from etl.index import parse_index
-from etl.manifest import Manifest, Quarantined
-from etl.process import LARGEST_FILE_BYTES, Processing
-from etl.storage import open_storage
+from etl.batch.company_index import parse_index
+from etl.batch.gate import MissingFiles, gate
+from etl.batch.storage import open_storage
+from etl.files.manifest import Manifest, Quarantined
+from etl.files.process import LARGEST_FILE_BYTES, Processing
 from tests.unit.etl.company_files import FIRST, HEADER, LAST, SAMPLE, company_file
 
 OUTPUTS = ["historical_stock_data.csv", "manifest.json", "rejected_rows.csv"]

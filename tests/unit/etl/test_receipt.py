@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from etl import BatchError, Receipt, Run
-from etl.manifest import Quarantined
-from etl.receipt import FileCounts, RowCounts
+from etl.files.manifest import Quarantined
+from etl.outcome.receipt import FileCounts, RowCounts
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PROCESSED = Receipt(

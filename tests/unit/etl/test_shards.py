@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import etl
 from etl import BatchError, Job, Receipt, Run, Shard
-from etl.batch import Batch
-from etl.index import CompanyIndex
-from etl.part import NothingUsable
-from etl.storage import Listed, open_storage
+from etl.batch.company_index import CompanyIndex
+from etl.batch.gate import Batch
+from etl.batch.storage import Listed, open_storage
+from etl.files.part import NothingUsable
 from tests.unit.etl.company_files import FIRST, HEADER, LAST, SAMPLE, company_file
 
 RUN = Run.begin("test")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.index import parse_index
+from etl.batch.company_index import parse_index
 from infra_scripts.upload import index_names
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample" / "CompanyNames" / "top_companies.txt"

@@ -33,7 +33,7 @@ def test_the_repository_s_archive_has_what_the_image_and_the_instance_need() -> 
     names = set(entries(stack_archive()))
     assert {
         "airflow/dags/moving_big_data.py",
-        "etl/sql/insert_query.sql",
+        "etl/table/sql/insert_query.sql",
         "infra_scripts/instance_env.sh",
         "infra_scripts/idle_stop.py",
         "pyproject.toml",

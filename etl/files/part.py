@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
-from etl.batch import Batch
-from etl.combined_file import Slice
+from etl.batch.gate import Batch
 from etl.errors import BatchError
-from etl.manifest import Manifest, Quarantined
+from etl.files.combined_file import Slice
+from etl.files.manifest import Manifest, Quarantined
 
 
 class NothingUsable(BatchError):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.arrow_values import float_scalar, null_float
+from etl.files.arrow_values import float_scalar, null_float
 
 _HUNDRED = float_scalar(100.0)
 _UNDEFINED = null_float()

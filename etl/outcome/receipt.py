@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from etl.errors import BatchError
-from etl.manifest import Manifest, Quarantined
+from etl.files.manifest import Manifest, Quarantined
 
 FOLDER = "receipts"
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.arrow_values import float_array, string_array, string_scalar
+from etl.files.arrow_values import float_array, string_array, string_scalar
 
 COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
 """What a company file must have: the day (ISO), four prices in USD, the volume in shares."""

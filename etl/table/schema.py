@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from etl.database import sql
 from etl.errors import ServiceError, SettingsError
+from etl.table.database import sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
@@ -53,7 +53,7 @@ def check_columns(cursor: Cursor) -> None:
         difference = "the order of its columns is " + ", ".join(column.partition(" ")[0] for column in columns)
     raise SettingsError(
         f"The table historical_stocks_data was altered ({difference}). Nothing was loaded. "
-        "Put the nine columns back as etl/sql/schema.sql has them."
+        "Put the nine columns back as etl/table/sql/schema.sql has them."
     )
 
 
@@ -111,6 +111,6 @@ def find_changes_by_hand(cursor: Cursor, *, has_rows: bool, has_ledger: bool, wa
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
-    """The rows of `etl/sql/{name}.sql`."""
+    """The rows of `etl/table/sql/{name}.sql`."""
     cursor.execute(sql(name), values)
     return cursor.fetchall()

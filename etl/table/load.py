@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from etl.combined_file import Slice, read_slices
-from etl.database import NoConnection, connect, sql
+from etl.batch.storage import Storage
 from etl.errors import BatchError
-from etl.manifest import Manifest
-from etl.process import Processing
-from etl.receipt import Receipt, RowCounts, Run
+from etl.files.combined_file import Slice, read_slices
+from etl.files.manifest import Manifest
+from etl.files.process import Processing
+from etl.outcome.receipt import Receipt, RowCounts, Run
 from etl.signals import Released, held_signals
-from etl.storage import Storage
-from etl.table import ChangesByHand, check_columns, find_changes_by_hand, lock_table, query
+from etl.table.database import NoConnection, connect, sql
+from etl.table.schema import ChangesByHand, check_columns, find_changes_by_hand, lock_table, query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection

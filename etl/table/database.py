@@ -56,8 +56,8 @@ _UNREADABLE = "The database URL cannot be read. Write postgresql://user:password
 
 @cache
 def sql(name: str) -> str:
-    """The text of `etl/sql/{name}.sql`."""
-    return (resources.files("etl") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    """The text of `etl/table/sql/{name}.sql`."""
+    return (resources.files("etl.table") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol, TypeVar
 
-from etl import combined_file, manifest
-from etl.batch import Batch
-from etl.combined_file import Slice, count_flagged, format_rows, make_slice
-from etl.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_files
-from etl.manifest import Manifest, Quarantined
-from etl.part import Part, check_usable, describe
-from etl.storage import FileChanged, Listed, Storage, Writer
+from etl.batch.gate import Batch
+from etl.batch.storage import FileChanged, Listed, Storage, Writer
+from etl.files import combined_file, manifest
+from etl.files.combined_file import Slice, count_flagged, format_rows, make_slice
+from etl.files.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_files
+from etl.files.manifest import Manifest, Quarantined
+from etl.files.part import Part, check_usable, describe
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

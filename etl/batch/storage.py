@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from etl.aws import Aws
+from etl.batch.aws import Aws
 from etl.errors import ServiceError, SettingsError
 
 BLOCK_BYTES = 8 << 20  # one part of a multipart upload (S3 wants at least 5 MiB), one block of a read
@@ -86,7 +86,7 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
             raise SettingsError(f"{url!r} names no bucket. Write s3://bucket/prefix.")
-        from etl.s3 import open_s3_prefix  # noqa: PLC0415  boto3 costs a run on folders 0.3 s that it does not need
+        from etl.batch.s3 import open_s3_prefix  # noqa: PLC0415  boto3 costs a run on folders 0.3 s that it does not need
 
         return open_s3_prefix(bucket, prefix=prefix, aws=aws or Aws())
     if "://" in url or not url:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
-from etl import combined_file
-from etl.batch import Batch
+from etl.batch.gate import Batch
+from etl.batch.storage import FileChanged, Storage
 from etl.errors import BatchError
-from etl.manifest import Manifest
-from etl.part import Part, add_up, check_usable, describe
-from etl.process import REJECTED_ROWS, CheckedFiles, Progress, write_manifest, write_outputs
-from etl.storage import FileChanged, Storage
+from etl.files import combined_file
+from etl.files.manifest import Manifest
+from etl.files.part import Part, add_up, check_usable, describe
+from etl.files.process import REJECTED_ROWS, CheckedFiles, Progress, write_manifest, write_outputs
 
 _PARTS = "parts"
 _PLAN = "plan.json"

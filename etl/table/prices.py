@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 from psycopg2 import sql as composed
 
-from etl.database import connect, sql
 from etl.errors import SettingsError
+from etl.table.database import connect, sql
 
 if TYPE_CHECKING:
     import pandas as pd

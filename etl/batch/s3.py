@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
-from etl.aws import CONCURRENT_REQUESTS, Aws, aws_errors
+from etl.batch.aws import CONCURRENT_REQUESTS, Aws, aws_errors
+from etl.batch.storage import BLOCK_BYTES, FileChanged, Listed, Storage, Writer
 from etl.errors import EtlError
-from etl.storage import BLOCK_BYTES, FileChanged, Listed, Storage, Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.arrow_values import float_scalar, string_scalar
-from etl.company_file import Rows
+from etl.batch.storage import FileChanged, Storage
 from etl.errors import BatchError
-from etl.price_change import daily_percent_change, value_change
-from etl.storage import FileChanged, Storage
+from etl.files.arrow_values import float_scalar, string_scalar
+from etl.files.company_file import Rows
+from etl.files.price_change import daily_percent_change, value_change
 
 NAME = "historical_stock_data.csv"
 _ZERO = float_scalar(0.0)

@@ -6,9 +6,9 @@ import json
 import time
 from dataclasses import dataclass
 
+from etl.batch.company_index import CompanyIndex
+from etl.batch.storage import Listed, Storage
 from etl.errors import BatchError
-from etl.index import CompanyIndex
-from etl.storage import Listed, Storage
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import json
 import re
 from dataclasses import dataclass, replace
 
-from etl.aws import Aws, aws_errors
+from etl.batch.aws import Aws, aws_errors
+from etl.batch.storage import Storage
 from etl.errors import EtlError, SettingsError
-from etl.receipt import FOLDER as RECEIPTS
-from etl.receipt import Receipt
-from etl.storage import Storage
+from etl.outcome.receipt import FOLDER as RECEIPTS
+from etl.outcome.receipt import Receipt
 
 NOTICES = "notices"
 _LARGEST_BODY_BYTES = 200_000  # SNS takes 262,144 for the whole message

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from etl.combined_file import Slice
 from etl.errors import BatchError
+from etl.files.combined_file import Slice
 
 NAME = "manifest.json"
 _VERSION = 1
