@@ -87,7 +87,7 @@ check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfil
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
-	@$(VENV)/bin/cfn-lint infra_scripts/platform.yml
+	@$(VENV)/bin/cfn-lint infra_scripts/platform/platform.yml
 	@$(VENV)/bin/hadolint airflow/Dockerfile
 
 format: $(READY) ## format the code

@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from infra_scripts import (
+from infra_scripts.commands import (
     apply,
     check,
     init,
     init_db,
     plan,
-    prices,
     resources_csv,
     start,
     status,
@@ -56,7 +55,6 @@ COMMANDS: dict[str, Command] = {
     "start": start,
     "teardown": teardown,
     "check": check,
-    "prices": prices,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from etl.outcome.receipt import Receipt, RowCounts
+from infra_scripts.platform.costs import read_prices
 from tests.infra.conftest import REGION, Person
 from tests.local_stack.process import HOST, free_port
 
@@ -68,7 +69,7 @@ def test_plan_of_the_course_profile_tells_what_each_switch_opens(person: Person)
 
 
 def test_plan_estimates_the_cost_from_the_dated_table(person: Person) -> None:
-    plan, prices = learned(person, "plan"), learned(person, "prices")
+    plan, prices = learned(person, "plan"), read_prices()
     assert plan["usd_a_month"]["instance"] == pytest.approx(prices["instance_hour"]["t2.medium"] * 730)
     assert sum(plan["usd_a_month_stopped"].values()) < sum(plan["usd_a_month"].values())
     text = person.says("plan").out

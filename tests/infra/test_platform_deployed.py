@@ -104,7 +104,7 @@ def test_user_data_is_the_script_with_its_settings_before_it(deployed: Deployed)
         InstanceId=instance_of(deployed)["InstanceId"], Attribute="userData"
     )
     text = base64.b64decode(answer["UserData"]["Value"]).decode()
-    script = (Path(__file__).parents[2] / "infra_scripts" / "user_data.sh").read_text()
+    script = (Path(__file__).parents[2] / "infra_scripts" / "instance" / "first_boot.sh").read_text()
     before, found, _ = text.partition(script)
     assert found
     assert before.startswith("#!/bin/bash\n")

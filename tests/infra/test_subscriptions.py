@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from botocore.stub import Stubber
 
-from infra_scripts.apply import _subscribe, _subscribed
+from infra_scripts.commands.apply import _subscribe, _subscribed
 from infra_scripts.settings import read_settings
 from tests.infra.conftest import SETTINGS
 

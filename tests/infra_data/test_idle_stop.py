@@ -94,7 +94,7 @@ class Instance:
             "PATH": f"{self.directory / 'bin'}:/usr/bin:/bin",
             "MBD_IDLE_MINUTES": str(idle_minutes),
         }
-        script = ROOT / "infra_scripts" / "idle_stop.py"
+        script = ROOT / "infra_scripts" / "instance" / "idle_stop.py"
         done = subprocess.run(
             [sys.executable, str(script)],
             cwd=self.directory,

@@ -1,4 +1,4 @@
-"""instance_env.sh at each start of the instance: what Parameter Store and the operator say goes in, .env comes out.
+"""write_env.sh at each start of the instance: what Parameter Store and the operator say goes in, .env comes out.
 
 Only `aws` is a stand-in, which answers with a file (test_user_data.py has the real one).
 """
@@ -36,7 +36,7 @@ class Instance:
             f"MBD_FIRST_NAME=Ada\nMBD_LAST_NAME=Lovelace\nMBD_PARAMETERS=/a/b\nMBD_TOPIC_ARN=t\nMBD_TRANSPORT={transport}\n"
         )
         environment = {"PATH": f"{self.stack}/bin:/usr/bin:/bin", "MBD_CONF": str(conf)}
-        script = self.stack / "infra_scripts" / "instance_env.sh"
+        script = self.stack / "infra_scripts" / "instance" / "write_env.sh"
         done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert not [value for value in told.values() if value in done.stdout + done.stderr]
@@ -53,8 +53,8 @@ class Instance:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Instance:
-    for name in ("infra_scripts/instance_env.sh", "airflow/make_env.sh"):
-        (tmp_path / name).parent.mkdir()
+    for name in ("infra_scripts/instance/write_env.sh", "airflow/make_env.sh"):
+        (tmp_path / name).parent.mkdir(parents=True)
         shutil.copy(ROOT / name, tmp_path / name)
     aws = tmp_path / "bin" / "aws"
     aws.parent.mkdir()

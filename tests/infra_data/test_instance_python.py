@@ -24,7 +24,7 @@ def type_check(script: Path, *, cache: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_idle_stop_uses_nothing_newer_than_python_3_10(tmp_path: Path) -> None:
-    done = type_check(ROOT / "infra_scripts" / "idle_stop.py", cache=tmp_path)
+    done = type_check(ROOT / "infra_scripts" / "instance" / "idle_stop.py", cache=tmp_path)
     assert done.returncode == 0, done.stdout
     newer = tmp_path / "newer.py"
     newer.write_text("from datetime import UTC\n")

@@ -17,7 +17,7 @@ import pytest
 from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data
 from tests.infra_data.conftest import ROOT, SAMPLE, SOURCE_BUCKET, Account
 
-SCRIPT = str(ROOT / "infra_scripts" / "mount_source.sh")
+SCRIPT = str(ROOT / "infra_scripts" / "course" / "mount_source.sh")
 pytestmark = [
     pytest.mark.skipif(shutil.which("s3fs") is None, reason="s3fs is missing: apt-get install s3fs"),
     pytest.mark.skipif(

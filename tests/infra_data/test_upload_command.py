@@ -22,7 +22,7 @@ SCRIPTS = {
     "Scripts/data_processing.py",
     "Scripts/insert_query.sql",
     "Scripts/mount_source.sh",
-    "Scripts/user_data.sh",
+    "Scripts/course_environment.sh",
     "Scripts/moving-big-data.tar.gz",
 }
 

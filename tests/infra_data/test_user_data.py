@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from infra_scripts.stack_archive import KEY, stack_archive
+from infra_scripts.platform.source_archive import KEY, source_archive
 from tests.infra_data.conftest import ROOT, SOURCE_BUCKET, Account
 from tests.local_stack import MotoServer
 
@@ -79,7 +79,7 @@ def machine(moto_server: MotoServer, tmp_path_factory: pytest.TempPathFactory) -
         pytest.skip(missing)
     directory = tmp_path_factory.mktemp("machine")
     user_data = directory / "part-001"
-    user_data.write_text(HEADER + (ROOT / "infra_scripts" / "user_data.sh").read_text())
+    user_data.write_text(HEADER + (ROOT / "infra_scripts" / "instance" / "first_boot.sh").read_text())
     systemctl = directory / "systemctl"
     systemctl.write_text('#!/bin/sh\necho "systemctl $*" >>/tmp/systemctl.log\n')
     systemctl.chmod(0o755)
@@ -119,7 +119,7 @@ def test_the_first_boot_brings_docker_compose_the_aws_cli_and_security_updates(m
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
-    machine.says("mkdir -p /opt/moving-big-data/infra_scripts && systemd-analyze --version >/dev/null")
+    machine.says("mkdir -p /opt/moving-big-data/infra_scripts/instance && systemd-analyze --version >/dev/null")
     units = "/etc/systemd/system/moving-big-data.service /etc/systemd/system/moving-big-data-idle.timer"
     checked = machine.run(f"systemd-analyze verify {units} 2>&1 | grep moving-big-data")
     machine.says("rm -r /opt/moving-big-data")
@@ -150,12 +150,12 @@ def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
     assert waiting.returncode == 1
     assert "run python -m infra_scripts upload" in waiting.stderr
 
-    account.put(KEY, stack_archive())
+    account.put(KEY, source_archive())
     machine.says("/usr/local/sbin/moving-big-data-fetch")
     assert machine.exists("/opt/moving-big-data/airflow/docker-compose.yml")
     assert machine.says("/usr/local/sbin/moving-big-data-fetch") == ""  # the same version is not fetched again
 
-    refresh = "bash -x /opt/moving-big-data/infra_scripts/instance_env.sh 2>&1"
+    refresh = "bash -x /opt/moving-big-data/infra_scripts/instance/write_env.sh 2>&1"
     assert "Run: python -m infra_scripts apply" in machine.run(refresh).stdout
     for name, value in SECRETS.items():
         put_parameter(account, name, value)
@@ -212,7 +212,8 @@ class Folder:
         self._stand_in("fallocate", 'touch "$3"')
         for name in ("systemctl", "apt-get", "apt-cache", "mkswap", "swapon", "aws"):
             self._stand_in(name, f'echo "{name} $*" >>"{self.root}/calls"')
-        self.user_data.write_text(self._below_root(HEADER + (ROOT / "infra_scripts" / "user_data.sh").read_text()))
+        script = (ROOT / "infra_scripts" / "instance" / "first_boot.sh").read_text()
+        self.user_data.write_text(self._below_root(HEADER + script))
 
     @property
     def user_data(self) -> Path:
@@ -300,7 +301,7 @@ def put_parameter(account: Account, name: str, value: str) -> None:
 
 def archive_with(name: str) -> bytes:
     """The archive of the stack with one more file in it."""
-    with tarfile.open(fileobj=io.BytesIO(stack_archive())) as tar:
+    with tarfile.open(fileobj=io.BytesIO(source_archive())) as tar:
         files = {entry.name: tar.extractfile(entry) for entry in tar}
         contents = {path: file.read() for path, file in files.items() if file}
     packed = io.BytesIO()
@@ -313,7 +314,7 @@ def archive_with(name: str) -> bytes:
 
 
 def test_the_script_fits_into_user_data_and_is_plain_ascii() -> None:
-    text = (ROOT / "infra_scripts" / "user_data.sh").read_bytes()
+    text = (ROOT / "infra_scripts" / "instance" / "first_boot.sh").read_bytes()
     assert text.isascii()
     assert len(text) < 12_000
 
@@ -321,6 +322,6 @@ def test_the_script_fits_into_user_data_and_is_plain_ascii() -> None:
 def test_every_script_of_infra_is_clean_for_shellcheck() -> None:
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert shellcheck, "shellcheck is missing: make setup"
-    scripts = sorted(str(path) for path in (ROOT / "infra_scripts").glob("*.sh"))
+    scripts = sorted(str(path) for path in (ROOT / "infra_scripts").glob("*/*.sh"))
     done = subprocess.run([shellcheck, *scripts], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -17,7 +17,7 @@ def nothing_configured() -> object:
         yield
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"init", "prices"}])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "init"])
 def test_a_command_says_what_is_missing_and_what_comes_next(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -28,11 +28,6 @@ def test_a_command_says_what_is_missing_and_what_comes_next(
         assert words in said.err
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / ".env").exists()
-
-
-def test_prices_need_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prices", "--env-file", str(tmp_path / ".env")]) == 0
-    assert "as of 2" in capsys.readouterr().out
 
 
 def test_the_commands_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ import io
 
 import pytest
 
-from infra_scripts import template
 from infra_scripts.console import confirm, result
 from infra_scripts.errors import RefusedError, SettingsError
+from infra_scripts.platform import template
 
 
 class Keyboard(io.StringIO):
@@ -51,7 +51,7 @@ def test_json_is_the_only_thing_on_stdout(capsys: pytest.CaptureFixture[str]) ->
 def test_user_data_stays_under_ec2s_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "#!/bin/bash" in template.render()
     monkeypatch.setattr(template, "_LARGEST_USER_DATA_BYTES", 1000)
-    with pytest.raises(SettingsError, match=r"user_data\.sh has .* EC2 takes 1,000"):
+    with pytest.raises(SettingsError, match=r"first_boot\.sh has .* EC2 takes 1,000"):
         template.render()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from infra_scripts import template
 from infra_scripts.errors import SettingsError
 from infra_scripts.names import Names
+from infra_scripts.platform import template
+from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import Stack
 
 ENVIRONMENT = {
     "MBD_FIRST_NAME": "Ada",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra_scripts import template
-from infra_scripts.exposure import COURSE_SWITCHES
+from infra_scripts.platform import template
+from infra_scripts.platform.course_profile import COURSE_SWITCHES
 from tests.unit.infra.template_reader import read, resolved
 
 PREFIX = "de-mbd-predict-ada-lovelace"

@@ -10,12 +10,12 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from infra_scripts import change_set, stack
-from infra_scripts.airflow_check import judge
-from infra_scripts.change_set import Change, ChangeSet
+from infra_scripts.checks.airflow import judge
+from infra_scripts.commands.status import subscriptions
 from infra_scripts.errors import AwsError
-from infra_scripts.stack import failures, find_stack, wait
-from infra_scripts.status import subscriptions
+from infra_scripts.platform import change_set, stack
+from infra_scripts.platform.change_set import Change, ChangeSet
+from infra_scripts.platform.stack import failures, find_stack, wait
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 

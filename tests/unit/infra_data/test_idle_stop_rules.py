@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra_scripts.idle_stop import MINUTES_AFTER_BOOT, Facts, _runs, reason_to_stay
+from infra_scripts.instance.idle_stop import MINUTES_AFTER_BOOT, Facts, _runs, reason_to_stay
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 IDLE = Facts(

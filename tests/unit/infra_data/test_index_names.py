@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl.batch.company_index import parse_index
-from infra_scripts.upload import index_names
+from infra_scripts.commands.upload import index_names
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample" / "CompanyNames" / "top_companies.txt"
 

@@ -9,13 +9,13 @@ from datetime import date, timedelta
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts import template
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.change_set import ChangeSet, proposed
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError, SettingsError
+from infra_scripts.platform import template
+from infra_scripts.platform.change_set import ChangeSet, proposed
+from infra_scripts.platform.stack import Stack, failures, find_stack, wait
 from infra_scripts.settings import Settings
-from infra_scripts.stack import Stack, failures, find_stack, wait
 
 COURSE_DAYS = 14
 NEWEST_UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"

@@ -17,9 +17,9 @@ from botocore.exceptions import ClientError
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import AwsError, RefusedError, SettingsError
+from infra_scripts.platform.source_archive import ROOT
+from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import platform_outputs
-from infra_scripts.stack_archive import ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

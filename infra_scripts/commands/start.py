@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts import machines
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
 from infra_scripts.console import progress, result
+from infra_scripts.platform import machines
+from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import platform_outputs
 
 HELP = "start the database and the instance again"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import boto3
 
-from infra_scripts import machines
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
 from infra_scripts.console import result
+from infra_scripts.platform import machines
+from infra_scripts.platform.stack import find_stack, platform_outputs
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import find_stack, platform_outputs
 
 HELP = "tell how instance, database, subscriptions and the last runs are"
 PENDING, _REMOVED = "PendingConfirmation", "Deleted"  # in place of an ARN, SNS says so

@@ -7,26 +7,26 @@ from datetime import date
 from importlib import resources
 
 from infra_scripts.errors import SettingsError
+from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
-from infra_scripts.stack import Stack
 
 DATABASE_VERSION = {"default": "18", "course": "14"}
 EXPIRES = "CourseExpires"
 _LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, less the lines that the template puts before the script
 _LARGEST_TEMPLATE_BYTES = 51_200  # CloudFormation's, for a template that is not in a bucket
-_PLACE = "              # user_data.sh\n"
+_PLACE = "              # first_boot.sh\n"
 
 
 def render() -> str:
-    """platform.yml with user_data.sh inside."""
-    folder = resources.files("infra_scripts")
-    script = folder.joinpath("user_data.sh").read_text("ascii")
+    """platform.yml with first_boot.sh inside."""
+    package = resources.files("infra_scripts")
+    script = package.joinpath("instance/first_boot.sh").read_text("ascii")
     if len(script) > _LARGEST_USER_DATA_BYTES:
-        raise SettingsError(f"user_data.sh has {len(script):,} bytes; EC2 takes {_LARGEST_USER_DATA_BYTES:,}.")
-    platform = folder.joinpath("platform.yml").read_text("utf-8")
+        raise SettingsError(f"first_boot.sh has {len(script):,} bytes; EC2 takes {_LARGEST_USER_DATA_BYTES:,}.")
+    platform = package.joinpath("platform/platform.yml").read_text("utf-8")
     before, place, after = platform.partition(_PLACE)
     if not place:
-        raise SettingsError("platform.yml has no line `# user_data.sh` for the script to stand at.")
+        raise SettingsError("platform.yml has no line `# first_boot.sh` for the script to stand at.")
     template = before + textwrap.indent(script, " " * 14) + after
     if len(template.encode()) > _LARGEST_TEMPLATE_BYTES:
         raise SettingsError(

@@ -8,7 +8,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.finding import Finding
+from infra_scripts.checks.finding import Finding
 from infra_scripts.settings import Settings
 
 _STANDARD_PROCESSORS = "L-1216C47A"  # the quota "Running On-Demand Standard instances", in virtual processors

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from infra_scripts import template
 from infra_scripts.aws import open_session
-from infra_scripts.change_set import ChangeSet
 from infra_scripts.console import result
-from infra_scripts.exposure import COURSE_SWITCHES, describe_exposure, world_ports
-from infra_scripts.platform_stack import proposal, settled
-from infra_scripts.prices import describe_costs, monthly_costs
+from infra_scripts.platform import template
+from infra_scripts.platform.change_set import ChangeSet
+from infra_scripts.platform.costs import describe_costs, monthly_costs
+from infra_scripts.platform.course_profile import COURSE_SWITCHES, describe_exposure, world_ports
+from infra_scripts.platform.proposal import proposal, settled
+from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings, read_settings
-from infra_scripts.stack import Stack
 
 HELP = "tell what apply would change, open and cost"
 

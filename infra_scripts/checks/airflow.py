@@ -9,7 +9,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.finding import Finding
+from infra_scripts.checks.finding import Finding
 
 COMMANDS = (
     "systemctl is-active moving-big-data",

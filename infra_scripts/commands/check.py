@@ -8,13 +8,14 @@ from datetime import date
 
 import boto3
 
-from infra_scripts import account_checks, airflow_check, exposure_checks, machines, platform_checks
 from infra_scripts.aws import open_session
+from infra_scripts.checks import account, airflow, exposure, platform
+from infra_scripts.checks.finding import Finding
 from infra_scripts.console import result
 from infra_scripts.errors import InfraError, RefusedError
-from infra_scripts.finding import Finding
+from infra_scripts.platform import machines
+from infra_scripts.platform.stack import Stack, find_stack
 from infra_scripts.settings import Settings, read_settings
-from infra_scripts.stack import Stack, find_stack
 
 HELP = "look for what is wrong or soon will be, and tell how to mend it"
 
@@ -35,12 +36,12 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
 
 def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "names", f"{settings.source_bucket}, {settings.names.monitored_bucket}, {settings.names.topic}")
-    yield account_checks.login(session)
-    yield from _tried("region", lambda: [account_checks.region(session, settings=settings)])
+    yield account.login(session)
+    yield from _tried("region", lambda: [account.region(session, settings=settings)])
     stack = find_stack(session, name=settings.names.platform_stack)
     if stack is None:
         yield Finding("look", "platform", "not there yet: `plan`, then `apply`")
-        yield from _tried("account", lambda: account_checks.room(session, settings=settings))
+        yield from _tried("account", lambda: account.room(session, settings=settings))
         return
     if not stack.stands or not stack.outputs:
         yield Finding("BAD", "platform", f"{stack.name} is in state {stack.state}: `apply` tells why and goes on")
@@ -52,20 +53,18 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
 def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> Iterator[Finding]:
     today = date.today()
     now = machines.look(session, settings=settings, instance_id=stack.outputs["InstanceId"])
-    yield exposure_checks.profile(stack, settings=settings, today=today)
+    yield exposure.profile(stack, settings=settings, today=today)
+    yield from _tried("open ports", lambda: [exposure.ports(session, stack=stack, settings=settings, today=today)])
     yield from _tried(
-        "open ports", lambda: [exposure_checks.ports(session, stack=stack, settings=settings, today=today)]
+        "markers", lambda: exposure.monitored_bucket(session, stack=stack, settings=settings, today=today)
     )
-    yield from _tried(
-        "markers", lambda: exposure_checks.monitored_bucket(session, stack=stack, settings=settings, today=today)
-    )
-    yield from _tried("mails", lambda: [platform_checks.mails(session, stack=stack, settings=settings)])
-    yield from _tried("secrets", lambda: [platform_checks.secrets(session, settings=settings)])
-    yield platform_checks.database(now, today=today)
-    yield from _tried("image", lambda: [platform_checks.image(session, stack=stack, today=today)])
+    yield from _tried("mails", lambda: [platform.mails(session, stack=stack, settings=settings)])
+    yield from _tried("secrets", lambda: [platform.secrets(session, settings=settings)])
+    yield platform.database(now, today=today)
+    yield from _tried("image", lambda: [platform.image(session, stack=stack, today=today)])
     yield from _tried(
         "Airflow",
-        lambda: [airflow_check.look(session, instance_id=now.instance_id, instance_state=now.instance)],
+        lambda: [airflow.look(session, instance_id=now.instance_id, instance_state=now.instance)],
     )
     trigger = find_stack(session, name=settings.names.trigger_stack)
     yield (

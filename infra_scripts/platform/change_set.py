@@ -12,7 +12,7 @@ import boto3
 
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors
 from infra_scripts.errors import AwsError
-from infra_scripts.stack import Stack
+from infra_scripts.platform.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

@@ -1,40 +1,21 @@
-"""The price table: the hours that the platform runs a month go in, dollars for each part come out."""
+"""Estimates what the platform costs a month, from the price list in prices.json."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from infra_scripts.console import result
 from infra_scripts.settings import Settings
 
-HELP = "print the price table that estimates are made of, with its date and source"
 HOURS_A_MONTH = 730
 _DATABASE_GIGABYTES, _INSTANCE_GIGABYTES = 20, 30  # as in platform.yml
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
-
-
-def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:  # noqa: ARG001 - needs no settings
-    prices = read_prices()
-    lines = [f"Prices of {prices['region']} as of {prices['as_of']}, in USD.", prices["source"], ""]
-    for name, price in prices.items():
-        if isinstance(price, dict):
-            lines += [f"{name + ' ' + kind:<42} {one:>8.4f}" for kind, one in price.items()]
-        elif isinstance(price, float):
-            lines.append(f"{name:<42} {price:>8.4f}")
-    result("\n".join(lines), facts=prices, options=options)
-    return 0
-
-
 def read_prices() -> dict[str, Any]:
     """prices.json: its date, source and region, and a price in USD for each unit."""
-    prices: dict[str, Any] = json.loads(resources.files("infra_scripts").joinpath("prices.json").read_text("utf-8"))
+    text = resources.files("infra_scripts.platform").joinpath("prices.json").read_text("utf-8")
+    prices: dict[str, Any] = json.loads(text)
     return prices
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from infra_scripts.errors import RefusedError
 
 KEY = "Scripts/moving-big-data.tar.gz"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # What the image is built of, and what the instance runs itself.
-_PARTS = (
+_CONTENTS = (
     "airflow", "etl", "infra_scripts",
     "pyproject.toml", "requirements.lock", "README.md", "CHANGELOG.md", ".dockerignore", ".env.example",
 )  # fmt: skip
@@ -24,10 +24,10 @@ _LEFT_OUT = {"__pycache__", ".ruff_cache", ".mypy_cache", ".env", "node_modules"
 _MODIFIED = 1_577_836_800  # 2020-01-01: a wheel's zip knows no time before 1980
 
 
-def stack_archive(root: Path = ROOT) -> bytes:
+def source_archive(root: Path = ROOT) -> bytes:
     """The archive. Raises RefusedError when this is not the whole repository."""
     files = sorted(_files(root))
-    missing = [part for part in ("airflow", "etl", "pyproject.toml") if not (root / part).exists()]
+    missing = [name for name in ("airflow", "etl", "pyproject.toml") if not (root / name).exists()]
     if missing:
         raise RefusedError(f"{', '.join(missing)} is not in {root}. Run upload from a whole clone of the repository.")
     packed = io.BytesIO()
@@ -54,11 +54,11 @@ def _files(root: Path) -> Iterator[str]:
             "--others",
             "--exclude-standard",
             "--",
-            *_PARTS,
+            *_CONTENTS,
         ]
         names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")  # noqa: S603
     except (OSError, subprocess.CalledProcessError):  # no git, or a copy without its history
-        found = (path for part in _PARTS for path in ((root / part), *(root / part).rglob("*")))
+        found = (path for name in _CONTENTS for path in ((root / name), *(root / name).rglob("*")))
         names = [path.relative_to(root).as_posix() for path in found]
     for name in names:
         if name and not _LEFT_OUT & set(Path(name).parts) and (root / name).is_file():

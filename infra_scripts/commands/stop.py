@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts import machines
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
+from infra_scripts.platform import machines
+from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import platform_outputs
 
 HELP = "stop the instance and the database, which saves their hours"
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         lines.append("A marker wakes the instance, not the database: its run fails at the load. Run `start` before it.")
     else:
         lines.append("AWS stops only a database that is available: wait, then stop again.")
-    lines.append("Disks, the address and the secret go on costing (see `prices`).")
+    lines.append("You still pay for the disks, the address and the secret (see `plan`).")
     facts = {
         "instance": now.instance,
         "database": now.database,

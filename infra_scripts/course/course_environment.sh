@@ -4,7 +4,7 @@
 set -euo pipefail
 
 folder=${1:-$HOME/moving-big-data-venv}
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo)
 
@@ -54,5 +54,5 @@ cat <<END
 Ready. Next:
   source $folder/bin/activate
   aws configure                            # or the instance's role
-  $here/infra_scripts/mount_source.sh      # mounts the source bucket and runs the processing script on it
+  $here/infra_scripts/course/mount_source.sh # mounts the source bucket and runs the processing script on it
 END

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What an EC2 instance (Ubuntu) does at its first boot: Docker, the AWS CLI, swap, security updates, and the systemd
 # unit that fetches this repository from the source bucket and keeps the Airflow stack up. Holds no secret: the unit
-# reads those with the instance's role (instance_env.sh). Safe to run again, by root:
+# reads those with the instance's role (write_env.sh). Safe to run again, by root:
 #   bash /usr/local/sbin/moving-big-data-setup
 # At the first boot settings come as variables (apply writes them before these lines), and are kept in
 # /etc/moving-big-data.conf; from then on, what stands there counts.
@@ -128,7 +128,7 @@ RemainAfterExit=yes
 Environment=HOME=/root
 WorkingDirectory=-$STACK
 ExecStartPre=/usr/local/sbin/moving-big-data-fetch
-ExecStartPre=/bin/bash $STACK/infra_scripts/instance_env.sh
+ExecStartPre=/bin/bash $STACK/infra_scripts/instance/write_env.sh
 ExecStart=/usr/bin/docker compose up --detach --build --wait
 ExecStop=/usr/bin/docker compose stop
 TimeoutStartSec=30min
@@ -149,7 +149,7 @@ Type=oneshot
 EnvironmentFile=$CONF
 Environment=HOME=/root
 WorkingDirectory=$STACK
-ExecStart=/usr/bin/python3 $STACK/infra_scripts/idle_stop.py
+ExecStart=/usr/bin/python3 $STACK/infra_scripts/instance/idle_stop.py
 StandardOutput=append:$LOG
 StandardError=append:$LOG
 END

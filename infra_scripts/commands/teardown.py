@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import boto3
 
-from infra_scripts import inventory, stack_secrets
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import read_file, write_values
 from infra_scripts.errors import AwsError, RefusedError
-from infra_scripts.inventory import Item
-from infra_scripts.machines import find_database
+from infra_scripts.platform import airflow_secrets, inventory
+from infra_scripts.platform.inventory import Item
+from infra_scripts.platform.machines import find_database
+from infra_scripts.platform.stack import failures, find_stack, wait
 from infra_scripts.settings import Settings, read_settings
-from infra_scripts.stack import failures, find_stack, wait
 
 HELP = "remove everything, and verify that it is gone"
 _DATA = {"source bucket", "RDS database"}
@@ -99,7 +99,7 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
                 f"{name} was not deleted ({stack.state}): {failures(session, name=name)}. "
                 "Mend the cause, then run teardown again."
             )
-    stack_secrets.delete_all(session, settings=settings)
+    airflow_secrets.delete_all(session, settings=settings)
 
 
 def empty(session: boto3.Session, *, bucket: str) -> None:

@@ -7,16 +7,17 @@ from collections.abc import Mapping
 
 import boto3
 
-from infra_scripts import plan, stack_secrets
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
-from infra_scripts.change_set import ChangeSet, execute
+from infra_scripts.commands import plan
+from infra_scripts.commands.status import subscriptions
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import write_values
 from infra_scripts.errors import AwsError
-from infra_scripts.platform_stack import proposal, settled
+from infra_scripts.platform import airflow_secrets
+from infra_scripts.platform.change_set import ChangeSet, execute
+from infra_scripts.platform.proposal import proposal, settled
+from infra_scripts.platform.stack import Stack, failures, platform_outputs, wait
 from infra_scripts.settings import Settings, read_settings
-from infra_scripts.stack import Stack, failures, platform_outputs, wait
-from infra_scripts.status import subscriptions
 
 HELP = "make the platform as the settings say, or change it to that"
 
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         progress("\n".join(plan.describe(change_set, settings=settings, deployed=deployed)))
         if change_set.changes:
             _ask(change_set, settings=settings, options=options)
-        made = stack_secrets.make_missing(session, settings=settings)
+        made = airflow_secrets.make_missing(session, settings=settings)
         if made:
             progress(f"Made {len(made)} secrets of the Airflow stack under {settings.names.parameters}.")
         if change_set.changes:

@@ -10,12 +10,12 @@ from importlib import resources
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts import machines, stack_secrets
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.finding import Finding
+from infra_scripts.checks.finding import Finding
+from infra_scripts.commands.status import subscriptions
+from infra_scripts.platform import airflow_secrets, machines
+from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
-from infra_scripts.stack import Stack
-from infra_scripts.status import subscriptions
 
 _WARN_DAYS = 120
 _UBUNTU = re.compile(r"ubuntu/images.*-(\d\d\.\d\d)-")  # ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-...
@@ -41,8 +41,8 @@ def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Findin
 
 
 def secrets(session: boto3.Session, *, settings: Settings) -> Finding:
-    there = set(stack_secrets.remaining(session, settings=settings))
-    missing = [name for name in stack_secrets.NAMES if settings.names.parameters + name not in there]
+    there = set(airflow_secrets.remaining(session, settings=settings))
+    missing = [name for name in airflow_secrets.NAMES if settings.names.parameters + name not in there]
     if missing:
         return Finding(
             "BAD", "secrets", f"Missing under {settings.names.parameters}: {', '.join(missing)}. Apply makes them."
@@ -96,6 +96,6 @@ def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
 
 def support_ends(product: str, version: str) -> date | None:
     """The last day of support by support.json, or None for a version that it does not have."""
-    table = json.loads(resources.files("infra_scripts").joinpath("support.json").read_text("utf-8"))
+    table = json.loads(resources.files("infra_scripts.platform").joinpath("support.json").read_text("utf-8"))
     day = table[product].get(version)
     return date.fromisoformat(day) if day else None

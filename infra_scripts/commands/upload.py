@@ -15,10 +15,10 @@ from tqdm import tqdm
 from infra_scripts.aws import CLIENT_CONFIG, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import RefusedError, SettingsError
-from infra_scripts.objects import Item, Sent, listing, send
+from infra_scripts.platform.objects import Item, Sent, listing, send
+from infra_scripts.platform.source_archive import KEY as ARCHIVE_KEY
+from infra_scripts.platform.source_archive import ROOT, source_archive
 from infra_scripts.settings import read_settings
-from infra_scripts.stack_archive import KEY as ARCHIVE_KEY
-from infra_scripts.stack_archive import ROOT, stack_archive
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -88,8 +88,8 @@ def _batch(options: argparse.Namespace) -> tuple[list[str], list[Item]]:
 
 
 def _scripts() -> list[Item]:
-    scripts = [ROOT / name for name in _SCRIPTS] + sorted((ROOT / "infra_scripts").glob("*.sh"))
-    return [*(Item(f"Scripts/{path.name}", path) for path in scripts), Item(ARCHIVE_KEY, stack_archive())]
+    scripts = [ROOT / name for name in _SCRIPTS] + sorted((ROOT / "infra_scripts" / "course").glob("*.sh"))
+    return [*(Item(f"Scripts/{path.name}", path) for path in scripts), Item(ARCHIVE_KEY, source_archive())]
 
 
 def _listing(s3: S3Client, *, bucket: str) -> dict[str, str]:

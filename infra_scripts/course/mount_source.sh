@@ -70,7 +70,7 @@ run_source() {
   mount_source
   # In the background, so that a signal reaches it at once and the mount is still there until it has ended.
   (
-    cd "$here/.."
+    cd "$here/../.."
     exec "$python" -m etl.data_processing "$mount_point/$stocks" "$mount_point/$index" "$mount_point/$output"
   ) &
   child=$!
@@ -190,12 +190,12 @@ find_bucket() {
 check_python() { # sets python
   local candidate
   python=${python:-${MBD_PYTHON:-}}
-  for candidate in "$HOME/moving-big-data-venv/bin/python" "$here/../.venv/bin/python"; do
+  for candidate in "$HOME/moving-big-data-venv/bin/python" "$here/../../.venv/bin/python"; do
     if [ -z "$python" ] && [ -x "$candidate" ]; then python=$candidate; fi
   done
-  python=$(command -v -- "${python:-python3}") || fail 2 "There is no Python $python. Run infra_scripts/course_environment.sh first."
-  (cd "$here/.." && "$python" -c 'import etl.data_processing') 2>/dev/null ||
-    fail 2 "$python lacks the pipeline's libraries. Run infra_scripts/course_environment.sh, or pass --python."
+  python=$(command -v -- "${python:-python3}") || fail 2 "There is no Python $python. Run infra_scripts/course/course_environment.sh first."
+  (cd "$here/../.." && "$python" -c 'import etl.data_processing') 2>/dev/null ||
+    fail 2 "$python lacks the pipeline's libraries. Run infra_scripts/course/course_environment.sh, or pass --python."
 }
 
 main "$@"

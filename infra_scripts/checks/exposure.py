@@ -9,10 +9,10 @@ import boto3
 from botocore.exceptions import ClientError
 
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.finding import Finding
+from infra_scripts.checks.finding import Finding
+from infra_scripts.platform.stack import Stack
+from infra_scripts.platform.template import EXPIRES
 from infra_scripts.settings import Settings
-from infra_scripts.stack import Stack
-from infra_scripts.template import EXPIRES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,7 +7,7 @@ set +x
 umask 077
 
 CONF=${MBD_CONF:-/etc/moving-big-data.conf}
-STACK=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+STACK=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ENV_FILE=$STACK/.env
 MADE_BY_APPLY=(admin-password trigger-password metadata-password fernet-key jwt-secret secret-key redis-password)
 
@@ -16,7 +16,7 @@ fail() {
   exit 1
 }
 
-[ -f "$CONF" ] || fail "$CONF is missing; user_data.sh writes it. Run: sudo bash /usr/local/sbin/moving-big-data-setup"
+[ -f "$CONF" ] || fail "$CONF is missing; first_boot.sh writes it. Run: sudo bash /usr/local/sbin/moving-big-data-setup"
 set -a
 # shellcheck source=/dev/null
 . "$CONF"

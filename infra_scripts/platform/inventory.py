@@ -14,11 +14,11 @@ import boto3
 from botocore.exceptions import ClientError
 
 from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
-from infra_scripts.machines import find_database
 from infra_scripts.names import Names
+from infra_scripts.platform.airflow_secrets import remaining
+from infra_scripts.platform.machines import find_database
+from infra_scripts.platform.stack import find_stack
 from infra_scripts.settings import Settings
-from infra_scripts.stack import find_stack
-from infra_scripts.stack_secrets import remaining
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from infra_scripts.aws import open_session
 from infra_scripts.console import result
+from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
-from infra_scripts.stack import platform_outputs
 
 HELP = "print the table of resources that the course asks for"
 HEADER = ("Name", "Surname", "Source_bucket", "Monitored_bucket", "SNS_topic", "Static_IP")

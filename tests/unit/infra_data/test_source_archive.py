@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra_scripts.errors import RefusedError
-from infra_scripts.stack_archive import stack_archive
+from infra_scripts.platform.source_archive import source_archive
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def entries(packed: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 def test_the_repository_s_archive_has_what_the_image_and_the_instance_need() -> None:
-    names = set(entries(stack_archive()))
+    names = set(entries(source_archive()))
     assert {
         "airflow/dags/moving_big_data.py",
         "etl/table/sql/insert_query.sql",
-        "infra_scripts/instance_env.sh",
-        "infra_scripts/idle_stop.py",
+        "infra_scripts/instance/write_env.sh",
+        "infra_scripts/instance/idle_stop.py",
         "pyproject.toml",
         "requirements.lock",
         "README.md",
@@ -44,13 +44,13 @@ def test_the_repository_s_archive_has_what_the_image_and_the_instance_need() -> 
 
 
 def test_the_same_tree_gives_the_same_bytes_whatever_the_times(tree: Path) -> None:
-    first = stack_archive(tree)
+    first = source_archive(tree)
     os.utime(tree / "pyproject.toml", (1, 1))
-    assert stack_archive(tree) == first
+    assert source_archive(tree) == first
 
 
 def test_secrets_and_leavings_are_left_out_and_modes_kept(tree: Path) -> None:
-    found = entries(stack_archive(tree))
+    found = entries(source_archive(tree))
     assert set(found) == {"airflow/Dockerfile", "airflow/start.sh", "etl/__init__.py", "pyproject.toml"}
     assert found["airflow/start.sh"].mode == 0o755
     assert found["pyproject.toml"].mode == 0o644
@@ -60,7 +60,7 @@ def test_what_git_ignores_stays_here_and_new_files_go(tree: Path) -> None:
     subprocess.run(["git", "init", "-q", tree], check=True)
     (tree / ".gitignore").write_text("*.key\n")
     (tree / "airflow" / "tls.key").write_text("secret")
-    found = entries(stack_archive(tree))
+    found = entries(source_archive(tree))
     assert "airflow/tls.key" not in found
     assert "airflow/Dockerfile" in found
 
@@ -68,4 +68,4 @@ def test_what_git_ignores_stays_here_and_new_files_go(tree: Path) -> None:
 def test_half_a_repository_is_refused(tree: Path) -> None:
     (tree / "pyproject.toml").unlink()
     with pytest.raises(RefusedError, match=r"pyproject\.toml is not in"):
-        stack_archive(tree)
+        source_archive(tree)

@@ -1,0 +1,1 @@
+"""What `check` looks at: each module asks one part of AWS or Airflow and returns findings."""
