@@ -20,25 +20,25 @@ help: ## list the targets
 setup: $(READY) ## make .venv with everything, in locked versions
 
 demo: $(READY) $(LAYER) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS=folder INDEX=file for your own batch
-	@$(RUN) -m tests.e2e.demo $(if $(STOCKS),--stocks '$(STOCKS)') $(if $(INDEX),--index '$(INDEX)') $(if $(KEEP),--keep)
+	@$(RUN) -m tests.system.demo $(if $(STOCKS),--stocks '$(STOCKS)') $(if $(INDEX),--index '$(INDEX)') $(if $(KEEP),--keep)
 
 test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
 	@$(RUN) -m pytest $(TESTS)
 
 test-trigger: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## test the trigger as packaged, and deployed to an AWS emulator, with Airflow
-	@$(RUN) -m pytest -s $(or $(TESTS),tests/integration_trigger tests/deploy)
+	@$(RUN) -m pytest -s $(or $(TESTS),tests/trigger/integration tests/trigger/deploy)
 
 test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are used where they are there)
-	@$(RUN) -m pytest $(or $(TESTS),tests/infra tests/infra_data)
+	@$(RUN) -m pytest $(or $(TESTS),tests/infra/integration)
 
 test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills and restarts (needs Docker)
-	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/compose)
+	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/stack)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/faults tests/e2e/test_shards_and_kills.py tests/integration/test_killed_at_random.py)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
 
 fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
-	@$(RUN) -m tests.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
+	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
 
 env: ## make .env, or complete it: strong secrets for the Airflow stack
 	@airflow/make_env.sh
@@ -98,8 +98,8 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@$(LOCK) --universal --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
 	@$(LOCK) --python-version 3.13 --group trigger --constraints requirements.lock --output-file trigger/function.lock
 	@$(LOCK) --python-version 3.13 --group layer --output-file trigger/layer.lock
-	@$(LOCK) --universal --python-version 3.11 --group lambda --output-file tests/integration_trigger/awslambdaric.lock
-	@$(LOCK) --universal --python-version 3.11 --group emulator --output-file tests/local_stack/ministack.lock
+	@$(LOCK) --universal --python-version 3.11 --group lambda --output-file tests/support/awslambdaric.lock
+	@$(LOCK) --universal --python-version 3.11 --group emulator --output-file tests/support/ministack.lock
 	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
@@ -121,9 +121,9 @@ $(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(
 	@$(RUN) -m trigger.build
 
 # An AWS emulator for tests, in a venv of its own: what it runs must bring its own packages.
-$(MINISTACK)/.ready: tests/local_stack/ministack.lock | $(READY)
+$(MINISTACK)/.ready: tests/support/ministack.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MINISTACK)
-	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --requirements tests/local_stack/ministack.lock
+	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --requirements tests/support/ministack.lock
 	@touch $@
 
 # Without Node.js the tests that deploy say that they are skipped; whatever needs it fails by its own word.

@@ -1,6 +1,50 @@
-"""What holds for all tests."""
+"""What holds for all tests: signals, and the long suite of `make test-faults` with the figures of its run."""
 
+from __future__ import annotations
+
+import json
+import os
 import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.figures import STASH, Figures
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and its children with it; tests send it to these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """What the long suite has counted so far."""
+    return pytestconfig.stash.setdefault(STASH, Figures())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the long suite of faults, and nothing else, where it is not asked for."""
+    if os.environ.get("MBD_FAULTS"):
+        return
+    skip = pytest.mark.skip(reason="the long suite of faults is run by `make test-faults`")
+    for item in items:
+        if "faults" in item.path.parts:
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the figures as one line of JSON; MBD_FIGURES names a file that they are also written to."""
+    done = config.stash.get(STASH, None)
+    if done is None:
+        return
+    failed = sum(len(terminalreporter.getreports(outcome)) for outcome in ("failed", "error"))
+    facts = {
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "MBD_KILLS": os.environ.get("MBD_KILLS", ""),
+        "tests_failed": failed,
+        **dict(sorted(done.counts.items())),
+        **dict(sorted(done.measured.items())),
+    }
+    terminalreporter.write_line(f"figures: {json.dumps(facts)}")
+    if path := os.environ.get("MBD_FIGURES"):
+        Path(path).write_text(json.dumps(facts, indent=1) + "\n")

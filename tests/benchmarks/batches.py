@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from tests import real_batch
+from tests.support import real_batch
 
 _HEADER = "Date,Open,High,Low,Close,Volume,OpenInt"
 _MEDIAN_ROWS, _SPREAD, _MOST_ROWS = 1400, 0.9, 14_000  # log-normal, as the real batch roughly is: 2055 rows on average

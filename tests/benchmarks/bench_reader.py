@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psycopg2
 
-from tests import real_batch
 from tests.benchmarks.database import Database
-from tests.local_stack.postgres import PostgresServer
+from tests.support import real_batch
+from tests.support.paths import SAMPLE
+from tests.support.postgres import PostgresServer
 
-_SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 _QUERY = "SELECT count(*) FROM stock_prices WHERE company_name = 'ge.us.csv'"
 
 
@@ -44,7 +44,7 @@ class Reader(threading.Thread):
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        batch = real_batch.unpack(root / "batch") if real_batch.archive() else _SAMPLE
+        batch = real_batch.unpack(root / "batch") if real_batch.archive() else SAMPLE
         with PostgresServer(root / "postgres") as server:
             database = Database(server)
             database.make_our_tables()

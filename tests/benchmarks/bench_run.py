@@ -22,7 +22,8 @@ from tests.benchmarks.batches import Batch
 from tests.benchmarks.database import DLT_SCHEMA, Database, Fingerprint, copy_command
 from tests.benchmarks.measurement import Command, CommandFailed, Figures, measure
 from tests.benchmarks.report import BASE, FIRST, FIRST_INDEXED, INDEXED_BASE, Measured
-from tests.local_stack.postgres import PostgresServer
+from tests.support.paths import ROOT
+from tests.support.postgres import PostgresServer
 
 _ETL = (sys.executable, "-m", "etl")
 _COMBINED = "historical_stock_data.csv"
@@ -30,7 +31,7 @@ _TENTH = 10
 _RESTATED = 10
 _GROWTH = (1, 2, 4, 7)
 Start = Literal["plain", "ours", "kept"]
-_INDEX_SQL = Path(__file__).parents[2] / "etl" / "table" / "sql" / "index.sql"
+_INDEX_SQL = ROOT / "etl" / "table" / "sql" / "index.sql"
 
 
 @dataclass(frozen=True)

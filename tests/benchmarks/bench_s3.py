@@ -21,10 +21,10 @@ from botocore.config import Config
 
 from etl.batch.aws import CONCURRENT_REQUESTS, Aws
 from etl.batch.s3 import open_s3_prefix
-from tests import real_batch
-from tests.local_stack.process import HOST, free_port
+from tests.support import real_batch
+from tests.support.paths import SAMPLE
+from tests.support.process import HOST, free_port
 
-_SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 _ROUNDS = 5
 _CONFIG = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
@@ -44,7 +44,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
-        batch = real_batch.unpack(folder / "batch") if real_batch.archive() else _SAMPLE
+        batch = real_batch.unpack(folder / "batch") if real_batch.archive() else SAMPLE
         (folder / "buckets").mkdir()
         (folder / "buckets" / "batch").symlink_to(batch)
         user = "user root;" if folder.owner() == "root" else ""

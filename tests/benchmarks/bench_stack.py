@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks import batches
-from tests.compose import ending
-from tests.compose.compose_system import ComposeSystem, docker, missing_docker
+from tests.support import ending
+from tests.support.compose_system import ComposeSystem, docker, missing_docker
 
 _STEPS = ("gate", "process", "combine", "load")
 _SECONDS_BETWEEN_SAMPLES = 0.2

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import sql
 
-from tests.local_stack.postgres import PostgresServer, postgres_binaries
+from tests.support.postgres import PostgresServer, postgres_binaries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor

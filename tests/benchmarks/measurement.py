@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from os import sysconf
 from pathlib import Path
 
+from tests.support.paths import ROOT
+
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_ROOT = Path(__file__).parents[2]
 _TICKS_A_SECOND = sysconf("SC_CLK_TCK")
 
 Command = Sequence[str | Path]
@@ -40,7 +41,7 @@ def measure(command: Command, *, environment: Mapping[str, str], postmaster: int
     cpu = _server_cpu(postmaster)
     launcher = [sys.executable, "-I", "-S", str(_LAUNCHER)]
     done = subprocess.run(
-        [*launcher, *map(str, command)], env=dict(environment), cwd=_ROOT, capture_output=True, text=True, check=True
+        [*launcher, *map(str, command)], env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=True
     )
     _wait_for_end_of_others(postmaster, before)
     cpu = _server_cpu(postmaster) - cpu

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from tests import real_batch
 from tests.benchmarks.batches import Batch
 from tests.benchmarks.database import Database
 from tests.benchmarks.measurement import Figures
+from tests.support import real_batch
 
 BASE = "psql \\copy csv"
 INDEXED_BASE = "psql \\copy csv, then CREATE INDEX"

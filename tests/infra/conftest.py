@@ -1,116 +1,86 @@
-"""AWS for infra_scripts: a moto server, an empty account for each test, and the commands as a person types them."""
+"""AWS for infra_scripts: moto servers, an empty account for each test, and the commands as a person types them."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import boto3
 import pytest
 import requests
-from botocore.loaders import create_loader
 
-from infra_scripts.cli import main
-from tests.local_stack.process import HOST, Process, clean_environment, free_port, get_json, wait_until
+from tests.support.account import MONITORED_BUCKET, SOURCE_BUCKET, Account, RunCommand
+from tests.support.moto import MotoServer
+from tests.support.paths import ROOT
+from tests.support.person import LOGIN, Person
+from tests.support.process import HOST, Process, clean_environment, free_port, get_json, wait_until
 
-SERVER = Path(__file__).with_name("aws_server.py")
-REPOSITORY = Path(__file__).resolve().parents[2]
-REGION = "eu-west-1"
-LOGIN = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-}
-SETTINGS = {
-    "MBD_FIRST_NAME": "Ada",
-    "MBD_LAST_NAME": "Lovelace",
-    "AWS_REGION": REGION,
-    "MBD_EMAIL": "ada@example.org",
-    "MBD_MY_ADDRESS": "203.0.113.7/32",
-    "MBD_IMAGE_ID": "ami-12c6146b",  # moto knows no image of Canonical's under its SSM parameter
-    "MBD_MARKING_EMAIL": "marking@example.org",
-}
+SERVER = ROOT / "tests" / "support" / "aws_server.py"
 
 
-create_loader_once = functools.cache(create_loader)  # reading the services' descriptions is most of a command's time
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[MotoServer]:
+    directory = Path(tempfile.mkdtemp(prefix="infra-data-"))
+    with MotoServer(directory) as server:
+        yield server
+    shutil.rmtree(directory, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
+@pytest.fixture
+def account(moto_server: MotoServer) -> Iterator[Account]:
+    requests.post(f"{moto_server.url}/moto-api/reset", timeout=30).raise_for_status()
+    session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1")
+    s3 = session.client("s3", endpoint_url=moto_server.url)
+    for bucket in (SOURCE_BUCKET, MONITORED_BUCKET):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    account = Account(
+        server=moto_server,
+        s3=s3,
+        ssm=session.client("ssm", endpoint_url=moto_server.url),
+        secrets=session.client("secretsmanager", endpoint_url=moto_server.url),
+    )
+    yield account
+    account.check_logins(from_now_on=False)
 
-    code: int
-    out: str
-    err: str
+
+@pytest.fixture
+def surroundings(account: Account, tmp_path: Path) -> dict[str, str]:
+    """The environment of a child: this machine's, without its settings, pointed at moto, with a home of its own."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MBD_", "AIRFLOW", "PG"))
+    }
+    home = tmp_path / "home"
+    home.mkdir()
+    return {**inherited, **account.server.environment, "HOME": str(home), "NO_PROXY": "127.0.0.1"}
 
 
-@dataclass
-class Person:
-    """Somebody at a shell: settings in a .env of their own, a login, and commands that are typed."""
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    path = tmp_path / ".env"
+    path.write_text("MBD_FIRST_NAME=Ada\nMBD_LAST_NAME=Lovelace\nAWS_REGION=eu-west-1\n")
+    return path
 
-    folder: Path
-    login: dict[str, str]
-    settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
 
-    @property
-    def env_file(self) -> Path:
-        return self.folder / ".env"
+@pytest.fixture
+def command(surroundings: dict[str, str], env_file: Path) -> RunCommand:
+    """`python -m infra_scripts ...` as a child, as a person would run it, on a .env of the test's own."""
 
-    def write_settings(self) -> None:
-        self.env_file.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
-
-    def types(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """`python -m infra_scripts ...`, with nobody there to answer a question."""
+    def call(
+        *arguments: object, changes: Mapping[str, str] | None = None, answers: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "infra_scripts", *map(str, arguments), "--env-file", str(env_file)]
+        environment = {**surroundings, **(changes or {})}
         return subprocess.run(
-            [sys.executable, "-m", "infra_scripts", *words, "--env-file", str(self.env_file)],
-            cwd=REPOSITORY, env=self.environment(**variables), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
+            line, env=environment, input=answers, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
+        )
 
-    def says(self, *words: str, **variables: str) -> Said:
-        """The same in this process, which is quicker."""
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            mock.patch.dict(os.environ, self.environment(**variables), clear=True),
-            mock.patch("sys.stdin", io.StringIO()),
-            mock.patch("botocore.session.create_loader", create_loader_once),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            code = main([*words, "--env-file", str(self.env_file)])
-        return Said(code, out.getvalue(), err.getvalue())
-
-    def environment(self, **variables: str) -> dict[str, str]:
-        mine = {name: value for name, value in clean_environment().items() if not name.startswith("MBD_")}
-        return {**mine, **self.login, **variables}
-
-    def succeeds(self, *words: str) -> str:
-        done = self.types(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def learns(self, *words: str) -> Any:  # noqa: ANN401
-        return json.loads(self.succeeds(*words, "--json"))
-
-    def client(self, service: Any) -> Any:  # noqa: ANN401
-        """A look at the account, past the commands."""
-        with mock.patch("botocore.session.create_loader", create_loader_once):
-            return boto3.Session("testing", "testing", region_name=REGION).client(
-                service, endpoint_url=self.login["AWS_ENDPOINT_URL"]
-            )
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,525 @@
+"""What a load does to the table: first, again, changed, shrunk, quarantined, reloaded, only tried, by both ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+import etl
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.commands import Command
+    from tests.support.database import Database
+
+
+def _in_steps(files: Files, database: Database) -> etl.Receipt:
+    run = etl.Run.begin("steps")
+    etl.process(files.job(), run=run)
+    return etl.load(files.job(), target=etl.Target(database.url), run=run)
+
+
+def _at_once(files: Files, database: Database) -> etl.Receipt:
+    return files.load(database)
+
+
+both_ways = pytest.mark.parametrize("move", [_in_steps, _at_once])
+Move = Callable[["Files", "Database"], etl.Receipt]
+Days = Callable[..., list[str]]
+
+
+def _counts(receipt: etl.Receipt) -> tuple[int | None, int | None, int | None]:
+    return receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged
+
+
+@both_ways
+def test_first_load_inserts_every_accepted_row(sample: Files, database: Database, move: Move) -> None:
+    receipt = move(sample, database)
+    assert receipt.state == "success"
+    assert vars(receipt.files) == {"listed": 40, "accepted": 35, "quarantined": 5, "missing": 0}
+    assert _counts(receipt) == (receipt.rows.accepted, 0, 0)
+    assert database.count() == receipt.rows.accepted == receipt.rows.read == sample.combined.count(b"\n")
+    assert receipt.rows.accepted == sum(len(path.read_text().splitlines()[1:]) for path in sample.source.iterdir())
+    assert {entry.file for entry in receipt.quarantined} == {
+        f"{name}.us.csv" for name in ("znwaa", "sail", "jt", "stnl", "bxg")
+    }
+    assert {entry.reason for entry in receipt.quarantined} == {"empty: 0 bytes"}
+    assert database.states() == ["success"]
+
+
+def test_both_ways_give_the_same_table_ledger_and_combined_file(
+    sample: Files, database: Database, empty_database: Database, command: Command
+) -> None:
+    assert command("init-db", "--database-url", empty_database.url).code == 0
+    _in_steps(sample, database)
+    in_steps = sample.outputs()
+    _at_once(sample, empty_database)
+    assert sample.outputs() == in_steps
+    assert empty_database.table() == database.table()
+    assert [entry[:4] for entry in empty_database.ledger()] == [entry[:4] for entry in database.ledger()]
+
+
+def test_manifest_and_ledger_describe_the_combined_file(sample: Files, database: Database) -> None:
+    sample.load(database)
+    combined, end = sample.combined, 0
+    ledger = {name: facts for name, *facts in database.ledger()}
+    for part in sample.manifest["slices"]:
+        content = combined[part["offset"] : part["offset"] + part["length"]]
+        assert part["offset"] == end
+        end += part["length"]
+        assert hashlib.sha256(content).hexdigest() == part["sha256"]
+        assert content.count(b"\n") == part["rows"]
+        assert {line.rpartition(b",")[2].decode() for line in content.splitlines()} == {part["company_name"]}
+        assert ledger[part["company_name"]][:3] == [part["sha256"], part["length"], part["rows"]]
+    assert end == len(combined)
+    assert len(ledger) == len(sample.manifest["slices"]) == 35
+
+
+@both_ways
+def test_same_batch_again_changes_nothing_and_names_the_earlier_run(
+    sample: Files, database: Database, move: Move
+) -> None:
+    first = move(sample, database)
+    places, combined = database.places(), sample.combined
+    second = move(sample, database)
+    assert _counts(second) == (0, 0, first.rows.accepted)
+    assert second.state == "success"
+    assert f"Same content as run {first.run_id}." in second.notes
+    assert "0 changes" in second.to_text()
+    assert database.places() == places
+    assert sample.combined == combined
+
+
+def test_same_content_note_names_the_run_that_loaded_this_content(three: Files, database: Database) -> None:
+    three.name("aa.us.csv", "bb.us.csv")
+    first = three.load(database)
+    three.name("cc.us.csv")
+    three.load(database)
+    three.name("aa.us.csv", "bb.us.csv")
+    again = three.load(database)
+    assert _counts(again) == (0, 0, 15)
+    assert f"Same content as run {first.run_id}." in again.notes
+
+
+def test_same_content_under_a_new_timestamp_is_recognised(three: Files, database: Database) -> None:
+    three.load(database)
+    for path in three.source.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert _counts(three.load(database)) == (0, 0, 35)
+
+
+@both_ways
+def test_only_the_changed_company_is_touched(three: Files, database: Database, days: Days, move: Move) -> None:
+    move(three, database)
+    before = database.places()
+    three.put("bb.us.csv", days(10, price=21))
+    receipt = move(three, database)
+    after = database.places()
+    assert _counts(receipt) == (10, 10, 25)
+    assert (after["aa.us.csv"], after["cc.us.csv"]) == (before["aa.us.csv"], before["cc.us.csv"])
+    assert after["bb.us.csv"].isdisjoint(before["bb.us.csv"])
+    assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 20}
+    assert sorted(database.rows("SELECT stock_date, open_value FROM stock_prices WHERE company_name = 'bb.us.csv'"))[
+        0
+    ] == (date(2001, 1, 1), 21)
+    runs = {name: run_id for name, _, _, _, run_id, _ in database.ledger()}
+    assert runs["bb.us.csv"] == receipt.run_id != runs["aa.us.csv"] == runs["cc.us.csv"]
+
+
+@both_ways
+def test_file_that_grew_at_its_end_gets_only_its_new_rows(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    move(three, database)
+    before = database.places()
+    three.put("cc.us.csv", days(22, price=30))
+    receipt = move(three, database)
+    assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 22}
+    assert _counts(receipt) == (2, 0, 35)
+    assert before["cc.us.csv"] < database.places()["cc.us.csv"]
+    assert _counts(move(three, database)) == (0, 0, 37)
+
+
+@both_ways
+def test_file_that_grew_by_good_rows_and_a_bad_one_gets_only_the_good_ones(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    move(three, database)
+    before = database.places()
+    rows = days(22, price=30)
+    rows.insert(21, "2001-01-21,x,2,1,1.5,100,0")
+    three.put("cc.us.csv", rows)
+    receipt = move(three, database)
+    assert _counts(receipt) == (2, 0, 35)
+    assert receipt.rows.rejected == 1
+    assert before["cc.us.csv"] < database.places()["cc.us.csv"]
+
+
+@both_ways
+def test_row_inserted_in_the_middle_of_a_file_is_loaded_once(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    rows = days(20, price=30)
+    three.put("cc.us.csv", rows[:7] + rows[8:])
+    move(three, database)
+    three.put("cc.us.csv", rows)
+    receipt = move(three, database)
+    assert _counts(receipt) == (20, 19, 15)
+    loaded = database.rows("SELECT stock_date FROM historical_stocks_data WHERE company_name = 'cc.us.csv' ORDER BY 1")
+    assert [day for (day,) in loaded] == [row.partition(",")[0] for row in rows]
+
+
+@both_ways
+def test_shrunk_file_takes_its_rows_out_of_the_table(three: Files, database: Database, days: Days, move: Move) -> None:
+    move(three, database)
+    three.put("cc.us.csv", days(3, price=30))
+    receipt = move(three, database)
+    assert _counts(receipt) == (3, 20, 15)
+    assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 3}
+
+
+@both_ways
+def test_company_that_the_index_no_longer_names_stays(three: Files, database: Database, move: Move) -> None:
+    move(three, database)
+    before = database.places()
+    three.name("bb.us.csv", "aa.us.csv")
+    receipt = move(three, database)
+    assert _counts(receipt) == (0, 0, 15)
+    assert database.places() == before
+    assert [entry[0] for entry in database.ledger()] == ["aa.us.csv", "bb.us.csv", "cc.us.csv"]
+
+
+@both_ways
+def test_quarantined_company_keeps_its_earlier_rows(three: Files, database: Database, move: Move) -> None:
+    move(three, database)
+    before = database.places()
+    three.put("bb.us.csv", None)
+    receipt = move(three, database)
+    assert [(entry.file, entry.reason) for entry in receipt.quarantined] == [("bb.us.csv", "empty: 0 bytes")]
+    assert vars(receipt.files) == {"listed": 3, "accepted": 2, "quarantined": 1, "missing": 0}
+    assert _counts(receipt) == (0, 0, 25)
+    assert database.places() == before
+
+
+@both_ways
+def test_company_that_comes_back_from_quarantine_is_loaded_once(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    three.put("bb.us.csv", None)
+    move(three, database)
+    three.put("bb.us.csv", days(10, price=20))
+    assert _counts(move(three, database)) == (10, 0, 25)
+    assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 20}
+
+
+def test_reload_replaces_the_companies_of_the_batch_and_no_other(three: Files, database: Database) -> None:
+    three.load(database)
+    before, table = database.places(), database.table()
+    three.name("aa.us.csv", "bb.us.csv")
+    receipt = three.load(database, reload=True)
+    after = database.places()
+    assert _counts(receipt) == (15, 15, 0)
+    assert database.table() == table
+    assert after["cc.us.csv"] == before["cc.us.csv"]
+    assert all(after[name].isdisjoint(before[name]) for name in ("aa.us.csv", "bb.us.csv"))
+
+
+def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.load(database)
+    places, ledger, outputs = database.places(), database.ledger(), three.outputs()
+    three.put("aa.us.csv", days(7, price=11))
+    three.put("bb.us.csv", None)
+    three.put("dd.us.csv", days(4))
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")
+    places_named = ("--source", three.source, "--index", three.index, "--output", three.output)
+    answer = command("run", *places_named, "--database-url", database.url, "--dry-run", "--json")
+    assert answer.code == 0
+    receipt = etl.Receipt.from_json(answer.out)
+    assert receipt.state == "dry_run"
+    assert vars(receipt.files) == {"listed": 4, "accepted": 3, "quarantined": 1, "missing": 0}
+    assert _counts(receipt) == (11, 5, 20)
+    assert (database.places(), database.ledger(), database.states()) == (places, ledger, ["success"])
+    assert three.outputs() == outputs
+    assert len(three.receipts()) == 1
+    real = three.load(database)
+    assert (_counts(real), vars(real.files)) == (_counts(receipt), vars(receipt.files))
+
+
+def test_dry_run_by_command_line_writes_its_receipt_and_nothing_else(
+    three: Files, database: Database, command: Command
+) -> None:
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    answer = command("run", *places, "--database-url", database.url, "--dry-run", "--json")
+    assert answer.code == 0
+    receipt = json.loads(answer.out)
+    assert (receipt["state"], receipt["rows"]["inserted"]) == ("dry_run", 35)
+    assert (database.count(), database.states()) == (0, [])
+    assert three.outputs() == {}
+
+
+def test_load_as_a_dry_run_looks_at_the_outputs_of_process(three: Files, database: Database, command: Command) -> None:
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    answer = command("load", "--output", three.output, "--database-url", database.url, "--dry-run", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads(answer.out)["rows"]["inserted"] == 35
+    assert (database.count(), database.states()) == (0, [])
+
+
+def test_failed_dry_run_writes_nothing_to_the_database(three: Files, database: Database, command: Command) -> None:
+    three.name("aa.us.csv", "not-there.us.csv")
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    assert command("run", *places, "--database-url", database.url, "--dry-run").code == 1
+    assert database.states() == []
+
+
+@both_ways
+def test_rows_before_since_are_neither_read_nor_loaded(three: Files, database: Database, move: Move) -> None:
+    job = three.job(since=date(2001, 1, 4))
+    run = etl.Run.begin("test")
+    if move is _in_steps:
+        etl.process(job, run=run)
+        receipt = etl.load(job, target=etl.Target(database.url), run=run)
+    else:
+        receipt = three.load(database, job=job)
+    assert (receipt.rows.read, receipt.rows.rejected, receipt.rows.inserted) == (2 + 7 + 17, 0, 2 + 7 + 17)
+    assert database.companies() == {"aa.us.csv": 2, "bb.us.csv": 7, "cc.us.csv": 17}
+    assert database.rows("SELECT min(stock_date) FROM historical_stocks_data") == [("2001-01-04",)]
+    assert "Only rows dated 2001-01-04 or later were taken; 9 older rows were left out." in receipt.notes
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_load_since_a_day_that_would_remove_older_rows_is_refused_without_reload(
+    three: Files, database: Database, dry_run: bool
+) -> None:
+    three.load(database)
+    before = database.places(), database.ledger()
+    job = three.job(since=date(2001, 1, 4))
+    with pytest.raises(etl.BatchError, match="9 rows of 3 companies from before 2001-01-04") as caught:
+        three.load(database, job=job, dry_run=dry_run)
+    assert "Load without since; or with reload" in str(caught.value)
+    assert (database.places(), database.ledger()) == before
+    receipt = three.load(database, job=job, reload=True)
+    assert (receipt.rows.deleted, receipt.rows.inserted) == (35, 26)
+
+
+def test_load_since_the_same_day_takes_corrected_and_new_rows(three: Files, database: Database, days: Days) -> None:
+    job = three.job(since=date(2001, 1, 4))
+    three.load(database, job=job)
+    three.put("aa.us.csv", days(4, price=11))
+    three.put("bb.us.csv", days(12, price=20))
+    receipt = three.load(database, job=job)
+    assert (receipt.rows.deleted, receipt.rows.inserted) == (2, 1 + 2)
+
+
+def test_second_attempt_of_a_run_that_was_committed_says_so(three: Files, database: Database) -> None:
+    run = etl.Run.begin("test")
+    etl.process(three.job(), run=run)
+    first, second, third = (etl.load(three.job(), target=etl.Target(database.url), run=run) for _ in range(3))
+    assert first.rows.inserted == 35
+    for later in (second, third):
+        assert (later.rows.inserted, later.rows.unchanged) == (0, 35)
+        assert "An earlier attempt of this run was committed: 35 rows inserted, 0 old ones deleted." in later.notes
+    other = three.load(database)
+    assert f"Same content as run {run.run_id}." in other.notes
+
+
+def test_since_beyond_the_last_day_stops_the_batch(three: Files, database: Database) -> None:
+    three.load(database)
+    before = database.places(), three.outputs()
+    with pytest.raises(etl.BatchError, match="No row is dated 2031-01-01 or later"):
+        three.load(database, job=three.job(since=date(2031, 1, 1)))
+    assert (database.places(), three.outputs()) == before
+
+
+def test_far_fewer_rows_than_last_time_are_said(three: Files, database: Database, days: Days) -> None:
+    first = three.load(database)
+    three.put("cc.us.csv", days(1, price=30))
+    three.put("bb.us.csv", days(1, price=20))
+    receipt = three.load(database)
+    assert any(note.startswith("Far fewer rows than last time") and first.run_id in note for note in receipt.notes)
+
+
+def test_batch_without_a_usable_file_leaves_table_and_outputs(three: Files, database: Database) -> None:
+    three.load(database)
+    before = database.places(), three.outputs(), database.states()
+    for name in ("aa.us.csv", "bb.us.csv", "cc.us.csv"):
+        (three.source / name).write_text("day;price\n2001-01-01;3\n")
+    with pytest.raises(etl.BatchError, match="No company file of the batch is usable"):
+        three.load(database)
+    assert (database.places(), three.outputs(), database.states()) == before
+
+
+def test_missing_file_stops_the_batch_before_anything_is_written(three: Files, database: Database) -> None:
+    three.name("aa.us.csv", "gone.us.csv")
+    with pytest.raises(etl.BatchError, match=r"1 of 2 company files .* \(gone\.us\.csv\)"):
+        three.load(database)
+    assert database.count() == 0
+    assert not (three.output / "historical_stock_data.csv").exists()
+
+
+def test_receipt_on_disk_in_the_database_and_on_stdout_are_the_same(
+    three: Files, database: Database, command: Command
+) -> None:
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    answer = command("run", *places, "--database-url", database.url, "--json", "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    printed = json.loads(answer.out)
+    assert three.receipts() == {printed["run_id"]: printed}
+    assert database.rows("SELECT receipt, run_id, state FROM pipeline_runs") == [
+        (printed, printed["run_id"], "success")
+    ]
+    assert {"started_at", "elapsed_seconds", "files", "rows", "quarantined"} <= printed.keys()
+
+
+def test_receipt_of_process_alone_leaves_out_what_only_a_load_knows(three: Files, command: Command) -> None:
+    answer = command(
+        "process", "--source", three.source, "--index", three.index, "--output", three.output, "--json", "--quiet"
+    )
+    assert json.loads(answer.out)["rows"] == {"read": 35, "accepted": 35, "rejected": 0, "flagged": 0}
+
+
+def test_row_count_in_the_manifest_that_is_wrong_fails_the_load(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("bb.us.csv", days(12, price=21))
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    facts = three.manifest
+    facts["slices"][1]["rows"] += 1
+    facts["rows_read"] += 1  # so that only PostgreSQL's own count can tell
+    three.write_manifest(facts)
+    before = database.places(), database.ledger(), database.states()
+    with pytest.raises(
+        etl.BatchError, match=r"does not balance: rows\.accepted is 38, but inserted \+ unchanged is 37"
+    ):
+        etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert (database.places(), database.ledger(), database.states()) == before
+
+
+@pytest.mark.parametrize("fact", ["listed", "rows_read", "rows_rejected"])
+def test_total_in_the_manifest_that_is_wrong_fails_the_load(three: Files, database: Database, fact: str) -> None:
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    three.write_manifest({**three.manifest, fact: three.manifest[fact] + 1})
+    with pytest.raises(etl.BatchError, match="does not balance"):
+        etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert (database.count(), database.ledger(), database.states()) == (0, [], [])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 7}', "\x00\x01", '{"version": 1, "slices": [3]}'])
+def test_manifest_that_is_not_ours_fails_the_load(three: Files, database: Database, content: str) -> None:
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    (three.output / "manifest.json").write_text(content)
+    with pytest.raises(etl.BatchError, match="is not a manifest of this version"):
+        etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert database.count() == 0
+
+
+@pytest.mark.parametrize("tamper", ["one digit", "cut short", "another line"])
+def test_combined_file_that_the_manifest_does_not_describe_fails_the_load(
+    three: Files, database: Database, days: Days, tamper: str
+) -> None:
+    three.load(database)
+    three.put("aa.us.csv", days(6, price=12))
+    etl.process(three.job(), run=etl.Run.begin("test"))
+    combined = three.combined
+    changed = {
+        "one digit": combined.replace(b"2001-01-02", b"2001-01-03", 1),
+        "cut short": combined[:100],
+        "another line": b"1999-01-01,1,1,1,1,1,0,0,aa.us.csv\n" + combined,
+    }[tamper]
+    (three.output / "historical_stock_data.csv").write_bytes(changed)
+    before = database.places(), database.ledger(), database.states()
+    with pytest.raises(etl.BatchError, match="The combined file is not the one that the manifest describes"):
+        etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert (database.places(), database.ledger(), database.states()) == before
+
+
+def test_load_before_any_process_says_what_to_run_first(three: Files, database: Database, command: Command) -> None:
+    answer = command("load", "--output", three.output, "--database-url", database.url)
+    assert answer.code == 2
+    assert "Run process first." in answer.err
+
+
+def test_two_processes_into_one_output_at_once_never_mix_their_files(three: Files, days: Days) -> None:
+    three.put("aa.us.csv", days(4000, price=10))
+    inner: list[BaseException] = []
+    other = three.job(since=date(2002, 1, 1))
+
+    def meanwhile(*, done: int, total: int) -> None:
+        if done == 2:
+            try:
+                etl.process(other, run=etl.Run.begin("second"))
+            except etl.EtlError as error:
+                inner.append(error)
+
+    try:
+        etl.process(three.job(), run=etl.Run.begin("first"), progress=meanwhile)
+    except etl.EtlError as error:
+        inner.append(error)
+    assert len(inner) < 2
+    combined = three.combined
+    for part in three.manifest["slices"]:
+        content = combined[part["offset"] : part["offset"] + part["length"]]
+        assert hashlib.sha256(content).hexdigest() == part["sha256"]
+
+
+def test_receipt_that_cannot_be_written_after_the_commit_says_that_the_load_stands(
+    three: Files, database: Database, command: Command
+) -> None:
+    three.output.mkdir()
+    (three.output / "receipts").write_text("a file where the folder should be")
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    answer = command("run", *places, "--database-url", database.url)
+    assert database.count() == 35
+    assert "success" in database.states()
+    assert answer.code == 0 or "committed" in answer.err
+    assert "failed" not in database.states() or "committed" in str(
+        database.rows("SELECT receipt ->> 'error' FROM pipeline_runs WHERE state = 'failed'")
+    )
+
+
+@both_ways
+def test_company_names_of_other_scripts_and_signs_are_loaded_as_they_are(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    names = ["österreich.us.csv", "株式会社.csv", "brk.a_1-x=y+z&b@c~d^e.csv", "a b.csv"]
+    for name in names:
+        three.put(name, days(3))
+    three.name(*names)
+    receipt = move(three, database)
+    assert _counts(receipt) == (12, 0, 0)
+    assert database.companies() == dict.fromkeys(names, 3)
+    assert etl.read_prices(names[1], database=database.url)["company_name"].tolist() == [names[1]] * 3
+    assert _counts(move(three, database)) == (0, 0, 12)
+
+
+ODD = {
+    "control character in the header": (
+        "Date,Open,High,Low,Close,Volume,Open\x00Int\n2001-01-01,1,1,1,1,5,0\n",
+        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+    ),
+    "volume with an endless exponent": (
+        "Date,Open,High,Low,Close,Volume\n2001-01-01,1,1,1,1,0e9999999999999999999\n2001-01-02,1,1,1,1,5\n",
+        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+    ),
+    "price with an endless exponent": (
+        "Date,Open,High,Low,Close,Volume\n2001-01-01,1,1,0e99999999999,1,5\n2001-01-02,1,1,1e-99999,1,5\n"
+        "2001-01-03,1,1,1,1,5\n",
+        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_file_neither_sinks_the_batch_nor_breaks_the_view(three: Files, database: Database, case: str) -> None:
+    content, files = ODD[case]
+    (three.source / "bb.us.csv").write_text(content)
+    receipt = three.load(database)
+    assert vars(receipt.files) == files
+    assert {"aa.us.csv", "bb.us.csv", "cc.us.csv"} == set(database.companies())
+    assert len(database.rows("SELECT * FROM stock_prices")) == database.count()

@@ -1,0 +1,193 @@
+"""Sessions that end in the middle of a load, or during its COMMIT: the same result afterwards, exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+import etl
+from tests.support.database_proxy import DatabaseProxy, Fault
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.database import Database
+
+Days = Callable[..., list[str]]
+
+
+@pytest.fixture
+def cutting_proxy(database: Database) -> Iterator[Callable[..., DatabaseProxy]]:
+    """Cuts connections at COMMIT: `before` it is passed on, or when the server has answered and no client will know."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, before: bool, cuts: int = 1) -> DatabaseProxy:
+            fault = Fault("cut", to_server=before)
+            return stack.enter_context(DatabaseProxy(database.server.port, fault, times=cuts))
+
+        yield make
+
+
+def _run(files: Files, url: str, run: etl.Run) -> etl.Receipt:
+    return etl.run(files.job(), target=etl.Target(url), run=run)
+
+
+def _load(files: Files, url: str, run: etl.Run) -> etl.Receipt:
+    etl.process(files.job(), run=run)
+    return etl.load(files.job(), target=etl.Target(url), run=run)
+
+
+Move = Callable[["Files", str, etl.Run], etl.Receipt]
+both_ways = pytest.mark.parametrize("move", [_run, _load])
+
+
+def _assert_whole_and_once(files: Files, database: Database, receipt: etl.Receipt) -> None:
+    in_file = sorted(tuple(cell or None for cell in line.split(",")) for line in files.combined.decode().splitlines())
+    assert sorted(database.table()) == in_file
+    assert receipt.state == "success"
+    assert database.rows("SELECT run_id, state FROM pipeline_runs") == [(receipt.run_id, "success")]
+    assert {(name, rows) for name, _, _, rows, _, _ in database.ledger()} == set(database.companies().items())
+    assert files.receipts()[receipt.run_id]["rows"] == {
+        name: count for name, count in vars(receipt.rows).items() if count is not None
+    }
+
+
+@both_ways
+@pytest.mark.usefixtures("hurried")
+def test_session_killed_in_the_middle_of_a_first_copy_is_made_good(
+    three: Files, database: Database, move: Move
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with database.copy_stopped_at("2001-01-08") as stopped:
+            moving = pool.submit(move, three, database.url, etl.Run.begin("test"))
+            database.kill(stopped())
+            assert database.count() == 0
+        receipt = moving.result(20)
+    assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (35, 0, 0)
+    _assert_whole_and_once(three, database, receipt)
+
+
+@both_ways
+@pytest.mark.usefixtures("hurried")
+def test_session_killed_between_delete_and_copy_leaves_the_old_rows_until_it_is_made_good(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    three.load(database)
+    places = database.places()
+    three.put("cc.us.csv", days(19, price=31))
+    three.put("dd.us.csv", days(3))
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")
+    with ThreadPoolExecutor(1) as pool:
+        with database.copy_stopped_at("2001-01-18") as stopped:
+            moving = pool.submit(move, three, database.url, etl.Run.begin("test"))
+            database.kill(stopped())
+            assert database.places() == places
+        receipt = moving.result(20)
+    assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (22, 20, 15)
+    database.execute("DELETE FROM pipeline_runs WHERE run_id <> %s", receipt.run_id)
+    _assert_whole_and_once(three, database, receipt)
+
+
+@pytest.mark.parametrize("at", [1, 12, 39])
+@pytest.mark.usefixtures("hurried")
+def test_session_killed_while_files_are_still_being_processed_is_made_good(
+    sample: Files, database: Database, at: int
+) -> None:
+    def kill(*, done: int, total: int) -> None:
+        if done == at:
+            database.kill(database.wait_for_session("state = 'active'"))
+
+    run = etl.Run.begin("test")
+    receipt = etl.run(sample.job(), target=etl.Target(database.url), run=run, progress=kill)
+    assert receipt.rows.inserted == receipt.rows.accepted == database.count()
+    _assert_whole_and_once(sample, database, receipt)
+
+
+@both_ways
+@pytest.mark.usefixtures("hurried")
+def test_connection_lost_after_commit_took_effect_loads_nothing_twice(
+    three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], move: Move
+) -> None:
+    proxy = cutting_proxy(before=False)
+    url = proxy.url(database.url, database.server.port)
+    receipt = move(three, url, etl.Run.begin("test"))
+    assert proxy.times_left == 0
+    assert (receipt.rows.inserted, receipt.rows.unchanged) == (35, 0)
+    _assert_whole_and_once(three, database, receipt)
+
+
+@both_ways
+@pytest.mark.usefixtures("hurried")
+def test_connection_lost_before_commit_reached_the_server_loads_again(
+    three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], move: Move
+) -> None:
+    proxy = cutting_proxy(before=True, cuts=2)
+    url = proxy.url(database.url, database.server.port)
+    receipt = move(three, url, etl.Run.begin("test"))
+    assert proxy.times_left == 0
+    assert (receipt.rows.inserted, receipt.rows.unchanged) == (35, 0)
+    _assert_whole_and_once(three, database, receipt)
+
+
+@both_ways
+@pytest.mark.usefixtures("hurried")
+def test_connection_that_is_lost_every_time_fails_after_four_attempts_with_the_table_as_it_was(
+    three: Files, database: Database, days: Days, cutting_proxy: Callable[..., DatabaseProxy], move: Move
+) -> None:
+    three.load(database)
+    places, ledger = database.places(), database.ledger()
+    three.put("aa.us.csv", days(6, price=11))
+    proxy = cutting_proxy(before=True, cuts=99)
+    url = proxy.url(database.url, database.server.port)
+    with pytest.raises(etl.ServiceError, match="The database connection was lost"):
+        move(three, url, etl.Run.begin("test"))
+    assert 99 - proxy.times_left in {4, 5}  # `run` has one more: the overlapped one
+    assert (database.places(), database.ledger(), database.states()) == (places, ledger, ["success"])
+
+
+@pytest.mark.usefixtures("hurried")
+def test_outputs_are_there_although_the_database_went_away_for_good(
+    three: Files, database: Database, closed_port: int
+) -> None:
+    url = database.url.replace(f":{database.server.port}/", f":{closed_port}/")
+    with pytest.raises(etl.ServiceError, match="connection refused"):
+        _run(three, url, etl.Run.begin("test"))
+    assert {"historical_stock_data.csv", "manifest.json", "rejected_rows.csv"} == three.outputs().keys()
+    receipt = etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    assert receipt.rows.inserted == 35
+    assert database.count() == 35
+
+
+@pytest.mark.usefixtures("hurried")
+def test_error_of_a_file_is_not_taken_for_a_lost_connection(three: Files, database: Database) -> None:
+    def stop(*, done: int, total: int) -> None:
+        if done == 2:
+            raise etl.BatchError("the third file is one too many")
+
+    with pytest.raises(etl.BatchError, match="one too many"):
+        etl.run(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"), progress=stop)
+    assert (database.count(), database.ledger(), database.states()) == (0, [], [])
+    assert three.outputs() == {}
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_interrupted_run_leaves_table_and_outputs(
+    three: Files, database: Database, days: Days, stop: type[BaseException]
+) -> None:
+    three.load(database)
+    before = database.places(), database.ledger(), three.outputs()
+    three.put("dd.us.csv", days(8))
+    three.name("dd.us.csv", "aa.us.csv", "bb.us.csv", "cc.us.csv")
+
+    def interrupt(*, done: int, total: int) -> None:
+        if done == 2:
+            raise stop
+
+    with pytest.raises(stop):
+        etl.run(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"), progress=interrupt)
+    assert (database.places(), database.ledger(), three.outputs()) == before
+    assert [path.name for path in three.output.iterdir() if path.name.endswith(".partial")] == []
+    assert three.load(database).rows.inserted == 8

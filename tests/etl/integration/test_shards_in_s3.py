@@ -1,0 +1,253 @@
+"""A batch processed in shards on S3 (moto): the same bytes, copied by S3 itself where it can, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import etl
+from etl.batch.storage import open_storage
+from tests.support.paths import ROOT
+from tests.support.s3_proxy import S3Proxy
+
+if TYPE_CHECKING:
+    from tests.support.aws_places import Bucket, Topic
+    from tests.support.batch_files import Files
+    from tests.support.database import Database
+    from tests.support.moto import MotoServer
+
+MIB = 1 << 20
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+# As Airflow's run ids are: signs that S3's keys and copy sources spell in their own way.
+RUN = replace(etl.Run.begin("test"), run_id="manual__2026-11-22T11:08:34.5+00:00 ~=é")
+
+
+def _shard(bucket: Bucket, number: int, *, of: int) -> etl.Receipt:
+    return etl.process(bucket.job(), run=RUN, shard=etl.Shard(number, of=of))
+
+
+def _process_shards(bucket: Bucket, shards: int) -> None:
+    etl.split(bucket.job(), run=RUN, shards=shards)
+    for number in range(shards):
+        _shard(bucket, number, of=shards)
+
+
+def _outputs(bucket: Bucket) -> dict[str, bytes]:
+    return {name: bucket.get(f"Output/{name}") for name in OUTPUTS}
+
+
+def _untimed(receipt: etl.Receipt) -> etl.Receipt:
+    return replace(receipt, run_id="", started_at=RUN.started_at, elapsed_seconds=0, steps={})
+
+
+@pytest.fixture
+def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
+    with S3Proxy(moto_server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(bucket: Bucket, proxy: S3Proxy) -> Bucket:
+    """The bucket, which etl sees through the proxy and the test itself does not."""
+    return replace(bucket, endpoint_url=proxy.url)
+
+
+@pytest.fixture
+def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket) -> Bucket:
+    """16 companies of 14,058 rows each, a combined file of 19 MB; some rows and files are refused."""
+    files = make_files("large")
+    content = (sample.source / "ge.us.csv").read_bytes()
+    names = [f"ge{number}.us.csv" for number in range(16)]
+    for number, name in enumerate(names):
+        dirty = b"" if number % 3 else b"2020-01-02,=1,2,1,1,5,0\n"
+        (files.source / name).write_bytes(b"" if number == 7 else content + dirty)
+    files.name(*names)
+    bucket.upload(files)
+    return bucket
+
+
+# --- the same bytes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [2, 3, 16])
+def test_parts_over_and_under_5_mib_become_the_bytes_of_one_pass(large: Bucket, shards: int) -> None:
+    alone = etl.process(large.job(), run=RUN)
+    expected = _outputs(large)
+    assert len(expected["historical_stock_data.csv"]) > 3 * 6 * MIB
+    assert expected["rejected_rows.csv"].count(b"\n") == 1 + 6
+    large.put("Output/historical_stock_data.csv", b"old")
+    _process_shards(large, shards)
+    assert large.get("Output/historical_stock_data.csv") == b"old"
+    combined = etl.combine(large.job(), run=RUN, shards=shards)
+    assert _outputs(large) == expected
+    assert _untimed(combined) == _untimed(alone)
+    assert large.unfinished_uploads() == []
+
+
+def test_small_parts_become_the_bytes_of_one_pass(sample: Files, bucket: Bucket) -> None:
+    bucket.upload(sample)
+    etl.process(bucket.job(), run=RUN)
+    expected = _outputs(bucket)
+    _process_shards(bucket, 5)
+    etl.combine(bucket.job(), run=RUN, shards=5)
+    assert _outputs(bucket) == expected
+
+
+def test_table_and_receipt_are_those_of_one_pass(sample: Files, bucket: Bucket, database: Database) -> None:
+    bucket.upload(sample)
+    target = etl.Target(database.url)
+    etl.process(bucket.job(), run=RUN)
+    alone, table = etl.load(bucket.job(), target=target, run=RUN), database.table()
+    database.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
+    _process_shards(bucket, 3)
+    etl.combine(bucket.job(), run=RUN, shards=3)
+    assert _untimed(etl.load(bucket.job(), target=target, run=RUN)) == _untimed(alone)
+    assert database.table() == table
+    again = etl.load(bucket.job(), target=target, run=RUN)
+    assert (again.rows.inserted, again.rows.unchanged) == (0, alone.rows.inserted)
+
+
+def test_large_parts_are_copied_by_s3_and_only_what_fills_up_a_part_is_read(
+    large: Bucket, proxied: Bucket, proxy: S3Proxy
+) -> None:
+    _process_shards(large, 3)
+    etl.combine(proxied.job(), run=RUN, shards=3)
+    parts = [request for request in proxy.gets("Output/parts/") if request.key.endswith("historical_stock_data.csv")]
+    assert parts == []
+    copies = [request for request in proxy.requests if request.headers.get("x-amz-copy-source")]
+    assert len(copies) == 3
+    assert all("Output/parts/" in request.headers["x-amz-copy-source"] for request in copies)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [5 * MIB],
+        [5 * MIB + 1],
+        [40 * MIB + 3, 0, 1],
+        [1, 40 * MIB, 5 * MIB, 5 * MIB - 1, 5 * MIB + 1, 1],
+        [3 * MIB, 3 * MIB, 3 * MIB, 6 * MIB, 1, 0, 11 * MIB],
+        [0, 0],
+        [7 * MIB, 12 * MIB, 2 * MIB, 8 * MIB + 1],
+    ],
+    ids=str,
+)
+def test_files_of_any_length_are_put_one_behind_the_other(bucket: Bucket, lengths: list[int]) -> None:
+    # moto refuses a part under 5 MiB that is not the last, as S3 does
+    output = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
+    contents = [random.Random(number).randbytes(length) for number, length in enumerate(lengths)]
+    for number, content in enumerate(contents):
+        bucket.put(f"Output/parts/a b+c:é/{number}", content)
+    with output.write("whole") as file:
+        file.write(b"head\n")
+        for number, length in enumerate(lengths):
+            file.append(f"parts/a b+c:é/{number}", length=length)
+        file.write(b"foot\n")
+    assert bucket.get("Output/whole") == b"head\n" + b"".join(contents) + b"foot\n"
+    with output.write("whole") as file:
+        for number, length in enumerate(lengths):
+            file.append(f"parts/a b+c:é/{number}", length=length)
+    assert bucket.get("Output/whole") == b"".join(contents)
+
+
+# --- what is gone, killed or left --------------------------------------------------------------------------------
+
+
+def test_part_that_is_gone_stops_the_batch_leaves_the_old_object_and_no_upload(large: Bucket) -> None:
+    large.put("Output/historical_stock_data.csv", b"old")
+    _process_shards(large, 2)
+    [*_, last] = sorted(key for key in large.keys("Output/parts/") if key.endswith("historical_stock_data.csv"))
+    large.s3.delete_object(Bucket=large.name, Key=last)
+    with pytest.raises(etl.BatchError, match="Clear the whole run, from gate on, or put the marker again"):
+        etl.combine(large.job(), run=RUN, shards=2)
+    assert large.get("Output/historical_stock_data.csv") == b"old"
+    assert "Output/manifest.json" not in large.keys("Output/")
+    assert large.unfinished_uploads() == []
+
+
+def test_parts_are_removed_when_their_run_has_succeeded_and_kept_for_another_try_when_not(
+    sample: Files, bucket: Bucket, topic: Topic
+) -> None:
+    bucket.upload(sample)
+    _process_shards(bucket, 2)
+    bucket.put("Output/parts/run-another/plan.json", b"{}")
+    for succeeded in (False, True):
+        receipt = etl.combine(bucket.job(), run=RUN, shards=2)
+        bucket.put(f"Output/receipts/{RUN.run_id}.json", receipt.to_json().encode())
+        etl.conclude(bucket.job(), run=RUN, succeeded=succeeded, reason="the end", mailbox=topic.mailbox)
+        assert len(topic.mails()) == 1
+        assert (len(bucket.keys("Output/parts/")) > 1) is not succeeded
+    assert bucket.keys("Output/parts/") == {"Output/parts/run-another/plan.json"}
+
+
+def test_gate_removes_leftovers_of_every_run_more_than_a_page_of_them_and_unfinished_uploads(
+    three: Files, bucket: Bucket
+) -> None:
+    bucket.upload(three)
+    bucket.on("before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2))
+    for number in range(7):
+        bucket.put(f"Output/parts/run-{number}/plan.json", b"{}")
+    for number in range(2):
+        bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=f"Output/parts/run-1/{number}-ab/rejected_rows.csv")
+    bucket.put("Output/partsofours", b"")
+    bucket.s3.create_multipart_upload(Bucket=bucket.name, Key="Output/other")
+    etl.split(bucket.job(), run=RUN, shards=1)
+    assert bucket.keys("Output/") == {"Output/partsofours"}
+    assert bucket.unfinished_uploads() == ["Output/other"]
+
+
+CHILD = """
+import sys, etl
+from datetime import datetime, UTC
+bucket, run_id, step, shards = sys.argv[1:]
+place = f"s3://{bucket}"
+job = etl.Job(source=f"{place}/Stocks", index=f"{place}/CompanyNames/top_companies.txt", output=f"{place}/Output")
+run = etl.Run(run_id, datetime.now(UTC))
+if step == "combine":
+    etl.combine(job, run=run, shards=int(shards))
+else:
+    etl.process(job, run=run, shard=etl.Shard(int(step), of=int(shards)))
+"""
+KILLS = int(os.environ.get("MBD_KILLS", "2"))  # of each step; CI has more
+
+
+@pytest.mark.parametrize("step", ["1", "combine"])
+def test_step_killed_at_any_moment_and_done_again_gives_the_same_bytes_and_leaves_nothing(
+    large: Bucket, moto_server: MotoServer, step: str
+) -> None:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, large.name, RUN.run_id, step, "2"],
+            env={**os.environ, **moto_server.environment},
+            cwd=ROOT,
+        )
+
+    etl.process(large.job(), run=RUN)
+    expected = _outputs(large)
+    _process_shards(large, 2)
+    begun = time.monotonic()
+    assert start().wait(60) == 0
+    takes = time.monotonic() - begun
+    moments = random.Random(20171110)
+    for _ in range(KILLS):
+        large.put("Output/manifest.json", b"old")
+        child = start()
+        time.sleep(moments.uniform(0.5, 1) * takes)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        if step != "combine":
+            _shard(large, 1, of=2)
+        etl.combine(large.job(), run=RUN, shards=2)
+        assert _outputs(large) == expected
+    etl.split(large.job(), run=RUN, shards=1)
+    assert large.unfinished_uploads() == []
+    assert large.keys("Output/parts/") == set()

@@ -1,0 +1,42 @@
+"""The real batch of 1000 companies in four shards: the bytes and the receipt of one pass over it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import etl
+from tests.support.real_batch import MISSING, archive, unpack
+
+pytestmark = pytest.mark.skipif(archive() is None, reason=MISSING)
+RUN = etl.Run.begin("test")
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+
+
+def _digests(job: etl.Job) -> dict[str, str]:
+    return {name: hashlib.sha256((Path(job.output) / name).read_bytes()).hexdigest() for name in OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[etl.Job]:
+    root = unpack(tmp_path_factory.mktemp("real"))
+    yield etl.Job(str(root / "Stocks"), str(root / "CompanyNames" / "top_companies.txt"), str(root / "Output"))
+    shutil.rmtree(root)
+
+
+def test_real_batch_in_four_shards_gives_the_bytes_and_the_receipt_of_one_pass(job: etl.Job) -> None:
+    alone = etl.process(job, run=RUN)
+    expected = _digests(job)
+    etl.split(job, run=RUN, shards=4)
+    shards = [etl.process(job, run=RUN, shard=etl.Shard(number, of=4)) for number in range(4)]
+    combined = etl.combine(job, run=RUN, shards=4)
+    assert _digests(job) == expected
+    assert replace(combined, elapsed_seconds=0, steps={}) == replace(alone, elapsed_seconds=0, steps={})
+    assert combined.rows.accepted == 2_054_899
+    shares = [receipt.rows.accepted / combined.rows.accepted for receipt in shards]
+    assert all(abs(share - 0.25) < 0.01 for share in shares)

@@ -1,0 +1,101 @@
+"""What traders and hand-written SQL meet: the index, the read-only role, and the notice of writes beside the loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+import etl
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.database import Database
+
+INDEX = "SELECT to_regclass('historical_stocks_data_company_date') IS NOT NULL"
+
+
+def _by_hand(receipt: etl.Receipt) -> list[str]:
+    return [note for note in receipt.notes if "by hand" in note or "wrote to the table" in note]
+
+
+def test_first_load_builds_the_index_and_a_dry_run_or_no_index_does_not(three: Files, database: Database) -> None:
+    three.load(database, dry_run=True)
+    three.load(database, index=False)
+    assert database.rows(INDEX) == [(False,)]
+    three.load(database)
+    assert database.rows(INDEX) == [(True,)]
+    assert three.load(database).rows.inserted == 0
+
+
+def test_reader_reads_the_view_and_nothing_else(three: Files, database: Database) -> None:
+    three.load(database)
+    connection = psycopg2.connect(database.url, options="-c role=stock_prices_reader")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM stock_prices")
+        assert cursor.fetchone() == (35,)
+    for statement in (
+        "SELECT 1 FROM historical_stocks_data",
+        "DELETE FROM stock_prices",
+        "SELECT 1 FROM pipeline_runs",
+    ):
+        with connection.cursor() as cursor, pytest.raises(errors.InsufficientPrivilege):
+            cursor.execute(statement)
+        connection.rollback()
+    connection.close()
+
+
+def test_values_changed_by_hand_are_noticed_although_the_counts_agree(three: Files, database: Database) -> None:
+    three.load(database)
+    table = database.table()
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    for _ in range(2):
+        [note] = _by_hand(three.load(database))
+        assert "UPDATE by postgres at " in note
+        assert "The row counts agree; --reload makes sure of the values." in note
+    three.load(database, reload=True)
+    assert database.table() == table
+    assert _by_hand(three.load(database)) == []
+
+
+def test_reload_of_other_companies_forgets_no_change_by_hand(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
+    three.name("aa.us.csv", "bb.us.csv")
+    three.load(database, reload=True)
+    assert len(_by_hand(three.load(database))) == 1
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv")
+    three.load(database, reload=True)
+    assert _by_hand(three.load(database)) == []
+
+
+def test_change_by_hand_during_a_reload_is_not_forgotten_with_the_older_ones(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    with ThreadPoolExecutor() as pool:
+        with database.copy_stopped_at("2001-01-20") as stopped:
+            load = pool.submit(three.load, database, reload=True)
+            stopped()
+            database.execute("INSERT INTO changes_by_hand VALUES ('joe', 'UPDATE')")  # as the trigger does for joe
+        load.result()
+    assert database.rows("SELECT changed_by FROM changes_by_hand") == [("joe",)]
+
+
+def test_table_emptied_together_with_the_ledger_is_a_new_start(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("TRUNCATE historical_stocks_data, loaded_companies")
+    assert [_by_hand(three.load(database)) for _ in range(2)] == [[], []]
+    assert database.count() == 35
+
+
+def test_loads_themselves_are_no_change_by_hand(
+    three: Files, database: Database, days: Callable[..., list[str]]
+) -> None:
+    three.load(database)
+    three.put("bb.us.csv", days(3, price=21))
+    three.load(database)
+    assert database.rows("SELECT * FROM changes_by_hand") == []

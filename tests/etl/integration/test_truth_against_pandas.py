@@ -1,0 +1,197 @@
+"""The table and `read_prices`, held in full against plain pandas on the sample's files."""
+
+from __future__ import annotations
+
+import struct
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+import etl
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.database import Database
+
+SOURCE_COLUMNS = ["Date", "Open", "High", "Low", "Close", "Volume"]
+Row = tuple[str | None, ...]
+
+
+def naive_table(source: Path) -> dict[tuple[str, str], tuple[list[str], float | None, float]]:
+    """By company and day: the six fields as they were written, percent change (None where undefined), value change."""
+    expected: dict[tuple[str, str], tuple[list[str], float | None, float]] = {}
+    for path in sorted(source.iterdir()):
+        if not path.stat().st_size:
+            continue
+        written = pd.read_csv(path, dtype=str)
+        opened, closed = (written[name].astype("float64") for name in ("Open", "Close"))
+        change = closed - opened
+        percent = ((closed - opened) / opened) * 100
+        for fields, one_percent, one_change in zip(
+            written[SOURCE_COLUMNS].values.tolist(), percent.tolist(), change.tolist(), strict=True
+        ):
+            undefined = float(fields[1]) == 0
+            expected[path.name, fields[0]] = (fields, None if undefined else one_percent, one_change)
+    return expected
+
+
+def bits(number: float | None) -> bytes | None:
+    return None if number is None else struct.pack("<d", number)
+
+
+def test_table_is_what_plain_pandas_makes_of_the_files_bit_for_bit(sample: Files, database: Database) -> None:
+    sample.load(database)
+    expected, table = naive_table(sample.source), database.table()
+    assert len(table) == len(expected)
+    for *fields, percent, change, company in table:
+        wanted, wanted_percent, wanted_change = expected[str(company), str(fields[0])]
+        assert fields == wanted
+        assert bits(None if percent is None else float(percent)) == bits(wanted_percent), (company, fields)
+        assert change is not None
+        assert bits(float(change)) == bits(wanted_change), (company, fields)
+
+
+def test_combined_file_holds_the_table_in_the_order_of_index_and_files(sample: Files, database: Database) -> None:
+    sample.load(database)
+    lines = sample.combined.decode().splitlines()
+    names = [name.strip(" '\n") for name in sample.index.read_text().split(",")]
+    wanted = [
+        (row.split(",")[0], name)
+        for name in names
+        for row in (sample.source / name).read_bytes().decode().splitlines()[1:]
+    ]
+    assert [(line.split(",")[0], line.split(",")[8]) for line in lines] == wanted
+    as_rows = sorted(tuple(cell or None for cell in line.split(",")) for line in lines)
+    assert as_rows == sorted(database.table())
+    assert b"\r" not in sample.combined
+    assert b'"' not in sample.combined
+
+
+def test_percent_change_is_null_where_open_is_0_and_only_there(sample: Files, database: Database) -> None:
+    receipt = sample.load(database)
+    undefined = database.rows("SELECT * FROM historical_stocks_data WHERE daily_percent_change IS NULL")
+    assert [(row[0], row[8], row[6]) for row in undefined] == [("2008-02-07", "blj.us.csv", None)]
+    assert float(undefined[0][1]) == 0
+    assert receipt.rows.flagged >= 1
+    assert database.rows("SELECT count(*) FROM historical_stocks_data WHERE daily_percent_change = ''") == [(0,)]
+
+
+def test_flagged_rows_are_those_that_plain_pandas_finds(sample: Files, database: Database) -> None:
+    receipt = sample.load(database)
+    flagged = 0
+    for path in sample.source.iterdir():
+        if path.stat().st_size:
+            rows = pd.read_csv(path)
+            wrong = (rows.High < rows.Low) | (rows.Close < rows.Low) | (rows.Close > rows.High)
+            flagged += int((wrong | (rows[["Open", "High", "Low", "Close"]] == 0).any(axis=1)).sum())
+    assert receipt.rows.flagged == flagged > 0
+
+
+def test_view_gives_the_numbers_of_the_table(sample: Files, database: Database) -> None:
+    sample.load(database)
+    differing = database.rows(
+        "SELECT count(*) FROM historical_stocks_data t LEFT JOIN stock_prices p "
+        "ON p.company_name = t.company_name AND p.stock_date = t.stock_date::date "
+        "WHERE p.open_value IS DISTINCT FROM t.open_value::numeric"
+        " OR p.close_value IS DISTINCT FROM t.close_value::numeric"
+        " OR p.volume_traded IS DISTINCT FROM t.volume_traded::bigint"
+        " OR p.value_change IS DISTINCT FROM t.value_change::numeric"
+    )
+    assert differing == [(0,)]
+
+
+TYPES = {
+    "stock_date": "datetime64",
+    "open_value": "float64",
+    "high_value": "float64",
+    "low_value": "float64",
+    "close_value": "float64",
+    "volume_traded": "Int64",
+    "daily_percent_change": "float64",
+    "value_change": "float64",
+    "company_name": "string",
+}
+
+
+def assert_types(prices: pd.DataFrame) -> None:
+    assert list(prices.columns) == list(TYPES)
+    for name, kind in TYPES.items():
+        assert str(prices[name].dtype).startswith(kind), (name, prices[name].dtype)
+
+
+def test_read_prices_gives_every_row_typed_and_the_same_float64(sample: Files, database: Database) -> None:
+    sample.load(database)
+    prices = etl.read_prices(database=database.url)
+    assert_types(prices)
+    expected = naive_table(sample.source)
+    assert len(prices) == len(expected)
+    days = prices.stock_date.dt.strftime("%Y-%m-%d")
+    assert list(zip(prices.company_name, days, strict=True)) == sorted(expected)
+    for company, day, percent, change, close in zip(
+        prices.company_name, days, prices.daily_percent_change, prices.value_change, prices.close_value, strict=True
+    ):
+        fields, wanted_percent, wanted_change = expected[company, day]
+        assert bits(None if pd.isna(percent) else percent) == bits(wanted_percent)
+        assert (bits(change), bits(close)) == (bits(wanted_change), bits(float(fields[4])))
+
+
+@pytest.mark.parametrize(
+    ("company", "since", "until", "rows"),
+    [
+        ("aa.us.csv", None, None, 5),
+        (["aa.us.csv", "cc.us.csv"], None, None, 25),
+        (("bb.us.csv",), None, None, 10),
+        (None, None, None, 35),
+        (None, "2001-01-05", None, 1 + 6 + 16),
+        (None, None, date(2001, 1, 2), 6),
+        ("cc.us.csv", date(2001, 1, 3), "2001-01-03", 1),
+        ("cc.us.csv", pd.Timestamp("2001-01-03"), pd.Timestamp("2001-01-04"), 2),
+        ([], None, None, 0),
+        ("x'); DROP TABLE historical_stocks_data; --", None, None, 0),
+        (["%s", '{"}', "aa.us.csv"], None, None, 5),
+    ],
+)
+def test_read_prices_filters_by_company_and_days(
+    three: Files,
+    database: Database,
+    company: str | list[str] | None,
+    since: date | str | None,
+    until: date | str | None,
+    rows: int,
+) -> None:
+    three.load(database)
+    prices = etl.read_prices(company, since, until, database=database.url)
+    assert len(prices) == rows
+    assert prices.equals(prices.sort_values(["company_name", "stock_date"], ignore_index=True))
+
+
+def test_read_prices_of_nothing_is_an_empty_frame_of_the_same_types(database: Database) -> None:
+    prices = etl.read_prices("nobody.us.csv", database=database.url)
+    assert len(prices) == 0
+    assert_types(prices)
+
+
+def test_read_prices_takes_the_database_from_the_environment(
+    three: Files, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.load(database)
+    monkeypatch.setenv("MBD_DATABASE_URL", database.url)
+    assert len(etl.read_prices("aa.us.csv")) == 5
+
+
+def test_read_prices_without_a_database_says_what_to_set() -> None:
+    with pytest.raises(etl.SettingsError, match="MBD_DATABASE_URL"):
+        etl.read_prices()
+
+
+def test_read_prices_refuses_a_day_that_is_none(database: Database) -> None:
+    with pytest.raises(etl.SettingsError, match="ISO dates"):
+        etl.read_prices(since="7 May", database=database.url)
+
+
+def test_read_prices_without_our_tables_says_what_to_run(empty_database: Database) -> None:
+    with pytest.raises(etl.SettingsError, match=r"stock_prices.*init-db"):
+        etl.read_prices(database=empty_database.url)

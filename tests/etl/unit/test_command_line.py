@@ -1,0 +1,191 @@
+"""The command line: exit codes, one clear line on stderr for what stops it, results alone on stdout."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.cli import main
+from tests.support.company_files import FIRST, LAST, company_file
+from tests.support.paths import ROOT, SAMPLE
+
+COMMANDS = ["run", "process", "load", "init-db", "history", "check"]
+PROCESS = ["process", "--source", "Stocks", "--index", "index.txt", "--output", "Output", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a source of two files and their index; no setting of the machine shines through."""
+    for name in ("DATABASE_URL", "TOPIC_ARN", "FIRST_NAME", "LAST_NAME"):
+        monkeypatch.delenv(f"MBD_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Stocks").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "Stocks" / name).write_bytes(company_file(FIRST, LAST))
+    (tmp_path / "index.txt").write_text("'a.csv', 'b.csv'")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "hostile.txt").write_text("'a.csv', '../b.csv'")
+    (tmp_path / "missing.txt").write_text("'a.csv', 'c.csv', 'd.csv'")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, handler)
+
+
+def command(arguments: list[str]) -> int:
+    """The exit code, also where argparse leaves by itself."""
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        pytest.param([*PROCESS, "--source", "nowhere"], 2, "No such folder: nowhere", id="no such source"),
+        pytest.param([*PROCESS, "--source", "index.txt"], 2, "No such folder: index.txt", id="source is a file"),
+        pytest.param([*PROCESS, "--source", "ftp://host/x"], 2, "neither a folder nor s3://", id="source elsewhere"),
+        pytest.param([*PROCESS, "--index", "absent.txt"], 2, "No such file: absent.txt", id="no such index"),
+        pytest.param([*PROCESS, "--index", "Stocks"], 2, "Cannot read Stocks: Is a directory", id="index is a folder"),
+        pytest.param([*PROCESS, "--output", "index.txt"], 2, "Cannot make the folder index.txt", id="output is a file"),
+        pytest.param([*PROCESS, "--output", ""], 2, "folder", id="output of an unset variable"),
+        pytest.param([*PROCESS, "--index", "empty.txt"], 1, "names no company file", id="index empty"),
+        pytest.param([*PROCESS, "--index", "hostile.txt"], 1, "cannot be a company file: '../b.csv'", id="hostile"),
+        pytest.param([*PROCESS, "--index", "missing.txt"], 1, "2 of 3 company files named by missing.txt are not in "
+                     "Stocks (c.csv, d.csv). Upload them", id="missing files"),
+        pytest.param([*PROCESS, "--since", "2030-01-01"], 1, "No row is dated 2030-01-01", id="since too late"),
+        pytest.param([*PROCESS, "--since", "yesterday"], 2, "'yesterday' is not an ISO date such as", id="bad since"),
+        pytest.param([*PROCESS, "--grace", "nan"], 2, "--grace", id="grace for ever"),
+        pytest.param(["run", *PROCESS[1:]], 2, "No database is named. Pass --database-url", id="run without database"),
+        pytest.param(["load", "--output", "Output"], 2, "No database is named", id="load without database"),
+        pytest.param(["init-db"], 2, "No database is named", id="init-db without database"),
+        pytest.param(["history"], 2, "No database is named", id="history without database"),
+        pytest.param(["check"], 2, "Nothing to check: name --source", id="nothing to check"),
+        pytest.param([*PROCESS, "--topic-arn", "arn:x"], 2, "Set MBD_FIRST_NAME and MBD_LAST_NAME", id="mail nameless"),
+        pytest.param([*PROCESS, "--topic-arn", "arn:x", "--first-name", "José", "--last-name", "X"], 2,
+                     "'José' cannot stand in bucket names", id="mail with a name that cannot be"),
+    ],
+)  # fmt: skip
+def test_what_stops_a_command_is_one_line_on_stderr_and_an_exit_code(
+    arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert err.splitlines() == [err.removesuffix("\n")], "one line, not more"
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:s3cret@host:x/db", "user:s3cret", "host=a password=s3cret port"])
+def test_database_url_that_cannot_be_read_is_refused_without_its_password(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["history", "--database-url", url]) == 2
+    out, err = capsys.readouterr()
+    assert "database" in err
+    assert "s3cret" not in out + err
+    assert "Traceback" not in err
+
+
+def test_process_tells_the_receipt_on_stdout_and_progress_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([argument for argument in PROCESS if argument != "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Processed 4 rows of 2 companies.\n")
+    assert err == "company files: 2 of 2\n"
+
+
+def test_quiet_process_says_nothing_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(PROCESS) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_quarantined_file_leaves_the_exit_code_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "Stocks" / "b.csv").write_bytes(b"")
+    assert command(PROCESS) == 0
+    assert "b.csv: empty: 0 bytes" in capsys.readouterr().out
+
+
+def test_batch_without_a_usable_file_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.csv", "b.csv"):
+        (folder / "Stocks" / name).write_bytes(b"")
+    assert command(PROCESS) == 1
+    assert "No company file of the batch is usable (2 x empty: 0 bytes)" in capsys.readouterr().err
+
+
+def test_json_is_one_object_on_stdout_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([*PROCESS[:-1], "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert out.count("\n") == 1
+    assert (facts["state"], facts["rows"]["accepted"], facts["files"]["accepted"]) == ("success", 4, 2)
+    assert err == "company files: 2 of 2\n"
+
+
+def test_json_of_a_failed_run_is_its_receipt_and_the_line_on_stderr_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([*PROCESS, "--json", "--index", "missing.txt"]) == 1
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["state"], facts["files"]["missing"], facts["files"]["listed"]) == ("failed", 2, 3)
+    assert err == f"error: {facts['error']}\n"
+
+
+def test_failed_run_leaves_its_receipt_in_the_output(folder: Path) -> None:
+    assert command([*PROCESS, "--index", "missing.txt"]) == 1
+    [path] = (folder / "Output" / "receipts").iterdir()
+    facts = json.loads(path.read_text())
+    assert (facts["state"], f"{facts['run_id']}.json") == ("failed", path.name)
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_tells_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([*([name] if name else []), "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: python -m etl {name}".rstrip())
+    assert all(f"  {other}" in out for other in ([] if name else COMMANDS))
+    assert err == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["move"], ["process"], ["process", "--source", "Stocks", "--no-such"]])
+def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_check_tries_everything_and_tells_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["check", "--source", "Stocks", "--index", "index.txt"]) == 0
+    assert capsys.readouterr().out.count("ok ") == 3
+    assert command(["check", "--source", "Stocks", "--index", "missing.txt", "--output", "nowhere"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["ok", "source"], ["ok", "index"], ["FAILED", "batch"], ["FAILED", "output"]
+    ]  # fmt: skip
+
+
+def test_module_runs_as_a_command(folder: Path) -> None:
+    arguments = ["--source", str(SAMPLE / "Stocks"), "--index", str(SAMPLE / "CompanyNames" / "top_companies.txt")]
+    done = subprocess.run(
+        [sys.executable, "-m", "etl", "process", *arguments, "--output", str(folder / "Output"), "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "company files: 40 of 40\n")
+    assert json.loads(done.stdout)["files"] == {"listed": 40, "accepted": 35, "quarantined": 5, "missing": 0}
+
+
+def test_processing_script_runs_alone_and_fails_as_the_command_does(folder: Path) -> None:
+    def script(index: str) -> subprocess.CompletedProcess[str]:
+        arguments = [str(folder / "Stocks"), str(folder / index), str(folder / "Output")]
+        return subprocess.run(
+            [sys.executable, "-m", "etl.data_processing", *arguments],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done, failed = script("index.txt"), script("missing.txt")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Processed 4 rows of 2 companies.\n")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("error: 2 of 3 company files")
+    assert failed.stderr.count("\n") == 1

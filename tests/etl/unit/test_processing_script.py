@@ -1,0 +1,55 @@
+"""The processing script keeps the course notebook's functions; each does what its name says."""
+
+from pathlib import Path
+
+import pytest
+
+from etl import BatchError, SettingsError
+from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data
+from tests.support.company_files import FIRST, LAST, company_file
+from tests.support.paths import SAMPLE
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "Stocks"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_bytes(company_file(FIRST, LAST))
+    return folder
+
+
+def test_companies_are_extracted_from_the_index_in_its_order() -> None:
+    companies = extract_companies_from_index(str(SAMPLE / "CompanyNames" / "top_companies.txt"))
+    assert companies[:3] == ["tmusp.us.csv", "tlk.us.csv", "pso.us.csv"]
+    assert len(companies) == 40
+
+
+@pytest.mark.parametrize("place", ["/data/Stocks", "/data/Stocks/", "s3://bucket/Stocks", "s3://bucket/Stocks/"])
+def test_path_of_a_company_is_its_place_and_name(place: str) -> None:
+    assert get_path_to_company_data(["a.csv", "b.csv"], place) == [f"{place.rstrip('/')}/{n}.csv" for n in "ab"]
+
+
+def test_company_files_are_combined(source: Path, tmp_path: Path) -> None:
+    receipt = data_processing(get_path_to_company_data(["b.csv", "a.csv"], str(source)), str(tmp_path / "Output"))
+    lines = (tmp_path / "Output" / "historical_stock_data.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in lines] == ["b.csv", "b.csv", "a.csv", "a.csv"]
+    assert receipt.rows.accepted == 4
+
+
+def test_company_file_that_is_not_there_stops_it_by_name(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=r"1 of 2 .*c\.csv"):
+        data_processing([f"{source}/a.csv", f"{source}/c.csv"], str(tmp_path / "Output"))
+
+
+@pytest.mark.parametrize("paths", [[], ["x/a.csv", "y/a.csv"]])
+def test_files_of_no_or_several_folders_are_refused(paths: list[str], tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match="lie in one folder"):
+        data_processing(paths, str(tmp_path / "Output"))
+
+
+@pytest.mark.parametrize("name", ["a,b.csv", 'a"b.csv', "a\nb.csv", f"{'x' * 57}"])
+def test_name_that_an_index_would_refuse_is_refused_here_too(source: Path, tmp_path: Path, name: str) -> None:
+    (source / name).write_bytes(company_file(FIRST, LAST))
+    with pytest.raises((BatchError, SettingsError), match="cannot be a company file"):
+        data_processing([f"{source}/{name}"], str(tmp_path / "Output"))

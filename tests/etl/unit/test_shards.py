@@ -1,0 +1,326 @@
+"""A batch processed in shards gives, byte for byte, what one pass over it gives, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import etl
+from etl import BatchError, Job, Receipt, Run, Shard
+from etl.batch.company_index import CompanyIndex
+from etl.batch.gate import Batch
+from etl.batch.storage import Listed, open_storage
+from etl.files.part import NothingUsable
+from tests.support.company_files import FIRST, HEADER, LAST, company_file
+from tests.support.paths import SAMPLE
+
+RUN = Run.begin("test")
+GOOD, HEADER_ONLY = company_file(FIRST, LAST), company_file()
+DIRTY = company_file(FIRST, "2020-01-03,=1+1,2,1,1,5,0", "2020-01-03,é,2,1,1,5,0", LAST)
+BROADER = company_file(FIRST + ",x,y", header=HEADER + ",Sector,Näme")
+OTHER_BROADER = company_file(FIRST + ",x", header=HEADER + ",\x07Bell")
+NAMES = [f"{letter}.us.csv" for letter in "abcdefghijkl"]
+
+
+def make_job(root: Path, files: dict[str, bytes], *, named: list[str] | None = None, since: date | None = None) -> Job:
+    (root / "Stocks").mkdir(parents=True)
+    for name, content in files.items():
+        (root / "Stocks" / name).write_bytes(content)
+    (root / "index.txt").write_text(", ".join(f"'{name}'" for name in named or files))
+    return Job(str(root / "Stocks"), str(root / "index.txt"), str(root / "Output"), since=since)
+
+
+def process_sharded(job: Job, *, shards: int, order: Callable[[int], list[int]] = lambda n: [*range(n)]) -> Receipt:
+    """What the DAG does, in one process: split, each shard, then together."""
+    etl.split(job, run=RUN, shards=shards)
+    for number in order(shards):
+        etl.process(job, run=RUN, shard=Shard(number, of=shards))
+    return etl.combine(job, run=RUN, shards=shards)
+
+
+def attempt(work: Callable[[], Receipt]) -> Receipt | NothingUsable:
+    try:
+        return work()
+    except NothingUsable as error:
+        return error
+
+
+def outputs(job: Job) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(job.output).glob("*") if path.is_file()}
+
+
+def untimed(receipt: Receipt) -> Receipt:
+    return replace(receipt, elapsed_seconds=0, steps={})
+
+
+def left_over(job: Job) -> list[str]:
+    return [path.name for path in (Path(job.output) / "parts").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Four files; the first half of the index has no usable one."""
+    return make_job(tmp_path, {"a.us.csv": b"", "b.us.csv": HEADER_ONLY, "c.us.csv": GOOD, "d.us.csv": DIRTY})
+
+
+# --- the same bytes ----------------------------------------------------------------------------------------------
+
+contents = st.one_of(
+    st.sampled_from([b"", HEADER_ONLY, GOOD, DIRTY, BROADER, OTHER_BROADER, b"\xff\xfe", b"Date,Open\n2020-01-01,1\n"]),
+    st.lists(st.integers(0, 200), min_size=1, max_size=40, unique=True).map(
+        lambda days: company_file(*(f"{date.fromordinal(737_000 + day)},{day}.5,{day},1,2,3,0" for day in sorted(days)))
+    ),
+)
+
+
+@given(
+    files=st.lists(contents, min_size=1, max_size=len(NAMES)),
+    shards=st.integers(2, 16),
+    repeated=st.booleans(),
+    ignored=st.booleans(),
+    since=st.sampled_from([None, None, date(2018, 12, 1), date(2020, 1, 3), date(2030, 1, 1)]),
+    last_first=st.booleans(),
+)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_batch_in_any_number_of_shards_gives_the_bytes_and_the_receipt_of_one_pass(
+    files: list[bytes], shards: int, repeated: bool, ignored: bool, since: date | None, last_first: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        batch = dict(zip(NAMES, files, strict=False))
+        named = [*batch, *list(batch)[:1]] if repeated else [*batch]
+        job = make_job(Path(folder), batch | ({"other.us.csv": GOOD} if ignored else {}), named=named, since=since)
+        alone = attempt(lambda: etl.process(job, run=RUN))
+        if isinstance(alone, NothingUsable):
+            sharded = attempt(lambda: process_sharded(job, shards=shards))
+            assert isinstance(sharded, NothingUsable)
+            assert (str(sharded), vars(sharded)) == (str(alone), vars(alone))
+            assert outputs(job) == {}
+            return
+        expected = outputs(job)
+        assert len(expected) == 3
+        for name in expected:
+            (Path(job.output) / name).unlink()
+        order = (lambda n: [*range(n)][::-1]) if last_first else (lambda n: [*range(n)])
+        assert untimed(process_sharded(job, shards=shards, order=order)) == untimed(alone)
+        assert outputs(job) == expected
+
+
+@pytest.mark.parametrize("shards", [2, 3, 64])
+def test_sample_in_shards_gives_the_bytes_of_one_pass(tmp_path: Path, shards: int) -> None:
+    job = Job(str(SAMPLE / "Stocks"), str(SAMPLE / "CompanyNames" / "top_companies.txt"), str(tmp_path))
+    alone = etl.process(job, run=RUN)
+    expected = outputs(job)
+    assert untimed(process_sharded(job, shards=shards)) == untimed(alone)
+    assert outputs(job) == expected
+
+
+# --- how a batch is divided --------------------------------------------------------------------------------------
+
+
+def batch_of(tmp_path: Path, *sizes: int) -> Batch:
+    files = {f"{number}.us.csv": Listed(version=f"v{number}", size_bytes=size) for number, size in enumerate(sizes)}
+    return Batch("index", CompanyIndex(tuple(files), repeated=("0.us.csv",)), open_storage(str(tmp_path)), files, 7)
+
+
+@example(sizes=[10] * 4 + [0] * 8, count=3)
+@given(sizes=st.lists(st.integers(0, 10**7), min_size=1, max_size=200), count=st.integers(1, 64))
+def test_shards_are_consecutive_ranges_of_the_index_and_none_is_more_than_a_file_over_its_share(
+    sizes: list[int], count: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    batch = batch_of(tmp_path_factory.getbasetemp(), *sizes)
+    shards = batch.shards(count)
+    assert len(shards) == count
+    assert [*chain.from_iterable(shard.files.items() for shard in shards)] == [*batch.files.items()]
+    assert all(shard.index.names == tuple(shard.files) for shard in shards)
+    share = (sum(sizes) + len(sizes)) / count
+    for shard in shards:
+        assert sum(listed.size_bytes + 1 for listed in shard.files.values()) <= share + max(sizes) + 1
+
+
+def test_files_of_one_size_are_divided_evenly(tmp_path: Path) -> None:
+    assert [len(shard.files) for shard in batch_of(tmp_path, *[1000] * 12).shards(4)] == [3, 3, 3, 3]
+    assert [len(shard.files) for shard in batch_of(tmp_path, *[0] * 12).shards(4)] == [3, 3, 3, 3]
+
+
+def test_planned_batch_survives_json(tmp_path: Path) -> None:
+    batch = batch_of(tmp_path, 5, 0, 10**10)
+    assert Batch.from_json(batch.to_json(), source=batch.source) == batch
+
+
+# --- all or nothing, again and again -----------------------------------------------------------------------------
+
+
+def test_outputs_appear_only_when_the_parts_are_put_together(job: Job) -> None:
+    Path(job.output).mkdir()
+    old = dict.fromkeys(("historical_stock_data.csv", "rejected_rows.csv", "manifest.json"), b"old")
+    for name, content in old.items():
+        (Path(job.output) / name).write_bytes(content)
+    etl.split(job, run=RUN, shards=2)
+    for number in range(2):
+        etl.process(job, run=RUN, shard=Shard(number, of=2))
+        assert outputs(job) == old
+    etl.combine(job, run=RUN, shards=2)
+    assert set(outputs(job)) == set(old)
+    assert b"old" not in outputs(job).values()
+
+
+def test_receipt_of_a_shard_tells_of_its_own_files_even_where_none_is_usable(job: Job) -> None:
+    etl.split(job, run=RUN, shards=2)
+    first, second = (etl.process(job, run=RUN, shard=Shard(number, of=2)) for number in range(2))
+    whole = etl.combine(job, run=RUN, shards=2)
+    assert (first.files.listed, first.files.quarantined, first.rows.accepted) == (3, 2, 2)
+    assert whole.files.listed == first.files.listed + second.files.listed
+    assert whole.rows.read == first.rows.read + second.rows.read
+    for receipt in (first, second, whole):
+        receipt.check_balance()
+    assert "process" in first.steps
+    assert "combine" in whole.steps
+
+
+def test_shard_without_a_usable_row_does_not_fail_and_the_whole_batch_without_one_does(tmp_path: Path) -> None:
+    job = make_job(tmp_path, {"a.us.csv": b"", "b.us.csv": HEADER_ONLY, "c.us.csv": b""})
+    etl.split(job, run=RUN, shards=3)
+    for number in range(3):
+        etl.process(job, run=RUN, shard=Shard(number, of=3))
+    with pytest.raises(NothingUsable, match="No company file of the batch is usable"):
+        etl.combine(job, run=RUN, shards=3)
+    assert outputs(job) == {}
+
+
+def test_shard_and_combine_may_be_done_again(job: Job) -> None:
+    etl.process(job, run=RUN)
+    expected = outputs(job)
+    etl.split(job, run=RUN, shards=2)
+    for number in (0, 1, 1, 0):
+        etl.process(job, run=RUN, shard=Shard(number, of=2))
+    for _ in range(2):
+        etl.combine(job, run=RUN, shards=2)
+        assert outputs(job) == expected
+
+
+def test_attempt_that_airflow_took_for_dead_cannot_write_into_what_another_has_finished(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etl.process(job, run=RUN)
+    expected = outputs(job)
+    etl.split(job, run=RUN, shards=2)
+
+    def while_it_hangs(*, done: int, total: int) -> None:
+        if done == 1:
+            etl.process(job, run=RUN, shard=Shard(1, of=2))
+            etl.process(job, run=RUN, shard=Shard(0, of=2))
+            etl.combine(job, run=RUN, shards=2)
+            assert outputs(job) == expected
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        etl.process(job, run=RUN, shard=Shard(1, of=2), progress=while_it_hangs)
+    etl.combine(job, run=RUN, shards=2)
+    assert outputs(job) == expected
+
+
+def test_shards_take_the_files_that_the_gate_saw_whatever_becomes_of_the_index(job: Job) -> None:
+    etl.process(job, run=RUN)
+    expected = outputs(job)
+    etl.split(job, run=RUN, shards=2)
+    etl.process(job, run=RUN, shard=Shard(0, of=2))
+    Path(job.index).write_text("'a.us.csv'")
+    etl.process(job, run=RUN, shard=Shard(1, of=2))
+    etl.combine(job, run=RUN, shards=2)
+    assert outputs(job) == expected
+
+
+def test_file_replaced_after_the_gate_is_read_as_it_is_then(job: Job) -> None:
+    etl.split(job, run=RUN, shards=2)
+    replaced = Path(job.source) / "d.us.csv"
+    replaced.write_bytes(GOOD)
+    os.utime(replaced, ns=(1, 1))
+    for number in range(2):
+        etl.process(job, run=RUN, shard=Shard(number, of=2))
+    sharded = etl.combine(job, run=RUN, shards=2)
+    found = outputs(job)
+    assert untimed(sharded) == untimed(etl.process(job, run=RUN))
+    assert outputs(job) == found
+
+
+# --- what is missing, and what is left ---------------------------------------------------------------------------
+
+
+def test_missing_part_stops_the_batch_and_leaves_the_old_outputs(job: Job) -> None:
+    etl.process(job, run=RUN)
+    expected = outputs(job)
+    etl.split(job, run=RUN, shards=3)
+    for number in (0, 2):
+        etl.process(job, run=RUN, shard=Shard(number, of=3))
+    with pytest.raises(BatchError, match=r"A part of run test__.* is gone .*Clear the whole run, from gate on"):
+        etl.combine(job, run=RUN, shards=3)
+    assert outputs(job) == expected
+
+
+@pytest.mark.parametrize("gone", ["historical_stock_data.csv", "rejected_rows.csv"])
+def test_missing_bytes_of_a_part_stop_the_batch_and_leave_the_old_outputs(job: Job, gone: str) -> None:
+    etl.process(job, run=RUN)
+    expected = outputs(job)
+    etl.split(job, run=RUN, shards=2)
+    for number in range(2):
+        etl.process(job, run=RUN, shard=Shard(number, of=2))
+    for path in (Path(job.output) / "parts").rglob(gone):
+        path.unlink()
+    with pytest.raises(BatchError, match="is gone"):
+        etl.combine(job, run=RUN, shards=2)
+    assert outputs(job) == expected
+    assert not [*Path(job.output).rglob("*.partial")]
+
+
+def test_shard_of_a_batch_that_was_not_split_says_what_to_do(job: Job) -> None:
+    with pytest.raises(BatchError, match="Clear the whole run, from gate on, or put the marker again"):
+        etl.process(job, run=RUN, shard=Shard(0, of=2))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_next_run_removes_what_killed_ones_left(job: Job, shards: int) -> None:
+    for _ in range(2):
+        etl.split(job, run=Run.begin("killed"), shards=4)
+    assert left_over(job) == ["plan.json"]
+    killed = Path(job.output) / "parts" / "run-killed" / "0-abc" / "historical_stock_data.csv.partial"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"half")
+    etl.split(job, run=RUN, shards=shards)
+    assert left_over(job) == (["plan.json"] if shards > 1 else [])
+
+
+def test_batch_of_one_shard_is_processed_as_ever_and_plans_nothing(job: Job) -> None:
+    etl.split(job, run=RUN, shards=1)
+    etl.process(job, run=RUN, shard=Shard(0, of=1))
+    assert set(outputs(job)) == {"historical_stock_data.csv", "rejected_rows.csv", "manifest.json"}
+    assert not (Path(job.output) / "parts").exists()
+    assert json.loads(outputs(job)["manifest.json"])["listed"] == 4
+
+
+# --- the setting -------------------------------------------------------------------------------------------------
+
+ENVIRONMENT = {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "lovelace", "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t"}
+
+
+@pytest.mark.parametrize(("text", "shards"), [(None, 1), ("", 1), ("1", 1), ("4", 4), ("64", 64)])
+def test_number_of_shards_is_a_setting(text: str | None, shards: int) -> None:
+    environment = ENVIRONMENT if text is None else {**ENVIRONMENT, "MBD_SHARDS": text}
+    assert etl.read_settings(environment).shards == shards
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "2.0", "four", " 2", "01", "²", "1e1", "9" * 5000])
+def test_number_of_shards_that_is_none_is_refused_and_can_still_be_told_by_mail(text: str) -> None:
+    environment = {**ENVIRONMENT, "MBD_SHARDS": text}
+    with pytest.raises(etl.SettingsError, match="Set a whole number from 1 to 64, or leave it out"):
+        etl.read_settings(environment)
+    assert etl.read_mailbox(environment).topic_arn == ENVIRONMENT["MBD_TOPIC_ARN"]

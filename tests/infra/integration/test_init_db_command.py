@@ -1,0 +1,152 @@
+"""`init-db`: from the platform's outputs and its secret to the table and the parameter; over TLS or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import boto3
+import psycopg2
+import pytest
+
+from tests.support.account import Account, RunCommand
+from tests.support.postgres import PostgresServer
+from tests.support.tls_front import tls_front
+
+PASSWORD = "a'b:c/d@e%f g?"
+PARAMETER = "/de-mbd-predict-ada-lovelace/airflow/stocks-database"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    directory = Path(tempfile.mkdtemp(prefix="infra-data-db-"))
+    with PostgresServer(directory / "postgres", databases=("stocks",)) as server:
+        connection = psycopg2.connect(server.url("stocks"))
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE stocks SUPERUSER LOGIN PASSWORD %s", (PASSWORD,))
+        connection.close()
+        yield server
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+Platform = Callable[..., None]
+
+
+@pytest.fixture
+def platform(account: Account) -> Platform:
+    """A stack of the platform's name with the outputs that init-db reads, and the secret."""
+
+    def make(*, port: int, password: str = PASSWORD, host: str = "127.0.0.1") -> None:
+        outputs = {
+            "DatabaseHost": host,
+            "DatabasePort": str(port),
+            "DatabaseName": "stocks",
+            "DatabaseSecret": "de-mbd-predict-ada-lovelace-database",
+        }
+        template = {
+            "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+            "Outputs": {name: {"Value": value} for name, value in outputs.items()},
+        }
+        cloudformation = boto3.client(
+            "cloudformation", endpoint_url=account.url, region_name="eu-west-1",
+            aws_access_key_id="testing", aws_secret_access_key="testing",
+        )  # fmt: skip
+        name = "de-mbd-predict-ada-lovelace-platform"
+        cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+        secret = json.dumps({"username": "stocks", "password": password})
+        account.secrets.create_secret(Name=outputs["DatabaseSecret"], SecretString=secret)
+
+    return make
+
+
+def tables(postgres: PostgresServer) -> int:
+    connection = psycopg2.connect(postgres.url("stocks"))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_class WHERE relname IN ('historical_stocks_data', 'loaded_companies')")
+        row = cursor.fetchone()
+    connection.close()
+    return int(row[0]) if row else 0
+
+
+def test_the_table_is_made_and_the_connection_kept_twice_the_same(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
+) -> None:
+    with tls_front(postgres.port, directory=tmp_path) as port:
+        platform(port=port)
+        dry = command("init-db", "--dry-run")
+        assert (dry.returncode, tables(postgres)) == (0, 0), dry.stderr
+        assert "ParameterNotFound" in parameter_error(account)
+        done = command("init-db", "--json")
+        assert done.returncode == 0, done.stderr
+        again = command("init-db", "--json")
+    assert tables(postgres) == 2
+    kept = account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]
+    assert kept["Value"] == f"postgres://stocks:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/stocks?sslmode=require"
+    assert (kept["Type"], kept["Version"]) == ("SecureString", 1)
+    assert [json.loads(one.stdout)["parameter_changed"] for one in (done, again)] == [True, False]
+    printed = dry.stdout + done.stdout + done.stderr + again.stdout + again.stderr
+    assert PASSWORD not in printed
+    assert quote(PASSWORD, safe="") not in printed
+
+
+def test_a_tunnel_is_used_from_here_and_not_kept_for_the_instance(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
+) -> None:
+    platform(host="db.invalid", port=5432)
+    with tls_front(postgres.port, directory=tmp_path) as port:
+        done = command("init-db", "--host", "127.0.0.1", "--port", port)
+    assert done.returncode == 0, done.stderr
+    kept = account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]["Value"]
+    assert kept.endswith("@db.invalid:5432/stocks?sslmode=require")
+
+
+def parameter_error(account: Account) -> str:
+    with pytest.raises(account.ssm.exceptions.ParameterNotFound) as caught:
+        account.ssm.get_parameter(Name=PARAMETER)
+    return str(caught.value)
+
+
+def test_a_server_without_tls_gets_no_password(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account
+) -> None:
+    platform(port=postgres.port)
+    done = command("init-db", changes={"PGSSLMODE": "disable"})
+    assert done.returncode == 2
+    assert "does not speak TLS" in done.stderr
+    assert "ParameterNotFound" in parameter_error(account)
+
+
+def test_a_wrong_password_and_a_silent_server_are_told_apart(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with tls_front(postgres.port, directory=tmp_path) as port:
+        platform(port=port, password="wrong")
+        refused = command("init-db")
+    assert refused.returncode == 2
+    assert "refuses the user name or the password" in refused.stderr
+    silent = command("init-db")
+    assert silent.returncode == 3
+    assert "ssh -L" in silent.stderr
+    assert "wrong" not in refused.stderr + silent.stderr
+
+
+def test_before_apply_it_says_so(command: RunCommand, account: Account) -> None:
+    done = command("init-db")
+    assert done.returncode == 1
+    assert "python -m infra_scripts apply" in done.stderr
+
+
+def test_a_secret_that_is_no_login_is_refused_unquoted(
+    command: RunCommand, platform: Platform, account: Account
+) -> None:
+    platform(port=1)
+    account.secrets.put_secret_value(SecretId="de-mbd-predict-ada-lovelace-database", SecretString="hunter2")
+    done = command("init-db")
+    assert done.returncode == 1
+    assert "is not JSON" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout

@@ -1,0 +1,84 @@
+"""write_env.sh at each start of the instance: what Parameter Store and the operator say goes in, .env comes out.
+
+Only `aws` is a stand-in, which answers with a file (test_user_data.py has the real one).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PARAMETERS = {
+    name: f"{name}-value"
+    for name in (
+        "admin-password", "trigger-password", "metadata-password", "fernet-key", "jwt-secret", "secret-key",
+        "redis-password", "stocks-database",
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Instance:
+    stack: Path
+
+    def start(self, *, transport: str = "ssm", **parameters: str) -> dict[str, str]:
+        """What .env says after a start with these parameters changed, without its quotes."""
+        told = {**PARAMETERS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
+        (self.stack / "parameters").write_text("".join(f"/a/b/{name}\t{value}\n" for name, value in told.items()))
+        conf = self.stack / "conf"
+        conf.write_text(
+            f"MBD_FIRST_NAME=Ada\nMBD_LAST_NAME=Lovelace\nMBD_PARAMETERS=/a/b\nMBD_TOPIC_ARN=t\nMBD_TRANSPORT={transport}\n"
+        )
+        environment = {"PATH": f"{self.stack}/bin:/usr/bin:/bin", "MBD_CONF": str(conf)}
+        script = self.stack / "infra_scripts" / "instance" / "write_env.sh"
+        done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert not [value for value in told.values() if value in done.stdout + done.stderr]
+        lines = [line.split("=", 1) for line in (self.stack / ".env").read_text().splitlines()]
+        assert len(lines) == len(dict(lines))
+        return {name: value.strip("'") for name, value in lines}
+
+    def write(self, **lines: str) -> None:
+        """As an operator edits .env."""
+        file = self.stack / ".env"
+        kept = [line for line in file.read_text().splitlines() if line.split("=")[0] not in lines]
+        file.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in lines.items())]) + "\n")
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    for name in ("infra_scripts/instance/write_env.sh", "airflow/make_env.sh"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    aws = tmp_path / "bin" / "aws"
+    aws.parent.mkdir()
+    aws.write_text(f"#!/bin/sh\ncat {tmp_path}/parameters\n")
+    aws.chmod(0o755)
+    return Instance(tmp_path)
+
+
+def test_a_changed_secret_changes_the_digest_by_which_compose_sees_it(instance: Instance) -> None:
+    first = instance.start()["AIRFLOW_SECRETS_DIGEST"]
+    assert len(first) == 64
+    assert instance.start()["AIRFLOW_SECRETS_DIGEST"] == first
+    others = {instance.start(**{name: "another"})["AIRFLOW_SECRETS_DIGEST"] for name in PARAMETERS}
+    assert len(others - {first}) == len(PARAMETERS)
+    assert instance.start()["AIRFLOW_SECRETS_DIGEST"] == first
+    assert (instance.stack / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_where_the_api_answers_is_set_for_the_transport_and_then_the_operators(instance: Instance) -> None:
+    def answers(env: dict[str, str]) -> tuple[str, str]:
+        return env["AIRFLOW_BIND"], env["AIRFLOW_TLS"]
+
+    assert answers(instance.start()) == ("127.0.0.1", "")
+    instance.write(AIRFLOW_BIND="10.0.0.5", AIRFLOW_TLS="on")
+    assert answers(instance.start()) == ("10.0.0.5", "on")
+    assert answers(instance.start(transport="http")) == ("0.0.0.0", "on")
+    assert answers(instance.start(transport="ssm")) == ("127.0.0.1", "")

@@ -1,0 +1,716 @@
+"""Each command of the platform against an AWS of its own: twice, interrupted, refused, and as things go wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from etl.outcome.receipt import Receipt, RowCounts
+from infra_scripts.platform.costs import read_prices
+from tests.support.person import REGION, Person
+from tests.support.process import HOST, free_port
+
+PREFIX = "de-mbd-predict-ada-lovelace"
+BUCKET = f"{PREFIX}-s3-source"
+STACK = f"{PREFIX}-platform"
+WORLD = "0.0.0.0/0"
+
+
+@pytest.fixture
+def owner(person: Person) -> Person:
+    """Somebody whose platform stands."""
+    applied = person.says("apply", "--yes")
+    assert applied.code == 0, applied.err
+    return person
+
+
+def parameters_of(person: Person) -> dict[str, str]:
+    pages = person.client("ssm").get_paginator("get_parameters_by_path")
+    found = pages.paginate(Path=f"/{PREFIX}/", Recursive=True, WithDecryption=True)
+    return {one["Name"]: one["Value"] for page in found for one in page["Parameters"]}
+
+
+def stacks_of(person: Person) -> list[str]:
+    found = person.client("cloudformation").describe_stacks()["Stacks"]
+    return [one["StackName"] for one in found if one["StackStatus"] != "DELETE_COMPLETE"]
+
+
+def learned(person: Person, *words: str) -> Any:  # noqa: ANN401
+    said = person.says(*words, "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+# plan
+
+
+def test_plan_tells_what_is_made_and_makes_nothing(person: Person) -> None:
+    plans = [learned(person, "plan") for _ in range(2)]
+    assert plans[0] == plans[1]
+    deeds = {one["resource"]: one["deed"] for one in plans[0]["changes"]}
+    assert {"SourceBucket", "Database", "Instance", "Address", "Topic", "SshFromMe"} < deeds.keys()
+    assert "CourseSsh" not in deeds
+    assert set(deeds.values()) == {"made"}
+    assert (stacks_of(person), parameters_of(person)) == ([], {})
+
+
+def test_plan_of_the_course_profile_tells_what_each_switch_opens(person: Person) -> None:
+    person.settings["MBD_PROFILE"] = "course"
+    person.write_settings()
+    text = person.says("plan").out
+    for words in ("OPEN TO THE WORLD", "22 (SSH)", "5432 (PostgreSQL)", "all others", "FullAccess", "PostgreSQL 14"):
+        assert words in text
+    assert learned(person, "plan")["open_to_the_world"] == ["22 (SSH)", "5432 (PostgreSQL)", "all others"]
+
+
+def test_plan_estimates_the_cost_from_the_dated_table(person: Person) -> None:
+    plan, prices = learned(person, "plan"), read_prices()
+    assert plan["usd_a_month"]["instance"] == pytest.approx(prices["instance_hour"]["t2.medium"] * 730)
+    assert sum(plan["usd_a_month_stopped"].values()) < sum(plan["usd_a_month"].values())
+    text = person.says("plan").out
+    assert prices["as_of"] in text
+
+
+def test_plan_of_a_platform_that_stands_says_what_would_change(owner: Person) -> None:
+    assert "Nothing to change" in owner.says("plan").out
+    owner.settings["MBD_MY_ADDRESS"] = "198.51.100.9/32"
+    owner.write_settings()
+    changes = {one["resource"]: one["deed"] for one in learned(owner, "plan")["changes"]}
+    assert changes == {"SshFromMe": "changed", "PostgresFromMe": "changed"}
+
+
+# apply
+
+
+def test_apply_a_second_time_changes_nothing(owner: Person) -> None:
+    secrets, env = parameters_of(owner), owner.env_file.read_text()
+    said = owner.says("apply", "--yes", "--json")
+    again = json.loads(said.out)
+    assert (said.code, again["changes"], again["written"]) == (0, 0, [])
+    assert "Made" not in said.err
+    assert (parameters_of(owner), owner.env_file.read_text()) == (secrets, env)
+
+
+@pytest.mark.parametrize("words", [("apply",), ("apply", "--dry-run"), ("apply", "--dry-run", "--yes")])
+def test_apply_does_nothing_unless_somebody_says_yes(words: tuple[str, ...], person: Person) -> None:
+    said = person.says(*words)
+    assert said.code == (0 if "--dry-run" in words else 1)
+    assert (stacks_of(person), parameters_of(person)) == ([], {})
+    if said.code:
+        assert "Pass --yes" in said.err
+
+
+def test_apply_goes_on_after_a_kill_that_left_a_plan_behind(person: Person) -> None:
+    person.client("cloudformation").create_change_set(
+        StackName=STACK,
+        ChangeSetName="left-behind",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}),
+    )
+    assert person.says("apply", "--yes").code == 0
+    assert person.client("rds").describe_db_instances()["DBInstances"]
+
+
+def test_apply_keeps_the_secrets_that_an_earlier_try_made(person: Person) -> None:
+    person.client("ssm").put_parameter(Name=f"/{PREFIX}/airflow/fernet-key", Value="kept", Type="SecureString")
+    assert person.says("apply", "--yes").code == 0
+    made = parameters_of(person)
+    assert made[f"/{PREFIX}/airflow/fernet-key"] == "kept"
+    assert len(made) == 7
+
+
+def test_apply_writes_env_when_it_was_killed_before_that(owner: Person) -> None:
+    complete = owner.env_file.read_text()
+    owner.write_settings()
+    assert learned(owner, "apply", "--yes")["changes"] == 0
+    assert owner.env_file.read_text() == complete
+
+
+def test_apply_names_everything_that_is_missing(person: Person) -> None:
+    del person.settings["MBD_EMAIL"], person.settings["MBD_MY_ADDRESS"], person.settings["MBD_MARKING_EMAIL"]
+    person.settings["MBD_PROFILE"] = "course"
+    person.write_settings()
+    said = person.says("apply", "--yes")
+    assert said.code == 2
+    for name in ("MBD_EMAIL", "MBD_MY_ADDRESS", "MBD_MARKING_EMAIL", "init"):
+        assert name in said.err
+
+
+def test_the_newest_ubuntu_is_looked_for_where_no_image_is_named(person: Person) -> None:
+    """Under its SSM parameter, which moto does not have."""
+    del person.settings["MBD_IMAGE_ID"]
+    person.write_settings()
+    said = person.says("plan")
+    assert said.code == 2
+    assert "/aws/service/canonical/ubuntu/server/24.04/" in said.err
+    assert "Set MBD_IMAGE_ID" in said.err
+
+
+def test_an_update_keeps_the_image_that_is_in_use(owner: Person) -> None:
+    del owner.settings["MBD_IMAGE_ID"]
+    owner.write_settings()
+    assert learned(owner, "plan")["changes"] == []
+
+
+def database_of(person: Person) -> str:
+    [database] = person.client("rds").describe_db_instances()["DBInstances"]
+    return str(database["EngineVersion"])
+
+
+def changed_settings(person: Person, **settings: str) -> None:
+    person.settings |= settings
+    person.write_settings()
+
+
+@pytest.mark.parametrize("profile", ["default", "course"])
+def test_a_change_of_profile_leaves_the_deployed_database_at_its_version(profile: str, person: Person) -> None:
+    changed_settings(person, MBD_PROFILE="course" if profile == "default" else "default")
+    assert person.says("apply", "--yes").code == 0
+    deployed = database_of(person)
+    changed_settings(person, MBD_PROFILE=profile)
+    plan = learned(person, "plan")
+    assert not {"Database", "DatabaseParameters"} & {one["resource"] for one in plan["changes"]}
+    assert plan["database_upgrade"] is None
+    assert person.says("apply", "--yes").code == 0
+    assert database_of(person) == deployed
+
+
+def test_the_database_goes_up_where_the_setting_says_so_and_plan_warns(person: Person) -> None:
+    changed_settings(person, MBD_DATABASE_VERSION="16")
+    assert person.says("apply", "--yes").code == 0
+    changed_settings(person, MBD_DATABASE_VERSION="18")
+    warned = person.says("plan").out
+    assert "WARNING: PostgreSQL goes from 16 to 18. This cannot be undone" in warned
+    assert "the database is down meanwhile" in warned
+    assert learned(person, "plan")["database_upgrade"] == {"from": "16", "to": "18"}
+    assert person.says("apply", "--yes").code == 0
+    assert database_of(person) == "18"
+    assert learned(person, "plan")["changes"] == []
+
+
+def test_an_older_version_than_the_deployed_one_is_refused(owner: Person) -> None:
+    changed_settings(owner, MBD_DATABASE_VERSION="17")
+    for command in ("plan", "apply"):
+        said = owner.says(command, "--yes")
+        assert said.code == 2
+        assert "MBD_DATABASE_VERSION is 17, but the database has PostgreSQL 18" in said.err
+
+
+def test_a_version_that_there_is_not_is_refused(person: Person) -> None:
+    changed_settings(person, MBD_DATABASE_VERSION="13")
+    assert "MBD_DATABASE_VERSION is '13'. Set it to one of 14, 15" in person.says("plan").err
+
+
+def subscribed(person: Person) -> dict[str, str]:
+    """Who is subscribed, with the subscription's ARN."""
+    found = person.client("sns").list_subscriptions()["Subscriptions"]
+    return {one["Endpoint"]: one["SubscriptionArn"] for one in found}
+
+
+def test_apply_subscribes_again_whom_sns_has_forgotten_and_only_then_speaks_of_a_mail(owner: Person) -> None:
+    assert "AWS has just sent" not in owner.says("apply", "--yes").out
+    owner.client("sns").unsubscribe(SubscriptionArn=subscribed(owner)["ada@example.org"])
+    code, found = findings(owner)
+    assert (code, found["mails"][0]) == (1, "BAD")
+    assert "ada@example.org: not subscribed" in found["mails"][1]
+    said = owner.says("apply", "--yes").out
+    assert "Confirm the mail that AWS has just sent to ada@example.org." in said
+    assert set(subscribed(owner)) == {"ada@example.org"}
+    assert findings(owner)[1]["mails"] == ("ok", "1 confirmed")
+
+
+def test_the_first_apply_speaks_of_the_mail_that_the_stack_asked_for(person: Person) -> None:
+    assert "Confirm the mail that AWS has just sent to ada@example.org.\n" in person.says("apply", "--yes").out
+    assert set(subscribed(person)) == {"ada@example.org"}
+
+
+def test_check_misses_the_marking_address_in_profile_course(person: Person) -> None:
+    changed_settings(person, MBD_PROFILE="course")
+    assert person.says("apply", "--yes").code == 0
+    assert findings(person)[1]["mails"][0] == "ok"
+    person.client("sns").unsubscribe(SubscriptionArn=subscribed(person)["marking@example.org"])
+    assert "marking@example.org: not subscribed" in findings(person)[1]["mails"][1]
+
+
+def test_check_tells_of_somebody_who_gets_the_mails_unasked(owner: Person) -> None:
+    [topic] = owner.client("sns").list_topics()["Topics"]
+    owner.client("sns").subscribe(TopicArn=topic["TopicArn"], Protocol="email", Endpoint="eve@example.org")
+    level, text = findings(owner)[1]["mails"]
+    assert (level, text.partition(" ")[0]) == ("look", "eve@example.org")
+
+
+# apply, to a platform that stands
+
+
+def openness(person: Person) -> dict[str, Any]:
+    """What a profile opens, read back from each service."""
+    ec2, iam = person.client("ec2"), person.client("iam")
+    [group] = ec2.describe_security_groups(GroupNames=[f"{PREFIX}-security-group"])["SecurityGroups"]
+    rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group["GroupId"]]}])
+    from_whom = [
+        (rule["IpProtocol"], rule.get("FromPort") if rule["IpProtocol"] != "-1" else None, rule["CidrIpv4"])
+        for rule in rules["SecurityGroupRules"]
+        if not rule["IsEgress"] and "CidrIpv4" in rule
+    ]
+    role = iam.get_role(RoleName=f"{PREFIX}-ec2-role")["Role"]["AssumeRolePolicyDocument"]["Statement"][0]
+    attached = iam.list_attached_role_policies(RoleName=f"{PREFIX}-ec2-role")["AttachedPolicies"]
+    return {
+        "rules": sorted(from_whom, key=str),
+        "policies": sorted(one["PolicyName"] for one in attached),
+        "principals": role["Principal"]["Service"],
+        "mails": sorted(subscribed(person)),
+    }
+
+
+def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None:
+    sound, env, secrets = openness(owner), owner.env_file.read_text(), parameters_of(owner)
+    changed_settings(owner, MBD_PROFILE="course")
+    assert owner.says("apply", "--yes").code == 0
+    course = openness(owner)
+    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, WORLD), ("tcp", 5432, WORLD)]
+    assert course["policies"] == ["AmazonEC2FullAccess", "AmazonS3FullAccess", "AmazonSNSFullAccess"]
+    assert course["principals"] == ["ec2.amazonaws.com", "s3.amazonaws.com"]
+    assert course["mails"] == ["ada@example.org", "marking@example.org"]
+
+    changed_settings(owner, MBD_PROFILE="default")
+    back = owner.says("apply", "--yes")
+    assert back.code == 0, back.err
+    assert "The monitored bucket stays open to the world until its own stack is deployed anew" in back.out
+    assert openness(owner) == sound
+    assert {one[2] for one in sound["rules"]} == {"203.0.113.7/32"}
+    assert learned(owner, "plan")["changes"] == []
+    assert parameters_of(owner) == secrets
+    assert set(owner.env_file.read_text().splitlines()) == {*env.splitlines(), "MBD_PROFILE=default"}
+
+
+def test_a_new_address_of_mine_replaces_the_old_one(owner: Person) -> None:
+    changed_settings(owner, MBD_MY_ADDRESS="198.51.100.9/32")
+    assert owner.says("apply", "--yes").code == 0
+    assert openness(owner)["rules"] == [("tcp", 22, "198.51.100.9/32"), ("tcp", 5432, "198.51.100.9/32")]
+
+
+# stop, start
+
+
+def test_stop_and_start_again_each_twice(owner: Person) -> None:
+    for _ in range(2):
+        stopped = learned(owner, "stop", "--yes")
+        assert (stopped["instance"], stopped["database"]) == ("stopped", "stopped")
+        assert stopped["database_starts_itself"]
+    assert "A marker wakes the instance, not the database" in owner.says("stop", "--yes").out
+    assert "starts by itself on 20" in owner.says("status").out
+    for _ in range(2):
+        started = learned(owner, "start")
+        assert (started["instance"], started["database"]) == ("running", "available")
+
+
+def test_stop_stops_nothing_unless_somebody_says_yes(owner: Person) -> None:
+    assert owner.says("stop").code == 1
+    assert owner.says("stop", "--dry-run").code == 0
+    assert learned(owner, "status")["instance"] == "running"
+
+
+# status, resources-csv
+
+
+def test_status_shows_the_last_receipts_newest_first(owner: Person) -> None:
+    s3 = owner.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="Output/receipts/broken.json", Body=b"{")
+    run_id, began = "marker_2026-11-20T10:00:00Z_bf21d8ee1c_e83b6ecd", datetime(2026, 11, 20, 10, tzinfo=UTC)
+    rows = RowCounts(read=1234, accepted=1234, inserted=1234, deleted=0, unchanged=0)
+    receipt = Receipt(run_id=run_id, state="success", started_at=began, rows=rows)
+    s3.put_object(Bucket=BUCKET, Key=f"Output/receipts/{run_id}.json", Body=receipt.to_json().encode())
+    status = learned(owner, "status")
+    assert {one["state"] for one in status["runs"]} == {"success", "unreadable"}
+    assert status["subscriptions"] == [{"address": "ada@example.org", "state": "confirmed"}]
+    assert f"2026-11-20 10:00:00 success, 1,234 rows inserted ({run_id})" in owner.says("status").out
+    assert len(learned(owner, "status", "--last", "1")["runs"]) == 1
+
+
+def test_resources_csv_is_the_courses_table(owner: Person) -> None:
+    [address] = owner.client("ec2").describe_addresses()["Addresses"]
+    assert owner.says("resources-csv").out == (
+        "Name,Surname,Source_bucket,Monitored_bucket,SNS_topic,Static_IP\n"
+        f"Ada,Lovelace,{BUCKET},{PREFIX}-monitored-bucket,{PREFIX}-SNS,{address['PublicIp']}\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "resources-csv", "stop", "start"])
+def test_without_a_platform_the_next_step_is_named(command: str, person: Person) -> None:
+    said = person.says(command, "--yes")
+    assert said.code == 1
+    assert f"There is no platform yet (stack {STACK}). Run `python -m infra_scripts apply` first." in said.err
+
+
+# teardown
+
+
+@pytest.fixture
+def data(owner: Person) -> Person:
+    """Somebody whose bucket holds several versions, a removed object and an upload that never ended."""
+    s3 = owner.client("s3")
+    for version in range(3):
+        s3.put_object(Bucket=BUCKET, Key="Stocks/wex.us.csv", Body=str(version).encode())
+    s3.put_object(Bucket=BUCKET, Key="Stocks/gone.us.csv", Body=b"x")
+    s3.delete_object(Bucket=BUCKET, Key="Stocks/gone.us.csv")
+    s3.create_multipart_upload(Bucket=BUCKET, Key="Output/half.csv")
+    return owner
+
+
+def test_teardown_loses_no_data_without_a_second_word(data: Person) -> None:
+    said = data.says("teardown", "--yes")
+    assert said.code == 1
+    assert "company files" in said.err
+    assert BUCKET in said.err
+    assert data.client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
+    assert data.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
+    assert stacks_of(data) == [STACK]
+
+
+def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
+    said = data.says("teardown", "--yes", "--delete-data")
+    assert said.code == 0, said.err
+    ticked = [line for line in said.out.splitlines() if line.startswith("[x] ")]
+    assert [line[4:22].rstrip() for line in ticked] == [
+        "trigger's stack", "Lambda function", "monitored bucket", "EC2 instance", "EBS volume", "Elastic IP",
+        "security group", "IAM role", "RDS database", "database's secret", "source bucket", "SNS topic",
+        "SSM parameters", "platform's stack",
+    ]  # fmt: skip
+    assert "[ ]" not in said.out
+    ec2 = data.client("ec2")
+    states = {one["State"]["Name"] for group in ec2.describe_instances()["Reservations"] for one in group["Instances"]}
+    assert states <= {"terminated"}
+    assert ec2.describe_addresses()["Addresses"] == []
+    assert data.client("rds").describe_db_instances()["DBInstances"] == []
+    assert data.client("s3").list_buckets()["Buckets"] == []
+    assert data.client("sns").list_topics()["Topics"] == []
+    assert data.client("iam").list_roles()["Roles"] == []
+    assert data.client("secretsmanager").list_secrets()["SecretList"] == []
+    assert (stacks_of(data), parameters_of(data)) == ([], {})
+    assert "MBD_INSTANCE_ID=\n" in data.env_file.read_text()
+
+
+def test_teardown_keeps_the_final_snapshot_until_it_is_told(data: Person) -> None:
+    said = data.says("teardown", "--yes", "--delete-data")
+    snapshots = data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    assert [one["DBSnapshotIdentifier"] in said.out for one in snapshots] == [True]
+    assert data.says("teardown", "--yes", "--delete-snapshots").code == 0
+    assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == []
+
+
+def test_teardown_a_second_time_finds_nothing_and_is_content(owner: Person) -> None:
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+    again = owner.says("teardown")
+    assert (again.code, "[ ]" in again.out) == (0, False)
+
+
+def test_teardown_goes_on_where_it_was_killed(owner: Person) -> None:
+    owner.client("rds").modify_db_instance(DBInstanceIdentifier=f"{PREFIX}-rds", DeletionProtection=False)
+    owner.client("cloudformation").delete_stack(StackName=STACK)
+    assert len(parameters_of(owner)) == 7
+    assert owner.says("teardown", "--dry-run").code == 0
+    assert len(parameters_of(owner)) == 7
+    assert owner.says("teardown", "--yes").code == 0
+    assert parameters_of(owner) == {}
+
+
+def test_teardown_takes_a_stopped_database_too(owner: Person) -> None:
+    learned(owner, "stop", "--yes")
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+
+
+def test_teardown_waits_for_the_trigger_to_be_removed(owner: Person) -> None:
+    monitored = f"{PREFIX}-monitored-bucket"
+    template = {"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": monitored}}}}
+    cloudformation = owner.client("cloudformation")
+    cloudformation.create_stack(StackName=f"{PREFIX}-trigger", TemplateBody=json.dumps(template))
+    owner.client("s3").put_object(Bucket=monitored, Key="a.SUCCESS", Body=b"")
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 1
+    assert "npx serverless remove" in said.err
+    assert owner.client("s3").list_objects_v2(Bucket=monitored)["KeyCount"] == 0
+    assert owner.client("rds").describe_db_instances()["DBInstances"]
+    cloudformation.delete_stack(StackName=f"{PREFIX}-trigger")
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+
+
+# check
+
+
+def findings(person: Person) -> tuple[int, dict[str, tuple[str, str]]]:
+    said = person.says("check", "--json")
+    return said.code, {one["what"]: (one["level"], one["text"]) for one in json.loads(said.out)["findings"]}
+
+
+def test_check_of_a_sound_platform_finds_nothing_bad(owner: Person) -> None:
+    code, found = findings(owner)
+    assert code == 0
+    assert {what for what, (level, _) in found.items() if level == "ok"} >= {
+        "names", "login", "region", "platform", "profile", "open ports", "mails", "secrets", "database",
+    }  # fmt: skip
+
+
+def test_check_before_the_first_apply_looks_at_the_account(person: Person) -> None:
+    code, found = findings(person)
+    assert (code, found["platform"][0], found["network"][0], found["Elastic IPs"][0]) == (0, "look", "ok", "ok")
+    assert found["instance"] == ("ok", "eu-west-1 has t2.medium")
+    person.settings["MBD_KEY_NAME"] = "nobodys"
+    person.write_settings()
+    for _ in range(5):
+        person.client("ec2").allocate_address(Domain="vpc")
+    code, found = findings(person)
+    assert (code, found["key pair"][0], found["Elastic IPs"][0]) == (1, "BAD", "BAD")
+
+
+def test_check_notices_a_port_that_somebody_opened(owner: Person) -> None:
+    [group] = owner.client("ec2").describe_security_groups(GroupNames=[f"{PREFIX}-security-group"])["SecurityGroups"]
+    owner.client("ec2").authorize_security_group_ingress(
+        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=8080, ToPort=8080, CidrIp="0.0.0.0/0"
+    )
+    code, found = findings(owner)
+    assert (code, found["open ports"][0]) == (1, "BAD")
+    assert "8080" in found["open ports"][1]
+
+
+def test_check_names_the_region_that_lacks_the_type_of_instance(person: Person) -> None:
+    changed_settings(person, AWS_REGION="eu-north-1")  # it has t3, and no t2
+    code, found = findings(person)
+    assert (code, found["instance"]) == (
+        1,
+        ("BAD", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE, such as t3.medium."),
+    )
+    changed_settings(person, MBD_INSTANCE_TYPE="t3.medium")
+    assert findings(person)[1]["instance"][0] == "ok"
+
+
+LATER = f"{date.today() + timedelta(days=3)}"
+OVER = "2026-01-31"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expires", "levels"),
+    [
+        ("course", LATER, {"profile": "look", "open ports": "look", "markers": "look"}),
+        ("default", LATER, {"profile": "look", "open ports": "BAD", "markers": "BAD"}),
+        ("course", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
+        ("default", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
+    ],
+)
+def test_check_calls_bad_what_is_open_longer_than_profile_course_is_meant(
+    wanted: str, expires: str, levels: dict[str, str], person: Person
+) -> None:
+    changed_settings(person, MBD_PROFILE="course")
+    assert person.says("apply", "--yes", "--course-expires", expires).code == 0
+    make_monitored_bucket(person, is_open=True)
+    changed_settings(person, MBD_PROFILE=wanted)
+    code, found = findings(person)
+    assert {what: found[what][0] for what in levels} == levels
+    assert code == int("BAD" in levels.values())
+    assert "5432" in found["open ports"][1]
+    if expires == OVER:
+        assert OVER in found["profile"][1]
+
+
+def make_monitored_bucket(person: Person, *, is_open: bool) -> None:
+    """As the trigger's stack has it in the two profiles."""
+    s3, bucket = person.client("s3"), f"{PREFIX}-monitored-bucket"
+    resource = f"arn:aws:s3:::{bucket}/*"
+    tls = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": resource,
+           "Condition": {"Bool": {"aws:SecureTransport": "false"}}}  # fmt: skip
+    everyone = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": resource}
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    policy = {"Version": "2012-10-17", "Statement": [tls, everyone] if is_open else [tls]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    kinds = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(kinds, not is_open))
+
+
+def test_check_notices_a_monitored_bucket_that_the_way_back_from_course_left_open(owner: Person) -> None:
+    assert "markers" not in findings(owner)[1]  # there is no bucket yet
+    make_monitored_bucket(owner, is_open=True)
+    code, found = findings(owner)
+    assert (code, found["markers"][0]) == (1, "BAD")
+    assert "`make deploy` closes it; `apply` does not" in found["markers"][1]
+
+
+def test_check_finds_a_closed_monitored_bucket_well_and_a_policy_that_s3_overrules_too(owner: Person) -> None:
+    make_monitored_bucket(owner, is_open=False)
+    assert findings(owner)[1]["markers"][0] == "ok"
+    s3, bucket = owner.client("s3"), f"{PREFIX}-monitored-bucket"
+    s3.delete_public_access_block(Bucket=bucket)
+    assert findings(owner)[1]["markers"][0] == "look"
+    s3.delete_bucket_policy(Bucket=bucket)
+    assert findings(owner)[1]["markers"][0] == "look"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "words"),
+    [
+        ("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-20261001", "ok", "Ubuntu 24.04 ("),
+        ("ubuntu/images/hvm-ssd/ubuntu-trusty-14.04-amd64-server-20170727", "look", "how long it is supported is not"),
+        ("the-course-image", "look", "(the-course-image): how long it is supported is not known here"),
+        ("", "look", "AWS does not show it"),
+    ],
+)
+def test_check_says_of_the_image_what_aws_knows(name: str, level: str, words: str, person: Person) -> None:
+    ec2 = person.client("ec2")
+    image_id = ec2.register_image(Name=name or "gone")["ImageId"]
+    changed_settings(person, MBD_IMAGE_ID=image_id)
+    assert person.says("apply", "--yes").code == 0
+    if not name:
+        ec2.deregister_image(ImageId=image_id)
+    found = findings(person)[1]["image"]
+    assert found[0] == level
+    assert words in found[1]
+    assert image_id in found[1]
+
+
+def test_check_notices_missing_secrets_and_a_stopped_instance(owner: Person) -> None:
+    owner.client("ssm").delete_parameter(Name=f"/{PREFIX}/airflow/jwt-secret")
+    learned(owner, "stop", "--yes")
+    code, found = findings(owner)
+    assert code == 1
+    assert found["secrets"] == ("BAD", f"Missing under /{PREFIX}/airflow/: jwt-secret. Apply makes them.")
+    assert (found["Airflow"][0], found["database"][0]) == ("look", "look")
+
+
+# logins that do not work
+
+
+@pytest.fixture
+def guarded(person: Person) -> Iterator[Person]:
+    """From here on the account asks every caller for permission."""
+    yield person
+    unguard(person)
+
+
+def guard(person: Person) -> None:
+    server = person.login["AWS_ENDPOINT_URL"]
+    requests.post(f"{server}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "status", "stop", "start", "teardown", "check", "resources-csv"])
+def test_a_wrong_login_is_told_as_such(command: str, guarded: Person) -> None:
+    guard(guarded)
+    said = guarded.says(command, "--yes")
+    assert said.code == 3
+    assert "does not accept this login" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [
+        ("plan", "cloudformation:DescribeStacks"),
+        ("apply", "cloudformation:DescribeStacks"),
+        ("status", "cloudformation:DescribeStacks"),
+        ("teardown", "cloudformation:DescribeStacks"),
+    ],
+)
+def test_a_missing_permission_is_named(command: str, action: str, guarded: Person) -> None:
+    iam = guarded.client("iam")
+    iam.create_user(UserName="intern")
+    key = iam.create_access_key(UserName="intern")["AccessKey"]
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="intern", PolicyName="p", PolicyDocument=json.dumps(document))
+    guard(guarded)
+    login = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    said = guarded.says(command, "--yes", **login)
+    assert said.code == 3
+    assert f"your AWS login may not do {action}" in said.err
+    assert key["SecretAccessKey"] not in said.err
+
+
+def without(person: Person, *actions: str) -> dict[str, str]:
+    """The login of somebody who may do everything but this; from here on the account asks for permission."""
+    iam = person.client("iam")
+    iam.create_user(UserName="intern")
+    key = iam.create_access_key(UserName="intern")["AccessKey"]
+    statements = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": list(actions), "Resource": "*"},
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName="intern", PolicyName="p", PolicyDocument=document)
+    guard(person)
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def unguard(person: Person) -> None:
+    server = person.login["AWS_ENDPOINT_URL"]
+    requests.post(f"{server}/moto-api/reset-auth", data="Infinity", timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    "action", ["cloudformation:CreateChangeSet", "ssm:PutParameter", "cloudformation:ExecuteChangeSet"]
+)
+def test_apply_that_is_refused_half_way_names_the_permission_and_a_second_one_finishes(
+    action: str, guarded: Person
+) -> None:
+    said = guarded.says("apply", "--yes", **without(guarded, action))
+    assert said.code == 3
+    assert f"your AWS login may not do {action}" in said.err
+    unguard(guarded)
+    assert stacks_of(guarded) == []  # the plan was thrown away
+    again = guarded.says("apply", "--yes")
+    assert again.code == 0, again.err
+    assert guarded.client("rds").describe_db_instances()["DBInstances"]
+    assert len(parameters_of(guarded)) == 7
+    assert "MBD_INSTANCE_ID=i-" in guarded.env_file.read_text()
+
+
+def test_apply_that_may_not_subscribe_says_so_and_a_second_one_finishes(guarded: Person) -> None:
+    assert guarded.says("apply", "--yes").code == 0
+    guarded.client("sns").unsubscribe(SubscriptionArn=subscribed(guarded)["ada@example.org"])
+    said = guarded.says("apply", "--yes", **without(guarded, "sns:Subscribe"))
+    assert said.code == 3
+    assert "may not do sns:Subscribe" in said.err
+    unguard(guarded)
+    assert "just sent to ada@example.org" in guarded.says("apply", "--yes").out
+
+
+def test_teardown_that_may_not_unprotect_the_database_loses_nothing_and_a_second_one_finishes(guarded: Person) -> None:
+    assert guarded.says("apply", "--yes").code == 0
+    said = guarded.says("teardown", "--yes", "--delete-data", **without(guarded, "rds:ModifyDBInstance"))
+    assert said.code == 3
+    assert "may not do rds:ModifyDBInstance" in said.err
+    unguard(guarded)
+    assert guarded.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
+    assert stacks_of(guarded) == [STACK]
+    again = guarded.says("teardown", "--yes", "--delete-data")
+    assert again.code == 0, again.err
+    assert stacks_of(guarded) == []
+
+
+def test_no_login_at_all_is_a_matter_of_settings(person: Person) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del person.login[name]
+    said = person.says("plan")
+    assert said.code == 2
+    assert "no AWS login was found. Run `aws configure`" in said.err
+
+
+def test_an_unknown_login_profile_is_a_matter_of_settings(person: Person) -> None:
+    said = person.says("plan", AWS_PROFILE="nobodys")
+    assert said.code == 2
+    assert "Mend AWS_PROFILE" in said.err
+
+
+def test_no_network_is_told_as_such(person: Person) -> None:
+    said = person.says("plan", AWS_ENDPOINT_URL=f"http://{HOST}:{free_port()}", AWS_MAX_ATTEMPTS="1")
+    assert said.code == 3
+    assert "AWS was not reached" in said.err
+
+
+def test_a_region_that_is_none_is_told_before_aws_is_asked(person: Person) -> None:
+    person.settings["AWS_REGION"] = "Ireland"
+    person.write_settings()
+    said = person.says("plan")
+    assert said.code == 2
+    assert "AWS_REGION is 'Ireland'" in said.err
+    assert REGION in said.err

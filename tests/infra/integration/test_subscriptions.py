@@ -1,0 +1,51 @@
+"""Who SNS says is subscribed goes in; whom `apply` asks comes out. moto knows neither pending nor removed ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+from botocore.stub import Stubber
+
+from infra_scripts.commands.apply import _subscribe, _subscribed
+from infra_scripts.settings import read_settings
+from tests.support.person import SETTINGS
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-SNS"
+COURSE = read_settings({**SETTINGS, "MBD_PROFILE": "course"})
+
+
+class Session(boto3.Session):
+    """One client of SNS, whose answers are written down."""
+
+    def __init__(self) -> None:
+        super().__init__("testing", "testing", region_name="eu-west-1")
+        self.sns = super().client("sns")
+
+    def client(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
+        return self.sns
+
+
+def subscription(address: str, arn: str) -> dict[str, str]:
+    return {"Endpoint": address, "Protocol": "email", "SubscriptionArn": arn, "TopicArn": TOPIC}
+
+
+def test_who_has_not_confirmed_yet_is_not_asked_again_and_who_was_removed_is() -> None:
+    session = Session()
+    listed = [subscription("ada@example.org", "PendingConfirmation"), subscription("marking@example.org", "Deleted")]
+    with Stubber(session.sns) as answers:
+        for _ in range(2):
+            answers.add_response("list_subscriptions_by_topic", {"Subscriptions": listed}, {"TopicArn": TOPIC})
+        answers.add_response(
+            "subscribe",
+            {"SubscriptionArn": "pending confirmation"},
+            {"TopicArn": TOPIC, "Protocol": "email", "Endpoint": "marking@example.org"},
+        )
+        before = _subscribed(session, outputs={"TopicArn": TOPIC})
+        asked = _subscribe(session, outputs={"TopicArn": TOPIC}, settings=COURSE, before=before)
+        answers.assert_no_pending_responses()
+    assert asked == ["marking@example.org"]
+
+
+def test_a_new_platform_has_nobody_subscribed() -> None:
+    assert _subscribed(Session(), outputs={}) == set()

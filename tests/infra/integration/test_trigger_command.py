@@ -1,0 +1,99 @@
+"""`trigger`: a marker into the monitored bucket, and the receipt of the run that it starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.outcome.receipt import FileCounts, Receipt, RowCounts
+from tests.support.account import MONITORED_BUCKET, Account, RunCommand
+from tests.support.paths import ROOT
+
+Put = Callable[..., str]
+
+
+@pytest.fixture
+def put_receipt(account: Account) -> Put:
+    """Writes a receipt as the pipeline does, for a run of a marker put at some time; returns its run id."""
+
+    def put(*, at: datetime, state: str, **facts: Any) -> str:  # noqa: ANN401  whatever a Receipt takes
+        run_id = f"marker_{at:%Y-%m-%dT%H:%M:%SZ}_0123456789abcd"
+        receipt = Receipt(run_id=run_id, state=state, started_at=at, **facts)
+        account.put(f"Output/receipts/{run_id}.json", receipt.to_json().encode())
+        return run_id
+
+    return put
+
+
+@contextmanager
+def running(line: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The command as a child that is gone after the block, however that ends."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(line, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_each_call_puts_one_marker(command: RunCommand, account: Account) -> None:
+    done = command("trigger", "--json")
+    assert done.returncode == 0, done.stderr
+    (key,) = account.keys(bucket=MONITORED_BUCKET)
+    assert json.loads(done.stdout)["marker"] == f"s3://{MONITORED_BUCKET}/{key}"
+    assert key.endswith("Z.SUCCESS")
+
+
+def test_dry_run_puts_none(command: RunCommand, account: Account) -> None:
+    assert command("trigger", "--dry-run").returncode == 0
+    assert not account.keys(bucket=MONITORED_BUCKET)
+
+
+@pytest.mark.parametrize(("state", "code"), [("success", 0), ("failed", 1)])
+def test_waiting_follows_the_new_run_to_its_end(
+    state: str, code: int, surroundings: dict[str, str], env_file: Path, account: Account, put_receipt: Put
+) -> None:
+    put_receipt(at=datetime.now(UTC) - timedelta(minutes=5), state="failed", error="of an older marker")
+    line = [sys.executable, "-m", "infra_scripts", "trigger", "--wait", "--env-file", str(env_file)]
+    with running(line, surroundings) as child:
+        deadline = time.monotonic() + 30
+        while not account.keys(bucket=MONITORED_BUCKET) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        at = datetime.now(UTC)
+        run_id = put_receipt(at=at, state="running")
+        time.sleep(4)
+        assert child.poll() is None
+        rows = RowCounts(read=10, accepted=9, rejected=1, inserted=9, deleted=0, unchanged=0)
+        files = FileCounts(listed=2, accepted=2)
+        put_receipt(at=at, state=state, files=files, rows=rows, error="no disk" if code else None)
+        printed, said = child.communicate(timeout=30)
+    assert child.returncode == code, said
+    assert f"run {run_id} is under way" in said
+    assert printed.startswith(f"{state}: run {run_id}")
+    assert "10 read = 9 accepted + 1 rejected" in printed
+    assert ("no disk" in printed) == bool(code)
+
+
+def test_a_run_that_never_begins_is_said_after_the_timeout(command: RunCommand, account: Account) -> None:
+    done = command("trigger", "--wait", "--timeout", "0.05")
+    assert done.returncode == 3
+    assert "No run has begun" in done.stderr
+    assert len(account.keys(bucket=MONITORED_BUCKET)) == 1
+
+
+def test_without_the_trigger_s_stack_it_says_what_to_deploy(command: RunCommand, account: Account) -> None:
+    account.s3.delete_bucket(Bucket=MONITORED_BUCKET)
+    for options in ((), ("--dry-run",)):
+        done = command("trigger", *options)
+        assert done.returncode == 1
+        assert "Deploy that first" in done.stderr

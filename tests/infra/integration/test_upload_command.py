@@ -1,0 +1,155 @@
+"""`upload` against moto: everything once, nothing twice, the rest after an interruption, and what is wrong told."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import MONITORED_BUCKET, SOURCE_BUCKET, Account, RunCommand
+from tests.support.paths import ROOT, SAMPLE
+
+SCRIPTS = {
+    "Scripts/data_processing.py",
+    "Scripts/insert_query.sql",
+    "Scripts/mount_source.sh",
+    "Scripts/course_environment.sh",
+    "Scripts/moving-big-data.tar.gz",
+}
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    return shutil.copytree(SAMPLE, tmp_path / "batch")
+
+
+def test_a_batch_is_put_whole_with_the_scripts(command: RunCommand, batch: Path, account: Account) -> None:
+    done = command("upload", batch, "--json")
+    assert done.returncode == 0, done.stderr
+    keys = account.keys()
+    files = {f"Stocks/{path.name}": path for path in (batch / "Stocks").iterdir()}
+    assert keys >= {*files, "CompanyNames/top_companies.txt", *SCRIPTS}
+    assert all(account.get(key) == path.read_bytes() for key, path in files.items())
+    assert account.get("Scripts/insert_query.sql") == (ROOT / "etl" / "table" / "sql" / "insert_query.sql").read_bytes()
+    facts = json.loads(done.stdout)
+    assert (facts["sent"], facts["already_there"]) == (facts["files"], 0)
+    with tarfile.open(fileobj=io.BytesIO(account.get("Scripts/moving-big-data.tar.gz"))) as tar:
+        assert "airflow/docker-compose.yml" in tar.getnames()
+
+
+def test_the_second_time_only_what_differs_is_sent(command: RunCommand, batch: Path, account: Account) -> None:
+    command("upload", batch)
+    changed, grown = sorted((batch / "Stocks").iterdir())[:2]
+    changed.write_bytes(changed.read_bytes().replace(b"1", b"2"))  # the same length
+    grown.write_bytes(grown.read_bytes() + b"2026-11-20,1,1,1,1,1,0\n")
+    facts = json.loads(command("upload", batch, "--json").stdout)
+    assert facts["sent"] == 2
+    assert account.get(f"Stocks/{changed.name}") == changed.read_bytes()
+    assert json.loads(command("upload", batch, "--json").stdout)["sent"] == 0
+
+
+def test_dry_run_counts_and_puts_nothing(command: RunCommand, batch: Path, account: Account) -> None:
+    done = command("upload", batch, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would be sent (dry run)" in done.stdout
+    assert account.keys() == set()
+
+
+def test_without_a_batch_only_the_scripts_are_put(command: RunCommand, account: Account) -> None:
+    done = command("upload")
+    assert done.returncode == 0
+    assert "upload BATCH" in done.stdout
+    assert account.keys() >= SCRIPTS
+    assert not account.keys("Stocks/")
+
+
+def test_a_file_that_the_index_names_and_nobody_has_is_told(command: RunCommand, batch: Path, account: Account) -> None:
+    (batch / "Stocks" / "ge.us.csv").unlink()
+    done = command("upload", batch)
+    assert done.returncode == 1
+    assert "1 company files named by the index are neither" in done.stderr
+    assert "ge.us.csv" in done.stderr
+    account.put("Stocks/ge.us.csv", b"put earlier, by another batch")
+    assert command("upload", batch).returncode == 0
+
+
+def test_an_interrupted_upload_goes_on_where_it_stopped(
+    command: RunCommand, surroundings: dict[str, str], env_file: Path, tmp_path: Path, account: Account
+) -> None:
+    batch = tmp_path / "many"
+    (batch / "Stocks").mkdir(parents=True)
+    (batch / "CompanyNames").mkdir()
+    names = [f"c{number:04}.us.csv" for number in range(1500)]
+    for name in names:
+        (batch / "Stocks" / name).write_text(name)
+    (batch / "CompanyNames" / "top_companies.txt").write_text(",".join(names))
+    line = [sys.executable, "-m", "infra_scripts", "upload", str(batch), "--env-file", str(env_file)]
+    child = subprocess.Popen(line, env=surroundings, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not account.keys("Stocks/") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 130, said
+    put = len(account.keys("Stocks/"))
+    assert 0 < put < 1500
+    facts = json.loads(command("upload", batch, "--json").stdout)
+    assert facts["already_there"] >= put
+    assert facts["company_files_in_bucket"] == 1500
+    assert hashlib.md5(account.get("Stocks/c1499.us.csv")).hexdigest() == hashlib.md5(b"c1499.us.csv").hexdigest()
+
+
+def test_what_is_missing_is_said_with_the_next_step(command: RunCommand, batch: Path, account: Account) -> None:
+    nothing = command("upload", batch / "Stocks")
+    assert nothing.returncode == 2
+    assert "There is no folder" in nothing.stderr
+    (batch / "CompanyNames" / "top_companies.txt").unlink()
+    no_index = command("upload", batch)
+    assert no_index.returncode == 2
+    assert "There is no company index" in no_index.stderr
+    account.s3.delete_bucket(Bucket=SOURCE_BUCKET)
+    no_bucket = command("upload")
+    assert no_bucket.returncode == 1
+    assert "Run `python -m infra_scripts apply` first" in no_bucket.stderr
+
+
+def test_nothing_configured_names_what_is_missing(command: RunCommand, env_file: Path) -> None:
+    env_file.unlink()
+    for name in ("upload", "init-db", "trigger"):
+        done = command(name)
+        assert done.returncode == 2
+        assert "MBD_FIRST_NAME" in done.stderr
+        assert "python -m infra_scripts init" in done.stderr
+
+
+def test_a_login_that_aws_does_not_know_and_none_at_all_are_told_apart(
+    command: RunCommand, batch: Path, account: Account
+) -> None:
+    account.check_logins(from_now_on=True)
+    unknown = command("upload", batch)
+    assert unknown.returncode == 3
+    assert "AWS does not accept this login" in unknown.stderr
+    none = command("upload", batch, changes={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+    assert none.returncode == 2
+    assert "no AWS login was found" in none.stderr
+
+
+def test_a_missing_permission_is_named(command: RunCommand, batch: Path, account: Account) -> None:
+    login = account.reader_login()
+    account.check_logins(from_now_on=True)
+    done = command("upload", batch, changes=login)
+    assert done.returncode == 3
+    assert "PutObject" in done.stderr
+    account.check_logins(from_now_on=False)
+    assert not account.keys("Stocks/")
+    assert not account.keys(bucket=MONITORED_BUCKET)

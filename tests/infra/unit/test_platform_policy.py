@@ -1,0 +1,260 @@
+"""Walks platform.yml as each profile has it: what is open, unencrypted or broad stands in a list, with its reason."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from infra_scripts.platform import template
+from infra_scripts.platform.course_profile import COURSE_SWITCHES
+from tests.support.template_reader import read, resolved
+
+PREFIX = "de-mbd-predict-ada-lovelace"
+COMMON = {
+    "Prefix": PREFIX, "FirstName": "Ada", "LastName": "Lovelace", "Email": "ada@example.org",
+    "MyAddress": "203.0.113.7/32",
+}  # fmt: skip
+PARAMETERS = {
+    "default": {**COMMON, "Profile": "default", "DatabaseVersion": template.DATABASE_VERSION["default"]},
+    "course": {
+        **COMMON,
+        "Profile": "course",
+        "DatabaseVersion": template.DATABASE_VERSION["course"],
+        "MarkingEmail": "marking@example.org",
+    },
+}
+
+# Broad, and meant so in both profiles.
+REASONS = {
+    "Role: TakeAndAnswerCommands on *": "the actions of Systems Manager's message channels know no resource",
+    "Role: TellThatItIsThere on instance/*": "the role cannot name the instance, which is made with it",
+    "Database: has a public address": "init-db and psql come from my address, which the security group lets in",
+}
+
+# What the course's brief asks for, and nothing else. One more item of it, the public policy of the monitored bucket, is
+# in the trigger's stack and not in this template: tests/trigger/integration/test_serverless_package.py has
+# test_course_profile_opens_the_monitored_bucket_and_says_so.
+BRIEF = {
+    "CourseSsh: 22 open to the world",
+    "CoursePostgres: 5432 open to the world",
+    "CourseEverything: all ports open to the world",
+    "Role: managed policy AmazonS3FullAccess",
+    "Role: managed policy AmazonSNSFullAccess",
+    "Role: managed policy AmazonEC2FullAccess",
+    "Role: may be taken by s3.amazonaws.com",
+    "Database: PostgreSQL 14 is not the newest",
+    "Topic: marking@example.org gets the mails",
+}
+
+
+@pytest.fixture(scope="module")
+def platform() -> dict[str, Any]:
+    return read(template.render())
+
+
+def findings(platform: dict[str, Any], *, profile: str) -> set[str]:
+    resources = resolved(platform, parameters=PARAMETERS[profile])
+    return {
+        f"{name}: {text}"
+        for name, resource in resources.items()
+        for text in _RULES.get(resource["Type"], _unknown)(resource.get("Properties", {}), platform)
+    }
+
+
+def _role(role: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    for policy in role["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            for action in _list(statement["Action"]):
+                if "*" in action:
+                    yield f"{statement['Sid']} does {action}"
+            for place in _list(statement["Resource"]):
+                if isinstance(place, str) and PREFIX not in place:  # else a reference to a resource of the template
+                    yield f"{statement['Sid']} on {place.rpartition(':')[2]}"
+    for arn in role.get("ManagedPolicyArns", []):
+        yield f"managed policy {arn.rpartition('/')[2]}"
+    for statement in role["AssumeRolePolicyDocument"]["Statement"]:
+        for service in statement["Principal"]["Service"]:
+            if service != "ec2.amazonaws.com":
+                yield f"may be taken by {service}"
+
+
+def _ingress(rule: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    if rule.get("CidrIp") == "0.0.0.0/0" or "CidrIpv6" in rule:
+        ports = "all ports" if rule["IpProtocol"] == "-1" else rule["FromPort"]
+        yield f"{ports} open to the world"
+    elif "CidrIp" in rule and rule["CidrIp"] != COMMON["MyAddress"]:
+        yield f"open to {rule['CidrIp']}"
+    if rule.get("FromPort") != rule.get("ToPort") or rule.get("FromPort") not in {22, 5432, None}:
+        yield f"ports {rule.get('FromPort')} to {rule.get('ToPort')} are not in the brief"
+
+
+def _group(group: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    if "SecurityGroupIngress" in group:
+        yield "has rules of its own, which no other rule here looks at"
+
+
+def _bucket(bucket: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    if "BucketEncryption" not in bucket:
+        yield "is not encrypted"
+    if bucket.get("VersioningConfiguration") != {"Status": "Enabled"}:
+        yield "keeps no versions"
+    if list(bucket.get("PublicAccessBlockConfiguration", {}).values()) != [True] * 4:
+        yield "can be made public"
+
+
+def _bucket_policy(policy: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    statements = policy["PolicyDocument"]["Statement"]
+    for statement in statements:
+        if statement["Effect"] == "Allow" and "*" in str(statement["Principal"]):
+            yield f"{statement['Sid']} lets anybody in"
+    if not any("aws:SecureTransport" in str(statement.get("Condition")) for statement in statements):
+        yield "lets plain HTTP in"
+
+
+def _database(database: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    newest = max(platform["Parameters"]["DatabaseVersion"]["AllowedValues"], key=int)
+    if database["EngineVersion"] != newest:
+        yield f"PostgreSQL {database['EngineVersion']} is not the newest"
+    if database.get("PubliclyAccessible") is not False:
+        yield "has a public address"
+    if database.get("StorageEncrypted") is not True:
+        yield "is not encrypted"
+    if database.get("DeletionProtection") != "true":
+        yield "is not protected against deletion"
+    if "MaxAllocatedStorage" in database:
+        yield "grows by itself"
+    if "resolve:secretsmanager" not in database["MasterUserPassword"]:
+        yield "has its password in the template"
+
+
+def _database_parameters(group: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    if group["Parameters"].get("rds.force_ssl") != "1":
+        yield "lets connections without TLS in"
+
+
+def _instance(instance: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    for device in instance.get("BlockDeviceMappings") or [{"Ebs": {}}]:
+        if device["Ebs"].get("Encrypted") is not True:
+            yield "has a disk that is not encrypted"
+    if instance.get("MetadataOptions", {}).get("HttpTokens") != "required":
+        yield "answers IMDSv1"
+
+
+def _topic(topic: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    if "KmsMasterKeyId" not in topic:
+        yield "is not encrypted"
+    for one in topic["Subscription"]:
+        if one["Endpoint"] != COMMON["Email"]:
+            yield f"{one['Endpoint']} gets the mails"
+
+
+def _nothing(properties: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    yield from ()
+
+
+def _unknown(properties: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
+    yield "no rule of this test looks at this type"
+
+
+_RULES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[str]]] = {
+    "AWS::EC2::EIP": _nothing,
+    "AWS::EC2::Instance": _instance,
+    "AWS::EC2::SecurityGroup": _group,
+    "AWS::EC2::SecurityGroupIngress": _ingress,
+    "AWS::IAM::InstanceProfile": _nothing,
+    "AWS::IAM::Role": _role,
+    "AWS::RDS::DBInstance": _database,
+    "AWS::RDS::DBParameterGroup": _database_parameters,
+    "AWS::S3::Bucket": _bucket,
+    "AWS::S3::BucketPolicy": _bucket_policy,
+    "AWS::SNS::Topic": _topic,
+    "AWS::SecretsManager::Secret": _nothing,
+}
+
+
+def _list(one_or_many: str | list[str]) -> list[str]:
+    return one_or_many if isinstance(one_or_many, list) else [one_or_many]
+
+
+def test_default_profile_has_no_finding_without_a_reason(platform: dict[str, Any]) -> None:
+    assert findings(platform, profile="default") == REASONS.keys()
+
+
+def test_findings_of_the_course_profile_are_exactly_the_briefs_list(platform: dict[str, Any]) -> None:
+    assert findings(platform, profile="course") - REASONS.keys() == BRIEF
+
+
+def test_every_finding_of_the_course_profile_is_told_before_it_is_applied() -> None:
+    """Those of BRIEF, of which one switch tells all managed policies, and the public bucket of the trigger's stack."""
+    told = " ".join(switch for switch, _ in COURSE_SWITCHES)
+    for words in (
+        "22",
+        "5432",
+        "all traffic",
+        "managed FullAccess",
+        "second service",
+        "PostgreSQL 14",
+        "marking",
+        "public monitored bucket (in the trigger's stack)",
+    ):
+        assert words in told
+
+
+def test_everything_that_can_have_a_name_tag_has_one(platform: dict[str, Any]) -> None:
+    without_tags = {"AWS::EC2::SecurityGroupIngress", "AWS::IAM::InstanceProfile", "AWS::S3::BucketPolicy"}
+    for name, resource in resolved(platform, parameters=PARAMETERS["course"]).items():
+        if resource["Type"] not in without_tags:
+            tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
+            assert tags["Name"].startswith(PREFIX), name
+
+
+def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:
+    def change(resources: dict[str, Any]) -> None:
+        node = resources[str(path[0])]["Properties"]
+        for step in path[1:-1]:
+            node = node[step]
+        node[path[-1]] = to
+
+    return change
+
+
+STATEMENTS = ("Policies", 0, "PolicyDocument", "Statement", 0)
+
+
+@pytest.mark.parametrize(
+    ("worsen", "finding"),
+    [
+        (_set("SourceBucket", "BucketEncryption", to={"Ref": "AWS::NoValue"}), "SourceBucket: is not encrypted"),
+        (
+            _set("SourceBucket", "PublicAccessBlockConfiguration", "BlockPublicPolicy", to=False),
+            "SourceBucket: can be made public",
+        ),
+        (
+            _set("SourceBucketPolicy", "PolicyDocument", "Statement", 0, "Effect", to="Allow"),
+            "SourceBucketPolicy: OnlyEncryptedConnections lets anybody in",
+        ),
+        (_set("Database", "StorageEncrypted", to=False), "Database: is not encrypted"),
+        (_set("Database", "MasterUserPassword", to="hunter2"), "Database: has its password in the template"),
+        (
+            _set("DatabaseParameters", "Parameters", to={}),
+            "DatabaseParameters: lets connections without TLS in",
+        ),
+        (
+            _set("Instance", "BlockDeviceMappings", 0, "Ebs", "Encrypted", to=False),
+            "Instance: has a disk that is not encrypted",
+        ),
+        (_set("Instance", "MetadataOptions", to={}), "Instance: answers IMDSv1"),
+        (_set("SshFromMe", "CidrIp", to="0.0.0.0/0"), "SshFromMe: 22 open to the world"),
+        (_set("SshFromMe", "ToPort", to=443), "SshFromMe: ports 22 to 443 are not in the brief"),
+        (_set("Role", *STATEMENTS, "Action", to="s3:*"), "Role: ListTheBuckets does s3:*"),
+        (_set("Role", *STATEMENTS, "Resource", to="*"), "Role: ListTheBuckets on *"),
+        (_set("Topic", "KmsMasterKeyId", to={"Ref": "AWS::NoValue"}), "Topic: is not encrypted"),
+    ],
+)
+def test_the_policy_notices(worsen: Callable[[dict[str, Any]], None], finding: str, platform: dict[str, Any]) -> None:
+    worse = copy.deepcopy(platform)
+    worsen(worse["Resources"])
+    assert findings(worse, profile="default") - REASONS.keys() == {finding}

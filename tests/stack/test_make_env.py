@@ -1,0 +1,72 @@
+"""make_env.sh: an .env, or none, goes in; one with strong secrets comes out, and nothing in it is lost."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from pathlib import Path
+
+from tests.support.compose_system import SECRETS, docker_environment, make_env
+
+
+def run_again(directory: Path, **environment: str) -> str:
+    script = directory / "airflow" / "make_env.sh"
+    return subprocess.run(
+        [script], check=True, capture_output=True, text=True, env=docker_environment(environment)
+    ).stdout
+
+
+def test_it_makes_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    env = make_env(tmp_path)
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert env["COMPOSE_FILE"] == "airflow/docker-compose.yml"
+    assert set(SECRETS) <= set(env)
+
+
+def test_its_secrets_are_strong_and_never_the_same(tmp_path: Path) -> None:
+    first, second = make_env(tmp_path / "first"), make_env(tmp_path / "second")
+    values = [env[name] for env in (first, second) for name in SECRETS]
+    assert len(set(values)) == 2 * len(SECRETS)
+    assert min(map(len, values)) >= 36
+    assert len(base64.urlsafe_b64decode(first["AIRFLOW_FERNET_KEY"])) == 32
+
+
+def test_it_completes_and_overwrites_nothing(tmp_path: Path) -> None:
+    mine = "# mine\nMBD_FIRST_NAME=Grace\nAIRFLOW_ADMIN_PASSWORD='my own & $2 \\1'\nAIRFLOW_SECRET_KEY=\nOTHER=1"
+    (tmp_path / ".env").write_text(mine)
+    make_env(tmp_path, environment={"MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace"})
+    text = (tmp_path / ".env").read_text()
+    lines = text.splitlines()
+    assert lines[:3] == mine.splitlines()[:3]
+    assert lines[4] == "OTHER=1"
+    assert "MBD_LAST_NAME=Lovelace" in lines
+    assert len(lines[3]) == len("AIRFLOW_SECRET_KEY=") + 64
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+    run_again(tmp_path, MBD_LAST_NAME="Byron")
+    assert (tmp_path / ".env").read_text() == text
+
+
+def test_the_digest_changes_with_each_secret_and_with_nothing_else(tmp_path: Path) -> None:
+    made = make_env(tmp_path)
+    first = made["AIRFLOW_SECRETS_DIGEST"]
+    text = (tmp_path / ".env").read_text()
+    seen = {first}
+    for name in (*SECRETS, "AIRFLOW_CONN_STOCKS_DATABASE", "AIRFLOW_CONN_AWS_DEFAULT"):
+        (tmp_path / ".env").write_text(f"{text}{name}=another\n")  # of two lines compose takes the last
+        seen.add(make_env(tmp_path)["AIRFLOW_SECRETS_DIGEST"])
+        seen.add(make_env(tmp_path, environment={name: "the shell's"})["AIRFLOW_SECRETS_DIGEST"])
+    assert len(seen) == 1 + 2 * 9
+    (tmp_path / ".env").write_text(f"# mine\n{text}AIRFLOW_PORT=8443\n")
+    assert make_env(tmp_path)["AIRFLOW_SECRETS_DIGEST"] == first
+
+
+def test_it_says_what_is_still_missing_and_shows_no_secret(tmp_path: Path) -> None:
+    env = make_env(tmp_path)
+    said = run_again(tmp_path)
+    for name in ("MBD_FIRST_NAME", "MBD_LAST_NAME", "MBD_TOPIC_ARN", "AIRFLOW_CONN_STOCKS_DATABASE"):
+        assert f"  {name} (" in said
+    (tmp_path / ".env").unlink()
+    said = run_again(tmp_path, MBD_FIRST_NAME="Ada")
+    assert "MBD_FIRST_NAME (" not in said
+    assert not [name for name in SECRETS if env[name] in said]

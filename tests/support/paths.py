@@ -1,0 +1,13 @@
+"""Where things are in the repository."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+SAMPLE = DATA / "sample"
+"""A small real batch: 40 company files, 5 of them of 0 bytes, and the index."""
+
+CASES = DATA / "cases"
+EVENTS = DATA / "events"
+CONTRACTS = DATA / "contracts"
+DAGS = ROOT / "airflow" / "dags"

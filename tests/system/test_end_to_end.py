@@ -1,0 +1,182 @@
+"""From a marker in S3 through the trigger's handler and a real Airflow to a table and a mail."""
+
+import re
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pandas as pd
+import psycopg2
+import pytest
+
+import etl
+from tests.support.paths import ROOT
+from tests.support.process import StackError
+from tests.support.system import DAG_ID, SOURCE_BUCKET, LocalSystem
+from tests.support.traces import places_of, traces
+from trigger.build import BUILD
+from trigger.errors import PausedDagError
+
+SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
+
+
+def rows_in_table(system: LocalSystem) -> int:
+    return int(query(system, "SELECT count(*) FROM historical_stocks_data")[0][0])
+
+
+def query(system: LocalSystem, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg2.connect(system.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def start(system: LocalSystem, event: dict[str, Any]) -> str:
+    [record] = system.trigger(event)
+    assert record["outcome"] == "started"
+    return str(record["dag_run_id"])
+
+
+def expect_no_mail(system: LocalSystem) -> None:
+    with pytest.raises(StackError, match="Nothing came"):
+        system.receive_mail(seconds=3)
+
+
+def receipt_of(system: LocalSystem, run_id: str) -> etl.Receipt:
+    return etl.Receipt.from_json(system.output(f"receipts/{run_id}.json"))
+
+
+@pytest.fixture
+def emptied(system: LocalSystem) -> None:
+    with psycopg2.connect(system.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
+
+
+@pytest.mark.usefixtures("emptied")
+def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, sample: dict[str, Path]) -> None:
+    event = system.put_marker("batch of today+1.SUCCESS")
+    run_id = start(system, event)
+    assert system.finish(run_id) == "success"
+
+    mail = system.receive_mail()
+    assert mail.subject == SUCCESS
+    assert "40 listed = 35 accepted + 5 quarantined + 0 missing" in mail.text
+    assert "znwaa.us.csv: empty: 0 bytes" in mail.text
+    expected = sum(len(pd.read_csv(path)) for path in sample.values() if path.stat().st_size)
+    assert rows_in_table(system) == expected
+    receipt = receipt_of(system, run_id)
+    receipt.check_balance()
+    assert (receipt.state, receipt.rows.inserted) == ("success", expected)
+    assert system.output("historical_stock_data.csv").count(b"\n") == expected
+
+    [again] = system.trigger(event)
+    assert again == {**again, "outcome": "already_accepted", "dag_run_id": run_id}
+    assert system.runs().count(run_id) == 1
+    expect_no_mail(system)
+
+
+def test_batches_put_at_once_run_one_after_the_other_each_with_its_mail(
+    system: LocalSystem, sample: dict[str, Path]
+) -> None:
+    runs = [start(system, system.put_marker(f"again-{number}.SUCCESS")) for number in (1, 2)]
+    assert [system.finish(run_id) for run_id in runs] == ["success", "success"]
+    assert sorted(system.receive_mail().subject for _ in runs) == [SUCCESS, SUCCESS]
+    first, second = (receipt_of(system, run_id) for run_id in runs)
+    assert second.rows.inserted == 0
+    assert second.rows.unchanged == first.rows.accepted
+    [(loaded_by,)] = query(system, "SELECT DISTINCT run_id FROM loaded_companies")
+    assert f"Same content as run {loaded_by}." in second.notes
+    spans = [system.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}").json() for run_id in runs]
+    assert spans[0]["end_date"] <= spans[1]["start_date"]
+    expect_no_mail(system)
+
+
+def test_a_failing_run_leaves_the_table_and_sends_one_mail_with_cause_and_advice(
+    system: LocalSystem, sample: dict[str, Path]
+) -> None:
+    before = rows_in_table(system)
+    system.s3.delete_object(Bucket=SOURCE_BUCKET, Key="Stocks/ge.us.csv")
+    run_id = start(system, system.put_marker())
+    assert system.finish(run_id) == "failed"
+    mail = system.receive_mail()
+    assert mail.subject == FAILURE
+    assert "1 of 40 company files" in mail.text
+    assert "ge.us.csv" in mail.text
+    assert "Upload them, then put the marker again." in mail.text
+    assert receipt_of(system, run_id).files.missing == 1
+    assert query(system, f"SELECT state FROM pipeline_runs WHERE run_id = '{run_id}'") == [("failed",)]
+    assert rows_in_table(system) == before
+    expect_no_mail(system)
+
+
+def test_a_paused_dag_is_an_error_and_no_run(system: LocalSystem, sample: dict[str, Path]) -> None:
+    before = system.runs()
+    system.airflow.request("PATCH", f"dags/{DAG_ID}", body={"is_paused": True})
+    try:
+        with pytest.raises(PausedDagError, match="unpause"):
+            system.trigger(system.put_marker())
+    finally:
+        system.airflow.request("PATCH", f"dags/{DAG_ID}", body={"is_paused": False})
+    assert system.runs() == before
+
+
+def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem, sample: dict[str, Path]) -> None:
+    before = query(system, "SELECT count(*), min(stock_date) FROM historical_stocks_data")
+    # Without reload it would say that such a run is refused, as it removes older rows.
+    conf = {"dry_run": True, "since": "2015-01-01", "reload": True}
+    answer = system.airflow.request(
+        "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "by_hand", "logical_date": None, "conf": conf}
+    )
+    assert answer.ok
+    assert system.finish("by_hand") == "success"
+    mail = system.receive_mail()
+    assert mail.subject == SUCCESS
+    assert mail.text.startswith("DRY RUN")
+    assert query(system, "SELECT count(*), min(stock_date) FROM historical_stocks_data") == before
+    assert min(line[:10] for line in system.output("dry-run/historical_stock_data.csv").splitlines()) >= b"2015-01-01"
+
+
+def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> None:
+    details = system.airflow.request("GET", f"dags/{DAG_ID}/details").json()
+    assert set(details["params"]) == {"source_bucket", "index_key", "since", "dry_run", "reload", "shards"}
+    assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
+    assert "one mail tells how it went" in details["doc_md"]
+    for conf in ({"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}, {"shards": 0}, {"shards": 65}):
+        answer = system.airflow.request(
+            "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "nonsense", "logical_date": None, "conf": conf}
+        )
+        assert answer.status_code == 400
+
+
+def test_the_table_is_announced_as_an_asset(system: LocalSystem) -> None:
+    events = system.airflow.request("GET", "assets/events").json()["asset_events"]
+    assert {event["uri"] for event in events} == {"historical_stocks_data"}
+
+
+def test_no_secret_is_in_logs_confs_xcoms_serialised_dags_or_receipts(
+    system: LocalSystem, sample: dict[str, Path]
+) -> None:
+    run_id = start(system, system.put_marker("searched.SUCCESS"))
+    assert system.finish(run_id) == "success"
+    system.receive_mail()
+    found = traces(system)
+    # What is no secret is found in each kind of trace, so a secret would be.
+    told = {"marker": "searched.SUCCESS", "run": run_id, "bucket": SOURCE_BUCKET, "DAG": DAG_ID}
+    seen = places_of(told, among=found)
+    assert {"marker in dagRuns", "run in pipeline_runs", "DAG in serialised DAGs"} <= set(seen)
+    assert "run in dagRuns/~/taskInstances/~/xcomEntries" in seen
+    assert {f"run in Output/receipts/{run_id}.json", f"run in mail {len(system.mails)}"} <= set(seen)
+    assert any(place.startswith("bucket in log ") and run_id in place for place in seen), "of the run's tasks"
+    assert places_of(system.secrets, among=found) == []
+
+
+def test_no_secret_and_no_env_file_is_in_the_packaged_trigger(system: LocalSystem) -> None:
+    members: dict[str, bytes] = {}
+    for package in (BUILD / "function.zip", BUILD / "layer.zip"):
+        with ZipFile(package) as archive:
+            members |= {f"{package.name}: {name}": archive.read(name) for name in archive.namelist()}
+    assert "function.zip: trigger/handler.py" in members
+    assert [name for name in members if re.search(r"[ /]\.env[^/]*$", name)] == []
+    env = ROOT / ".env"
+    named = re.compile(r"^(\w*(?:PASSWORD|SECRET|KEY|CONN)\w*)=['\"]?([^'\"\n]{8,})", re.MULTILINE)
+    own = dict(named.findall(env.read_text())) if env.exists() else {}
+    assert places_of({**system.secrets, **own}, among=members) == []

@@ -1,0 +1,104 @@
+"""Kept events, or a marker by its name, become runs; what fails stays kept, and what can start nothing goes."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from tests.support.airflow_stand_in import PASSWORD, AirflowStandIn
+from tests.support.cloud import MONITORED, PARAMETER, Cloud, Office
+from tests.support.paths import EVENTS
+from trigger import errors, secret
+from trigger.redrive import handler
+from trigger.s3_event import Marker, read_records
+
+
+@pytest.fixture(autouse=True)
+def _warm(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password was read before."""
+    monkeypatch.setattr(secret, "_read", {PARAMETER: PASSWORD})
+
+
+def event(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
+    return loaded
+
+
+def run_ids(name: str) -> list[str]:
+    return [one.dag_run_id for one in read_records(event(name), monitored_bucket=MONITORED) if isinstance(one, Marker)]
+
+
+def keep(office: Office, *bodies: object) -> None:
+    for body in bodies:
+        text = body if isinstance(body, str) else json.dumps(body)
+        office.cloud.sqs.send_message(QueueUrl=office.kept, MessageBody=text)
+
+
+def test_event_that_fails_stays_in_the_queue_and_the_next_redrive_starts_its_run(
+    airflow: AirflowStandIn, office: Office, cloud: Cloud
+) -> None:
+    keep(office, event("put"))
+    airflow.is_paused = True
+    with pytest.raises(
+        errors.RedriveError, match=r"^0 events were redriven; .* is kept: .*paused.*airflow dags unpause"
+    ):
+        handler({}, None)
+    airflow.is_paused = False
+    result = handler({}, None)
+    assert result["events"] == 1
+    assert list(airflow.runs) == run_ids("put")
+    assert office.kept_events() == []
+
+
+def test_message_that_report_could_not_take_is_unwrapped_and_what_is_no_event_goes_with_a_word(
+    airflow: AirflowStandIn, office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = json.loads((EVENTS / "failures" / "timed_out.json").read_text())
+    keep(office, "not JSON {", failure)
+    result = handler(None, None)
+    assert result["events"] == 2
+    assert list(airflow.runs) == run_ids("encoded_key")
+    assert office.kept_events() == []
+    [error] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert error == "a kept message starts nothing and is removed: 'not JSON {'"
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['{"marker": "a"b.SUCCESS"}', "batch.SUCCESS", {"marker": ""}, {"marker": ["a.SUCCESS"]}, {"Marker": "a.SUCCESS"},
+     {"marker": "a.SUCCESS", "dry": True}, ["a.SUCCESS"], 0],
+)  # fmt: skip
+def test_data_that_is_neither_empty_nor_one_marker_redrives_nothing(data: object, office: Office, cloud: Cloud) -> None:
+    keep(office, event("put"))
+    with pytest.raises(errors.RedriveError, match=r"^Nothing was redriven: the data is .*Give none, .* or one marker"):
+        handler(data, None)
+    assert cloud.proxy.calls == []
+    assert len(office.kept_events()) == 1
+
+
+def test_dry_run_takes_nothing_out_of_the_queue(
+    airflow: AirflowStandIn, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "1")
+    keep(office, event("put"))
+    with pytest.raises(errors.RedriveError, match=r"DRY_RUN is on.*MBD_TRIGGER_DRY_RUN"):
+        handler({}, None)
+    assert len(office.kept_events()) == 1
+
+
+def test_marker_by_its_name_starts_a_run_of_what_is_in_the_bucket_each_time(
+    airflow: AirflowStandIn, office: Office, cloud: Cloud
+) -> None:
+    key = json.loads((EVENTS / "hostile_key.expected.json").read_text())["records"][0]["key"]
+    key = key.replace("\n", " ")  # moto takes none
+    made = cloud.s3.put_object(Bucket=MONITORED, Key=key, Body=b"")
+    [first, again] = [handler({"marker": key}, None)["records"] for _ in range(2)]
+    assert isinstance(first, list)
+    assert isinstance(again, list)
+    assert [first[0]["outcome"], again[0]["outcome"]] == ["started", "started"]
+    assert len(airflow.runs) == 2
+    for conf in airflow.runs.values():
+        assert conf["marker"] == {"bucket": MONITORED, "key": key, "etag": made["ETag"].strip('"')}
+    with pytest.raises(errors.RedriveError, match=r"'absent\.SUCCESS' is not in bucket de-mbd.*404"):
+        handler({"marker": "absent.SUCCESS"}, None)

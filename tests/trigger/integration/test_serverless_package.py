@@ -1,0 +1,400 @@
+"""`npx serverless` from a clean environment: what it makes of serverless.yml, what it refuses before it calls AWS."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.trigger_build import zipped
+from trigger import watchdog
+from trigger.errors import SettingsError
+from trigger.settings import _airflow_url
+
+SETTINGS = {
+    "MBD_FIRST_NAME": "Grace",
+    "MBD_LAST_NAME": "Hopper",
+    "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:000000000000:de-mbd-predict-grace-hopper-SNS",
+    "MBD_INSTANCE_ID": "i-0123456789abcdef0",
+}
+
+LOGIN = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "eu-west-1"}
+
+# Every statement of the role that allows something on all resources, with the reason.
+ON_EVERYTHING = {
+    frozenset({"ec2:DescribeInstances", "ssm:GetCommandInvocation"}): "AWS knows no narrower resource; they only read",
+}
+
+
+class DeafAws:
+    """Listens where AWS would; counts who comes, and refuses all but the invocation of a function."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.invocation_seconds = 0.0
+        self.hangs_up = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        aws = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                aws.calls.append(f"{self.command} {self.path} {body.decode(errors='replace')}")
+                if self.path.endswith("/invocations"):
+                    self._invoked()
+                else:
+                    self.send_error(400)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+            def _invoked(self) -> None:
+                time.sleep(aws.invocation_seconds)
+                if aws.hangs_up:
+                    self.close_connection = True
+                    return
+                answer = b'{"events": 17}'
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                with suppress(BrokenPipeError):
+                    self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def aws() -> Iterator[DeafAws]:
+    listening = DeafAws()
+    yield listening
+    listening.stop()
+
+
+class Service:
+    """A clean clone's serverless.yml, without a .env and without an AWS account."""
+
+    def __init__(self, folder: Path, aws: DeafAws) -> None:
+        self.folder = folder
+        self._aws = aws
+        for name in ("serverless.yml", "package.json"):
+            shutil.copy(ROOT / name, folder)
+        for name in ("trigger", "node_modules"):
+            (folder / name).symlink_to(ROOT / name)
+
+    def __call__(self, command: str, settings: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "AWS_ENDPOINT_URL": self._aws.url, **more}
+        return subprocess.run(
+            ["npx", "--no-install", "serverless", *command.split()],
+            cwd=self.folder,
+            env={**environment, "NO_PROXY": "*"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    @property
+    def template_path(self) -> Path:
+        return self.folder / ".serverless" / "cloudformation-template-update-stack.json"
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.template_path.read_text())["Resources"]
+        return loaded
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """Properties by logical id."""
+        return {name: one["Properties"] for name, one in self.resources.items() if one["Type"] == kind}
+
+
+def require(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not there: install make and Node 20.19 or later (apt install make nodejs npm)")
+
+
+@pytest.fixture
+def service(tmp_path: Path, aws: DeafAws) -> Service:
+    require("node", "npx")
+    if not (ROOT / "node_modules").exists():
+        pytest.skip("the Serverless Framework is not there: run npm ci")
+    zipped("function")
+    return Service(tmp_path, aws)
+
+
+def allowed(service: Service) -> list[dict[str, Any]]:
+    """The statements of the functions' role."""
+    [role] = service.of("AWS::IAM::Role").values()
+    return [statement for policy in role["Policies"] for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_package_without_an_account_makes_a_sound_closed_template(service: Service, aws: DeafAws) -> None:
+    done = service("package", SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not to be deployed" not in done.stderr + done.stdout
+    assert aws.calls == []
+
+    linter = Path(sys.executable).with_name("cfn-lint")
+    lint = subprocess.run([linter, service.template_path], capture_output=True, text=True, check=False)
+    assert lint.returncode == 0, lint.stdout
+
+    named = [one["Export"]["Name"] for one in json.loads(service.template_path.read_text())["Outputs"].values()]
+    [role] = service.of("AWS::IAM::Role").values()
+    for name in [role["RoleName"], *named]:  # so that a second person's trigger fits into the same account
+        assert "de-mbd-predict-grace-hopper-trigger" in name
+    for statement in allowed(service):
+        actions = frozenset(listed(statement["Action"]))
+        assert not [action for action in actions if "*" in action], statement
+        if "*" in listed(statement["Resource"]):
+            assert actions in ON_EVERYTHING, statement
+    buckets = service.of("AWS::S3::Bucket")
+    monitored = next(one for one in buckets.values() if "monitored" in str(one.get("BucketName")))
+    assert monitored["BucketName"] == "de-mbd-predict-grace-hopper-monitored-bucket"
+    assert set(monitored["PublicAccessBlockConfiguration"].values()) == {True}
+    [on_put] = monitored["NotificationConfiguration"]["LambdaConfigurations"]
+    assert on_put["Event"] == "s3:ObjectCreated:*"
+    assert on_put["Filter"]["S3Key"]["Rules"] == [{"Name": "suffix", "Value": ".SUCCESS"}]
+    policies = [policy["PolicyDocument"]["Statement"] for policy in service.of("AWS::S3::BucketPolicy").values()]
+    assert {statement["Effect"] for statements in policies for statement in statements} == {"Deny"}
+
+    functions = {one["FunctionName"].rpartition("-")[2]: one for one in service.of("AWS::Lambda::Function").values()}
+    assert set(functions) == {"trigger", "report", "watchdog", "redrive"}
+    assert functions["trigger"]["ReservedConcurrentExecutions"] == 1
+    assert "PASSWORD" not in " ".join(functions["trigger"]["Environment"]["Variables"]).replace(
+        "PASSWORD_PARAMETER", ""
+    )
+    retries = {one["MaximumRetryAttempts"]: one for one in service.of("AWS::Lambda::EventInvokeConfig").values()}
+    assert "FailedEvents" in json.dumps(retries[2]["DestinationConfig"]["OnFailure"])
+    assert {one["RetentionInDays"] for one in service.of("AWS::Logs::LogGroup").values()} == {90}
+
+
+def test_package_in_a_fresh_clone_works_with_example_values_and_says_so(service: Service, aws: DeafAws) -> None:
+    done = service("package", {})
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "packaged with example values, not to be deployed: MBD_FIRST_NAME is not set" in said
+    assert service.of("AWS::Lambda::Function")
+    assert aws.calls == []
+
+
+def test_deploy_with_settings_missing_names_all_of_them_and_makes_nothing(service: Service, aws: DeafAws) -> None:
+    done = service("deploy", {"MBD_LAST_NAME": "O'Neill", "MBD_WATCHDOG_MINUTES": "abc"}, **LOGIN)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    for part in (
+        "deploy: nothing was done",
+        "MBD_FIRST_NAME is not set",
+        "MBD_TOPIC_ARN is not set",
+        "neither AIRFLOW_URL",
+        'MBD_LAST_NAME is "O\'Neill", which cannot stand in a bucket',
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880",
+    ):
+        assert part in said, said
+    # The Framework itself asks who is logged in, before a plugin's turn comes; nothing else is read, nothing is made.
+    assert not [call for call in aws.calls if "Action=GetCallerIdentity" not in call]
+
+
+def test_course_profile_opens_the_monitored_bucket_and_says_so(service: Service, aws: DeafAws) -> None:
+    done = service("package", {**SETTINGS, "MBD_PROFILE": "course", "MBD_RESERVED_CONCURRENCY": "none"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "everyone on the internet may put markers into de-mbd-predict-grace-hopper-monitored-bucket" in said
+    monitored = next(one for one in service.of("AWS::S3::Bucket").values() if "monitored" in str(one.get("BucketName")))
+    assert set(monitored["PublicAccessBlockConfiguration"].values()) == {False}
+    [everyone] = [
+        statement
+        for policy in service.of("AWS::S3::BucketPolicy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    ]
+    assert everyone["Action"] == ["s3:GetObject", "s3:PutObject"]
+    assert "monitored-bucket/*" in json.dumps(everyone["Resource"])
+    assert not [one for one in service.of("AWS::Lambda::Function").values() if "ReservedConcurrentExecutions" in one]
+
+
+ON_INSTANCE = {"ec2:DescribeInstances", "ec2:StartInstances"}
+BY_SSM = {"ssm:SendCommand", "ssm:GetCommandInvocation"}
+PASSWORD = {"ssm:GetParameter"}
+HTTP = {"MBD_TRANSPORT": "http", "AIRFLOW_URL": "https://airflow.example:8080"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rights"),
+    [
+        ({}, ON_INSTANCE | BY_SSM),
+        (HTTP, ON_INSTANCE | PASSWORD),
+        ({**HTTP, "MBD_INSTANCE_ID": ""}, PASSWORD),
+    ],
+    ids=["ssm", "http", "http without an instance"],
+)
+def test_role_may_do_what_the_transport_needs_and_no_more(
+    settings: dict[str, str], rights: set[str], service: Service
+) -> None:
+    done = service("package", {**SETTINGS, **settings})
+    assert done.returncode == 0, done.stdout + done.stderr
+    actions = {action for statement in allowed(service) for action in listed(statement["Action"])}
+    assert {action for action in actions if action.startswith(("ec2:", "ssm:"))} == rights
+    linter = Path(sys.executable).with_name("cfn-lint")
+    lint = subprocess.run([linter, service.template_path], capture_output=True, text=True, check=False)
+    assert lint.returncode == 0, lint.stdout
+
+
+def problems(settings: dict[str, str], *, options: dict[str, str] | None = None) -> list[str]:
+    """What trigger/deployment.js says of an environment."""
+    require("node")
+    given = json.dumps({"env": {**SETTINGS, **settings}, "options": options or {}})
+    code = "console.log(JSON.stringify(require(process.argv[1])(JSON.parse(process.argv[2])).problems))"
+    done = subprocess.run(
+        ["node", "-e", code, ROOT / "trigger" / "deployment.js", given], capture_output=True, text=True, check=True
+    )
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MBD_WATCHDOG_MINUTES": "90"},
+        {"MBD_WATCHDOG_MINUTES": "0.5", "AWS_REGION": "eu-west-1"},
+        {"AIRFLOW_URL": "http://127.0.0.1:8080/"},
+        {**HTTP, "AIRFLOW_CERTIFICATE_SHA256": FINGERPRINT},
+        {**HTTP, "AIRFLOW_CERTIFICATE_SHA256": ":".join(re.findall("..", FINGERPRINT.upper()))},
+        {"MBD_TRANSPORT": "ssm", "AIRFLOW_URL": "a note of mine"},
+    ],
+    ids=str,
+)
+def test_sound_settings_are_no_problem(settings: dict[str, str]) -> None:
+    assert problems(settings) == []
+    assert problems({**settings, "MBD_TOPIC_ARN": SETTINGS["MBD_TOPIC_ARN"].replace("-west-1", "-west-2")}) == [
+        "MBD_TOPIC_ARN is of region eu-west-2, but the functions would be in eu-west-1 (AWS_REGION)"
+    ]
+
+
+@pytest.mark.parametrize("minutes", ["abc", "nan", "-5", "0", "0.0", "2880", "1e3", "9" * 400, "Infinity", "0x10"])
+def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str) -> None:
+    assert problems({"MBD_WATCHDOG_MINUTES": minutes}) == [
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880"
+    ]
+    with pytest.raises(SettingsError):
+        watchdog._patience({"WATCHDOG_MINUTES": minutes})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "airflow.example:8080",
+        "ftp://airflow.example",
+        "https://trigger:s3cret@airflow.example",
+        "https://airflow.example/?password=s3cret",
+        "https://airflow.example/#s3cret",
+        "https://airflow.example:0",
+        "https://airflow.example:99999",
+        "https://airflow.example:s3cret",
+        "https://[::1/s3cret",
+        "https:///s3cret",
+        "https://airflow.example/a s3cret",
+    ],
+)
+def test_url_that_the_trigger_would_refuse_is_refused_before_and_never_quoted(url: str) -> None:
+    [problem] = problems({"AIRFLOW_URL": url})
+    assert problem.startswith("AIRFLOW_URL is not the address of a web server")
+    assert "s3cret" not in problem
+    with pytest.raises(SettingsError):
+        _airflow_url(url, is_pinned=False)
+
+
+def test_other_settings_that_a_function_would_refuse_are_refused_before() -> None:
+    no_pin = ["AIRFLOW_CERTIFICATE_SHA256 is not a SHA-256 fingerprint (64 hex digits)"]
+    for text in ("0", FINGERPRINT[1:], "g" + FINGERPRINT[1:], f"sha256:{FINGERPRINT}"):
+        assert problems({**HTTP, "AIRFLOW_CERTIFICATE_SHA256": text}) == no_pin
+    plain = {"AIRFLOW_URL": "http://airflow.example", "AIRFLOW_CERTIFICATE_SHA256": FINGERPRINT}
+    assert problems(plain) == [
+        "AIRFLOW_CERTIFICATE_SHA256 pins a certificate, but AIRFLOW_URL is plain http, which has none"
+    ]
+    elsewhere = "MBD_TOPIC_ARN is of region eu-west-1, but the functions would be in us-east-1 (AWS_REGION)"
+    assert problems({"AWS_REGION": "us-east-1"}) == [elsewhere]
+    assert problems({}, options={"region": "us-east-1"}) == [elsewhere]
+    assert problems({"AWS_REGION": "us-east-1", "MBD_TOPIC_ARN": ""})[0].startswith("MBD_TOPIC_ARN is not set")
+
+
+def test_option_region_counts_as_the_functions_region(service: Service) -> None:
+    done = service("package --region us-east-1", SETTINGS)
+    assert "MBD_TOPIC_ARN is of region eu-west-1, but the functions would be in us-east-1" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["slow answer", "no answer"])
+def test_function_is_invoked_once_however_long_it_takes(hangs_up: bool, service: Service, aws: DeafAws) -> None:
+    aws.invocation_seconds, aws.hangs_up = 1.5, hangs_up
+    # osls waits two minutes by itself, and as long as this variable says.
+    done = service("invoke --function redrive", SETTINGS, **LOGIN, AWS_CLIENT_TIMEOUT="300")
+    assert ('"events": 17' in done.stdout) is (done.returncode == 0) is (not hangs_up), done.stdout + done.stderr
+    assert aws.calls == ["POST /2015-03-31/functions/de-mbd-predict-grace-hopper-redrive/invocations {}"]
+
+
+NPX = """\
+#!/bin/sh
+exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
+"""
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+@pytest.mark.parametrize(
+    "key",
+    ["it's.SUCCESS", "$(shell touch pwned)x.SUCCESS", 'a"b.SUCCESS', "`touch pwned`$$(touch pwned) \\#Ω.SUCCESS", ""],
+)
+def test_make_redrive_takes_a_key_as_data(key: str, by: str, tmp_path: Path) -> None:
+    require("make", "node")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "npx").write_text(NPX)
+    (tmp_path / "bin" / "npx").chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("package.json", "package-lock.json", "node_modules/.ready"):  # the last one is the newest
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    environment = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    given = [f"MARKER={key}"] if by == "argument" else []
+    done = subprocess.run(
+        ["make", "redrive", *given],
+        cwd=tmp_path,
+        env={**environment, "MARKER": key} if by == "environment" else environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    called, *data = json.loads(done.stdout)[3:]
+    assert called == "redrive"
+    assert data[:1] == (["--data"] if key else [])
+    assert [json.loads(text) for text in data[1:]] == ([{"marker": key}] if key else [])
+    assert not list(tmp_path.rglob("pwned"))

@@ -1,0 +1,211 @@
+"""A marker without a finished run is mailed once; everything that etl writes about runs is read as it writes it."""
+
+import json
+import re
+import shlex
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+import etl
+from etl.pipeline import write_receipt
+from tests.support.aws_proxy import Answer, Call, refusal
+from tests.support.cloud import MONITORED, SOURCE, Cloud, Office
+from tests.support.moto import MotoServer
+from trigger import errors, watchdog
+from trigger.s3_event import Marker, marker_name
+from trigger.watchdog import handler
+
+PAGE = 4  # entries of a listing; S3 gives 1000
+HOSTILE = 'it\'s "b" $(touch pwned) `id` \\ --data <&> 100% 株価.SUCCESS'  # moto takes no newline in a key
+
+
+class History:
+    """Lets the listing of the monitored bucket tell other times than those at which a test put the markers."""
+
+    def __init__(self, cloud: Cloud, moto: MotoServer) -> None:
+        self._cloud, self._moto = cloud, moto
+        self._times: dict[str, datetime] = {}
+        self._now = datetime.now(UTC).replace(microsecond=0)
+        cloud.proxy.script = self.script
+        self.refused_subjects: set[str] = set()
+
+    def put(self, key: str, *, hours_ago: float) -> datetime:
+        etag = self._cloud.s3.put_object(Bucket=MONITORED, Key=key, Body=key.encode())["ETag"]
+        self._times[etag.strip('"')] = time = self._now - timedelta(hours=hours_ago)
+        return time
+
+    def script(self, call: Call) -> Answer | None:
+        if call.operation == "Publish" and call.parameters["Subject"] in self.refused_subjects:
+            return refusal(call, "AuthorizationError", status=403)
+        if call.operation != "GET bucket" or not call.target.startswith(f"/{MONITORED}?"):
+            return None
+        text = requests.get(f"{self._moto.url}{call.target}&max-keys={PAGE}", timeout=30).text
+        for etag, time in self._times.items():
+            pattern = rf"<LastModified>[^<]*(</LastModified><ETag>[^<]*{etag})"
+            text = re.sub(pattern, rf"<LastModified>{time:%Y-%m-%dT%H:%M:%S}.000Z\1", text)
+        return Answer(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+@pytest.fixture
+def history(cloud: Cloud, office: Office, trigger_moto: MotoServer) -> History:
+    return History(cloud, trigger_moto)
+
+
+@pytest.fixture
+def job(trigger_moto: MotoServer) -> etl.Job:
+    """The pipeline's own view of the bucket."""
+    session = boto3.Session("testing", "testing", region_name="eu-west-1")
+    place = f"s3://{SOURCE}"
+    return etl.Job(
+        source=f"{place}/Stocks/",
+        index=f"{place}/CompanyNames/top_companies.txt",
+        output=f"{place}/Output/",
+        aws=etl.Aws(session=session, endpoint_url=trigger_moto.url),
+    )
+
+
+def run_of(key: str, put: datetime) -> etl.Run:
+    """The run that S3's event about this put would have started: the event is dated a little later."""
+    time = put + timedelta(seconds=1.2)
+    marker = Marker(bucket=MONITORED, key=key, etag="e", event_time=time, put_id=f"sequencer {time}")
+    return etl.Run(run_id=marker.dag_run_id, started_at=time)
+
+
+def leave_receipt(job: etl.Job, run: etl.Run, *, state: str, mail: str | None = None, error: str | None = None) -> None:
+    receipt = etl.Receipt(run_id=run.run_id, state=state, started_at=run.started_at, error=error, mail=mail)
+    write_receipt(receipt, output=job.open_output())
+
+
+def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
+    history: History, job: etl.Job, office: Office, cloud: Cloud
+) -> None:
+    mailbox = etl.Mailbox(office.topic, "ada", "Lovelace")
+    done = run_of("done.SUCCESS", history.put("done.SUCCESS", hours_ago=5))
+    leave_receipt(job, done, state="success")
+    etl.conclude(job, run=done, succeeded=True, reason="", mailbox=mailbox)
+    failed = run_of("failed.SUCCESS", history.put("failed.SUCCESS", hours_ago=4))
+    etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed)
+    etl.conclude(job, run=failed, succeeded=False, reason="failed", mailbox=mailbox)
+    assert len(office.mails()) == 2
+    hung = run_of("hung.SUCCESS", history.put("hung.SUCCESS", hours_ago=3))
+    etl.record_start(job, run=hung)
+    history.put(HOSTILE, hours_ago=2.5)
+    again = history.put("again.SUCCESS", hours_ago=2.2)
+    earlier = run_of("again.SUCCESS", again - timedelta(minutes=1))
+    leave_receipt(job, earlier, state="success", mail="sent")
+    reported = history.put("reported.SUCCESS", hours_ago=6)
+    alarm = f"Output/alarms/{marker_name(MONITORED, 'reported.SUCCESS', reported + timedelta(seconds=1))}.json"
+    cloud.s3.put_object(Bucket=SOURCE, Key=alarm, Body=b"{}")
+    history.put("young.SUCCESS", hours_ago=1.9)
+    history.put("old.SUCCESS", hours_ago=49)
+    history.put("other.txt", hours_ago=5)
+
+    found = handler({}, None)
+    assert len([call for call in cloud.proxy.calls if call.target.startswith(f"/{MONITORED}?")]) == 3  # pages of 9 keys
+    assert set(found["missed"]) == {"hung.SUCCESS", HOSTILE, "again.SUCCESS"}
+    assert len(found["missed"]) == 3
+    mails = office.mails()
+    assert {subject for subject, _ in mails} == {"Ada_Lovelace_Pipeline_Failure"}
+    texts = {next(key for key in found["missed"] if repr(key) in text): text for _, text in mails}
+    assert set(texts) == set(found["missed"])
+    assert f"Its run {hung.run_id} began and has not ended." in texts["hung.SUCCESS"]
+    assert "No run of it has begun." in texts["again.SUCCESS"]
+    assert f"put {again:%Y-%m-%d %H:%M:%S} UTC" in texts["again.SUCCESS"]
+
+    # The command is safe to paste: one line, which a shell takes apart into the marker's own name.
+    [command] = [line for line in texts[HOSTILE].splitlines() if "redrive" in line]
+    *words, data = shlex.split(command)
+    assert words == ["npx", "serverless", "invoke", "--function", "redrive", "--data"]
+    assert json.loads(data) == {"marker": HOSTILE}
+
+    cloud.proxy.calls.clear()
+    assert handler({}, None) == {"missed": [], "sent": []}
+    assert "Publish" not in cloud.proxy.operations()
+
+
+def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_with_what_it_came_to(
+    history: History, job: etl.Job, office: Office
+) -> None:
+    states = {"success": None, "dry_run": None, "failed": "The database said no.\nAnd much more.", "kept": None}
+    for key, error in states.items():
+        run = run_of(f"{key}.SUCCESS", history.put(f"{key}.SUCCESS", hours_ago=3))
+        if key == "kept":
+            leave_receipt(job, run, state="success", mail="kept")
+        else:
+            leave_receipt(job, run, state=key, error=error)
+    failed_first = run_of("retried.SUCCESS", history.put("retried.SUCCESS", hours_ago=1))
+    etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed_first)  # a retry may mend it
+
+    assert set(handler({}, None)["missed"]) == {"success.SUCCESS", "dry_run.SUCCESS", "failed.SUCCESS"}
+    mails = [text for _, text in office.mails()]
+    texts = {state: text for state in states for text in mails if f"'{state}.SUCCESS'" in text}
+    assert set(texts) == {"success", "dry_run", "failed"}
+    for state, text in texts.items():
+        assert f"ended as {state}, and no mail about it is known to have gone out (it may come twice)." in text
+        assert f"aws s3 cp s3://{SOURCE}/Output/receipts/marker_" in text
+    assert "There is nothing to redrive." in texts["success"]
+    assert "There is nothing to redrive." in texts["dry_run"]
+    assert "\n\nThe database said no.\n\n" in texts["failed"]
+    assert "much more" not in texts["failed"]
+    commands = {state: "npx serverless" in text for state, text in texts.items()}
+    assert commands == {"success": False, "dry_run": False, "failed": True}
+    assert handler({}, None)["missed"] == []
+
+
+def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
+    run = run_of("old.SUCCESS", history.put("old.SUCCESS", hours_ago=3))
+    receipt = json.loads(etl.Receipt(run_id=run.run_id, state="success", started_at=run.started_at).to_json())
+    del receipt["mail"]
+    cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/receipts/{run.run_id}.json", Body=json.dumps(receipt).encode())
+    assert handler({}, None)["missed"] == []
+
+
+def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_before(
+    history: History, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "on")
+    history.put("rehearsed.SUCCESS", hours_ago=3)
+    notice = b'{"Subject": "s", "Message": "x"}'
+    cloud.s3.put_object(Bucket=SOURCE, Key="Output/notices/run.json", Body=notice)
+    assert handler({}, None) == {"missed": [], "sent": ["run.json"]}
+    assert office.mails() == [("s", "x")]
+    assert caplog.messages[0] == "dry run: no marker is looked at, as none of them starts a run"
+    monkeypatch.setenv("DRY_RUN", "off")
+    assert handler({}, None)["missed"] == ["rehearsed.SUCCESS"]
+
+
+def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_back(
+    history: History, job: etl.Job, office: Office, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf = etl.Mailbox(office.topic.replace("SNS", "absent"), "ada", "Lovelace")
+    run = run_of("x.SUCCESS", datetime.now(UTC))
+    with pytest.raises(etl.EtlError, match="not sent"):
+        etl.conclude(job, run=run, succeeded=False, reason="failed", mailbox=deaf)
+    # before and behind it in the listing
+    for name, body in {"a.json": b"not JSON", "b.json": b'{"Subject": "no", "Message": "x"}', "z/": b""}.items():
+        cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/notices/{name}", Body=body)
+    history.refused_subjects = {"no"}
+    with pytest.raises(errors.AwsRefusedError, match="AuthorizationError"):
+        handler({}, None)
+    [(subject, text)] = office.mails()
+    assert subject == deaf.subject(success=False)
+    assert run.run_id in text
+    kept = [entry["Key"] for entry in cloud.s3.list_objects_v2(Bucket=SOURCE, Prefix="Output/notices/")["Contents"]]
+    assert kept == [f"Output/notices/{name}" for name in ("a.json", "b.json", "z/")]
+    assert "'Output/notices/a.json' is no mail, and stays" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "inf", "-5", "0", "2880", "1e3", "9" * 400])
+def test_patience_that_would_make_the_watchdog_blind_is_refused(text: str) -> None:
+    with pytest.raises(errors.SettingsError, match=r"MBD_WATCHDOG_MINUTES in \.env to minutes above 0 and under 2880"):
+        watchdog._patience({"WATCHDOG_MINUTES": text})
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("", 120), (" ", 120), ("90", 90), ("0.5", 0.5)])
+def test_patience_is_two_hours_unless_set(text: str, minutes: float) -> None:
+    environment: dict[str, Any] = {"WATCHDOG_MINUTES": text}
+    assert watchdog._patience(environment) == timedelta(minutes=minutes)
