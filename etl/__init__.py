@@ -1,27 +1,29 @@
 """Moves a batch of company CSV files into one combined file and one PostgreSQL table. This is the whole public face."""
 
 from etl.batch.aws import Aws
+from etl.code_version import code_version
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
-from etl.files.shards import Shard
-from etl.outcome.mail import Mailbox
-from etl.outcome.receipt import Receipt, Run
+from etl.outcome.mail import Mailbox, receipt_text
+from etl.outcome.receipt import Marker, Receipt, Run
 from etl.pipeline import (
     Job,
     combine,
-    conclude,
+    forget_work,
     gate,
     load,
     process,
-    read_receipt,
+    read_history,
     record_failure,
     record_start,
     run,
-    split,
+    send_mail,
+    send_mail_of_run,
 )
 from etl.progress import CompanyFileProgress
 from etl.settings import Settings, read_mailbox, read_settings, source_bucket
 from etl.table.load import Target
 from etl.table.prices import read_prices
+from etl.table.schema import make_tables
 
 __all__ = [
     "Aws",
@@ -30,25 +32,29 @@ __all__ = [
     "EtlError",
     "Job",
     "Mailbox",
+    "Marker",
     "Receipt",
     "Run",
     "ServiceError",
     "Settings",
     "SettingsError",
-    "Shard",
     "Target",
+    "code_version",
     "combine",
-    "conclude",
+    "forget_work",
     "gate",
     "load",
+    "make_tables",
     "process",
+    "read_history",
     "read_mailbox",
     "read_prices",
-    "read_receipt",
     "read_settings",
+    "receipt_text",
     "record_failure",
     "record_start",
     "run",
+    "send_mail",
+    "send_mail_of_run",
     "source_bucket",
-    "split",
 ]

@@ -1,6 +1,6 @@
-"""The processing script: paths go in, the combined file comes out. Runs alone: python -m etl.data_processing --help
+"""The processing script of the course: combines company files. It keeps the function names of the course's notebook.
 
-It keeps the function names of the course's notebook and hands the work to the library.
+Run it as `python -m etl.data_processing SOURCE INDEX OUTPUT`.
 """
 
 import argparse
@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from etl.batch.company_index import CompanyIndex, parse_index
-from etl.batch.gate import gate
-from etl.batch.storage import open_storage, read_file
+from etl.batch.storage import read_file
 from etl.errors import BatchError, EtlError
+from etl.outcome.mail import receipt_text
 from etl.outcome.receipt import Receipt, Run
-from etl.pipeline import process_batch
+from etl.pipeline import Job, forget_work, gate_index, process
 
 
 def extract_companies_from_index(index_file_path: str) -> list[str]:
@@ -35,13 +35,16 @@ def data_processing(file_paths: Sequence[str], output_path: str) -> Receipt:
     if len(folders) != 1:
         raise BatchError(f"Company files of one batch lie in one folder; these lie in {len(folders)}.")
     index = CompanyIndex.of(path.rpartition("/")[2] for path in file_paths)
-    batch = gate(index, index_url="the list of paths", source=open_storage(folders.pop() or "."))
-    output = open_storage(output_path, create=True)
-    return process_batch(batch, output=output, since=None, run=run)
+    job = Job(source=folders.pop() or ".", company_index="the list of paths", output=output_path)
+    gate_index(index, job=job, run=run)
+    try:
+        return process(job, run=run)
+    finally:
+        forget_work(job, run=run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Process the index's companies; the exit code is that of `python -m etl process`."""
+    """Process the index's companies; the exit code is that of `mbd process`."""
     parser = argparse.ArgumentParser(prog="python -m etl.data_processing", description=__doc__)
     parser.add_argument("source_path", help="folder or s3:// URL with the company files: .../Stocks")
     parser.add_argument("index_file_path", help="the company index: .../CompanyNames/top_companies.txt")
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(receipt.to_text(), end="")
+    print(receipt_text(receipt), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Settings of the deployed pipeline: the environment goes in, complete and usable settings come out."""
+"""Reads the settings of the deployed pipeline from the environment."""
 
 import math
 import re
@@ -14,24 +14,25 @@ _SET_BY = {
     "MBD_TOPIC_ARN": "the SNS topic that the mails go to",
 }
 
+DEFAULT_GRACE_SECONDS = 300
 _MOST_SHARDS = 64  # past it a shard of a batch of 1000 files is not worth its task
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run needs to know beside its batch, its database and its AWS login."""
+    """What a run needs to know in addition to its batch, its database and its AWS login."""
 
     mailbox: Mailbox
     grace_seconds: float
-    """How long the gate waits for files that the index names."""
+    """How long gate waits for files that the company index names."""
     shards: int
-    """Into how many ranges, processed side by side, a batch is divided."""
+    """Into how many shards, processed in parallel, a batch is divided."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the MBD_ variables. Raises one SettingsError that names everything missing and what it is for."""
     mailbox = read_mailbox(environment)
-    grace = environment.get("MBD_GATE_GRACE_SECONDS") or "300"
+    grace = environment.get("MBD_GATE_GRACE_SECONDS") or str(DEFAULT_GRACE_SECONDS)
     try:
         grace_seconds = parse_seconds(grace)
     except ValueError as error:
@@ -40,7 +41,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def read_mailbox(environment: Mapping[str, str]) -> Mailbox:
-    """Read what a mail needs and nothing else, so that another setting that is wrong can still be told by mail."""
+    """Read what a mail needs and nothing else, so that another setting that is wrong can still be reported by mail."""
     missing = [f"{name} ({purpose})" for name, purpose in _SET_BY.items() if not environment.get(name)]
     if missing:
         raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")

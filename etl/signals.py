@@ -1,4 +1,4 @@
-"""Signals: SIGTERM or SIGINT goes in, a command that unwinds comes out, also from within libpq, which hears neither."""
+"""Ends a command promptly on SIGTERM or Ctrl-C, even while libpq, which hears neither, is blocking."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Protocol
 from weakref import WeakSet
 
 _GRACE_SECONDS = 1.0  # in which whatever does not wait in libpq has ended
-_LAST_SECONDS = 10  # after which what is not cleared by then is left to the next run, which clears it
+_LAST_SECONDS = 10  # after what is not removed by then is left to the next run
 
 
-class Line(Protocol):
-    """A connection, by its socket's number."""
+class Connection(Protocol):
+    """A database connection, by its socket's number."""
 
     def fileno(self) -> int: ...
 
 
-lines: WeakSet[Line] = WeakSet()
-"""The open connections on which a silent server may keep us waiting."""
+open_connections: WeakSet[Connection] = WeakSet()
+"""Those on which a silent server may keep us waiting."""
 
 
 @contextmanager
-def heard_signals() -> Iterator[None]:
-    """Within the block SIGTERM ends the process as Ctrl-C does: files are cleared, the transaction is rolled back.
+def end_on_signals() -> Iterator[None]:
+    """Within the block SIGTERM ends the process as Ctrl-C does: files are removed, the transaction is rolled back.
 
-    Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread hears of
-    the signal too, and hangs up on the database until the block ends. It ends the process where ten seconds do not do.
+    Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread notices
+    the signal too, and closes the connections until the block ends. After ten seconds it ends the process.
     """
     heard, tell = socket.socketpair()
     tell.setblocking(False)
@@ -50,47 +50,47 @@ def heard_signals() -> Iterator[None]:
         heard.close()
 
 
-Released = Callable[[], AbstractContextManager[None]]
+HearSignals = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def held_signals() -> Iterator[Released]:
-    """Around a call of psycopg2: handlers of signals are called after it, not by the Python that it calls meanwhile.
+def defer_signals() -> Iterator[HearSignals]:
+    """Around a call of psycopg2: signals are handled after it, not in the Python code that it calls back.
 
-    There psycopg2 would swallow what they raise, and the command would go on. Yields a context for Python that it calls
-    on purpose and that may take long, in which they are called at once.
+    There psycopg2 would swallow what the handlers raise, and the command would go on. Yields a context for callbacks
+    that may take long, in which signals are handled at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield nullcontext  # handlers are called in the main thread only
         return
-    held: list[tuple[int, FrameType | None]] = []
+    deferred: list[tuple[int, FrameType | None]] = []
     found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     handlers = {number: handler for number, handler in found.items() if callable(handler)}
 
-    def hold() -> None:
+    def defer() -> None:
         for number in handlers:
-            signal.signal(number, lambda sent, frame: held.append((sent, frame)))
+            signal.signal(number, lambda sent, frame: deferred.append((sent, frame)))
 
-    def release() -> None:
+    def handle() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        while held:
-            sent, frame = held.pop(0)
+        while deferred:
+            sent, frame = deferred.pop(0)
             handlers[signal.Signals(sent)](sent, frame)
 
     @contextmanager
-    def released() -> Iterator[None]:
-        release()
+    def hear_signals() -> Iterator[None]:
+        handle()
         try:
             yield
         finally:
-            hold()
+            defer()
 
-    hold()
+    defer()
     try:
-        yield released
+        yield hear_signals
     finally:
-        release()
+        handle()
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -118,7 +118,7 @@ def _watch(heard: socket.socket) -> None:
 
 
 def _hang_up() -> None:
-    for line in list(lines):
+    for connection in list(open_connections):
         # One that was closed meanwhile says so by an error of its own library.
-        with suppress(Exception), socket.socket(fileno=os.dup(line.fileno())) as own:
+        with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as own:
             own.shutdown(socket.SHUT_RDWR)

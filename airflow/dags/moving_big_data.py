@@ -1,13 +1,13 @@
 """### Moving Big Data: one batch of company CSV files from S3 into PostgreSQL
 
 A `.SUCCESS` marker in the monitored bucket starts a run (or you do, with the form). **gate** waits until every file
-that the company index names is in `Stocks/`; **process** checks them and writes the combined file, the rejected rows
-and the manifest to `Output/`; **load** brings the changed companies into `historical_stocks_data` in one transaction.
-A large batch may be divided into shards, which several **process** tasks check side by side: `load` then puts their
-parts together first, and the outputs are the same.
-Whatever happens, one mail tells how it went, with the receipt.
+that the company index names is in `Stocks/`, and plans the run; **process** checks the files and writes the combined
+file, the rejected rows and the manifest to `Output/`; **load** brings the changed companies into
+`historical_stocks_data` in one transaction. A large batch may be divided into shards, which several **process** tasks
+check in parallel: `load` then combines them first, and the outputs are the same.
+Whatever happens, one mail reports how it went, with the receipt.
 
-A failed run leaves the table as it was. Mend what the mail names, then put the marker again (or clear the run).
+A failed run leaves the table as it was. Fix what the mail names, then put the marker again (or clear the run).
 """
 
 import os
@@ -53,13 +53,13 @@ PARAMS = {
         False,
         type="boolean",
         title="Dry run",
-        description_md="Check the files and tell what a load would do; outputs go to `Output/dry-run/`.",
+        description_md="Check the files and report what a load would do; outputs go to `Output/dry-run/`.",
     ),
     "reload": Param(
         False,
         type="boolean",
         title="Reload",
-        description_md="Replace every company of the batch, also those whose content is known: after changes by hand.",
+        description_md="Replace every company of the batch, changed or not: after manual changes of the table.",
     ),
     "shards": Param(
         None,
@@ -78,7 +78,7 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
     bucket = f"s3://{params['source_bucket']}"
     return etl.Job(
         source=f"{bucket}/Stocks/",
-        index=f"{bucket}/{params['index_key']}",
+        company_index=f"{bucket}/{params['index_key']}",
         output=f"{bucket}/Output/dry-run/" if params["dry_run"] else f"{bucket}/Output/",
         since=date.fromisoformat(params["since"]) if params["since"] else None,
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
@@ -89,7 +89,7 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
 def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
     """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again.
 
-    A task that is not `alone` leaves the receipt as it is until then: it may tell what has stopped another.
+    A task that is not `alone` leaves the receipt as it is until then: it may say what has stopped another.
     """
     context = get_current_context()
     job, run = job_of(context["params"]), run_of(context)
@@ -105,7 +105,9 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
 
 
 def run_of(context: Mapping[str, Any]) -> etl.Run:
-    return etl.Run(run_id=context["dag_run"].run_id, started_at=context["dag_run"].start_date)
+    """The run, with the marker that the trigger's conf names."""
+    run = context["dag_run"]
+    return etl.Run(run_id=run.run_id, started_at=run.start_date, marker=etl.Marker.of_conf(run.conf))
 
 
 def target_of(params: Mapping[str, Any]) -> etl.Target | None:
@@ -119,7 +121,7 @@ def target_of(params: Mapping[str, Any]) -> etl.Target | None:
 
 def mail(context: Mapping[str, Any]) -> None:
     """Runs in the dag-processor, once, when the run has ended, however it ended."""
-    etl.conclude(
+    etl.send_mail_of_run(
         job_of(context["params"]),
         run=run_of(context),
         succeeded=context["reason"] == "success",
@@ -154,31 +156,34 @@ def moving_big_data() -> None:
         with attempt() as (job, run):
             settings = etl.read_settings(os.environ)
             count = get_current_context()["params"]["shards"] or settings.shards
-            etl.split(replace(job, grace_seconds=settings.grace_seconds), run=run, shards=count)
+            etl.gate(replace(job, grace_seconds=settings.grace_seconds), run=run, shards=count)
         steps = {"gate": time.monotonic() - begun}
         return [{"number": number, "of": count, "steps": steps} for number in range(count)]
 
-    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`; or a shard's part of them.")
+    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`; or a shard of them.")
     def process(shard: dict[str, Any]) -> dict[str, float]:
         number, count = shard["number"], shard["of"]
         with attempt(alone=count == 1) as (job, run), etl.CompanyFileProgress(stream=sys.stdout) as progress:
             timed = replace(run, steps=shard["steps"])
-            receipt = etl.process(job, run=timed, shard=etl.Shard(number, of=count), progress=progress)
-            print(receipt.to_text())
+            receipt = etl.process(job, run=timed, shard=number, progress=progress)
+            print(etl.receipt_text(receipt))
         return dict(receipt.steps)
 
-    @task(doc_md="Changed companies into the table, one transaction; before it, shards into one.", outlets=[TABLE])
+    @task(
+        doc_md="Changed companies into the table, in one transaction; several shards are combined first.",
+        outlets=[TABLE],
+    )
     def load(shards: Iterable[dict[str, float]]) -> dict[str, int | None]:
         with attempt() as (job, run):
             target = target_of(get_current_context()["params"])
             if target is None:
                 raise etl.SettingsError(f"Airflow has no connection {DATABASE_CONNECTION!r}. Add it: a Postgres URL.")
             done = list(shards)
-            timed = replace(run, steps=max(done, key=lambda steps: steps["process"]))  # they ran side by side
+            timed = replace(run, steps=max(done, key=lambda steps: steps["process"]))  # they ran in parallel
             if len(done) > 1:
-                timed = replace(timed, steps=etl.combine(job, run=timed, shards=len(done)).steps)
+                timed = replace(timed, steps=etl.combine(job, run=timed).steps)
             receipt = etl.load(job, target=target, run=timed)
-            print(receipt.to_text())
+            print(etl.receipt_text(receipt))
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
 
     load(process.expand(shard=gate()))  # type: ignore[arg-type]  # an XComArg now, its value when the task runs

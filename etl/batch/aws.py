@@ -1,4 +1,4 @@
-"""AWS: a boto3 session goes in, clients with our timeouts and retries come out; their errors are translated."""
+"""Makes AWS clients with our timeouts and retries, and translates their errors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class Aws:
     endpoint_url: str | None = None
 
     @cached_property
+    def own_session(self) -> boto3.Session:
+        """The session that was given, or one of boto3's defaults. Raises SettingsError without a usable profile."""
+        import boto3  # noqa: PLC0415  a run on folders needs none of it, and it takes 0.3 s
+
+        with aws_errors("set up a session"):
+            return self.session or boto3.Session()
+
+    @cached_property
     def s3(self) -> S3Client:
         """A thread-safe S3 client, made once. Raises SettingsError without a usable profile."""
         return self._client("s3", attempts=5, connect_timeout=10, read_timeout=60)
@@ -44,8 +52,7 @@ class Aws:
         return self._client("sns", attempts=3, connect_timeout=3, read_timeout=8)
 
     def _client(self, service: str, *, attempts: int, connect_timeout: float, read_timeout: float) -> Any:  # noqa: ANN401
-        import boto3  # noqa: PLC0415  a run on folders needs none of it, and it takes 0.3 s
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415  as above
 
         # "standard" retries throttling, 5xx and resets with backoff, and nothing else: a denied request fails at once.
         config = Config(
@@ -55,8 +62,7 @@ class Aws:
             max_pool_connections=CONCURRENT_REQUESTS + 4,
         )
         with aws_errors(f"set up the client of {service}"):
-            session = self.session or boto3.Session()
-            return session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
+            return self.own_session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def aws_errors(action: str) -> Iterator[None]:
             ) from error
         if code in _CREDENTIALS:
             raise SettingsError(
-                f"Cannot {action}: AWS refuses the credentials ({code}). Renew or mend them."
+                f"Cannot {action}: AWS refuses the credentials ({code}). Renew or correct them."
             ) from error
         if code in _MISSING:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""Company index: the bytes of `top_companies.txt` go in, the company names of the batch come out, in its order."""
+"""Reads the company index, `top_companies.txt`: the company names of the batch, in its order."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def parse_index(content: bytes) -> CompanyIndex:
         if line.count(quote) % 2:
             raise BatchError(
                 "The company index holds a name that cannot be a company file, because its quote is not closed: "
-                f"{line[-80:]!r}. Is the index cut off? Write it anew."
+                f"{line[-80:]!r}. Is the index cut off? Write it again."
             )
         names += [name for cell in line.split(",") if (name := _unquoted(cell))]
     return CompanyIndex.of(names)
 
 
 def _unquoted(cell: str) -> str:
-    """A name holds no quote and no comma, so quotes that do not stand around all of it are left: they are refused."""
+    """A name holds no quote and no comma, so quotes that are not around all of it are left: they are refused."""
     cell = cell.strip()
     is_quoted = len(cell) > 1 and cell[0] in "'\"" and cell[0] == cell[-1]
     return cell[1:-1].strip() if is_quoted else cell

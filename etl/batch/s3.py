@@ -1,4 +1,4 @@
-"""S3 as a place that holds files: streamed multipart uploads in, whole objects and byte ranges out."""
+"""Reads and writes objects under an S3 prefix: whole ones, byte ranges, and streamed multipart uploads."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import obstore
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
 from etl.batch.aws import CONCURRENT_REQUESTS, Aws, aws_errors
-from etl.batch.storage import BLOCK_BYTES, FileChanged, Listed, Storage, Writer
-from etl.errors import EtlError
+from etl.batch.storage import BLOCK_BYTES, Listed, Storage, Writer
+from etl.errors import EtlError, FileChangedError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore import GetOptions
-    from obstore.store import S3Credential
 
 _LEAST_PART_BYTES = 5 << 20  # S3 takes no smaller part of a multipart upload but the last
 _COPIED_PART_BYTES = 16 << 20
 _BODY_ATTEMPTS = 3  # botocore retries a request, but not a body that breaks off
+_CREDENTIALS_ASKED_AGAIN_AFTER = timedelta(minutes=1)  # boto3 renews those of a role in time
 _CHANGED = {"PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange"}
 
 
@@ -35,13 +36,13 @@ def open_s3_prefix(bucket: str, *, prefix: str, aws: Aws) -> Storage:
     """The objects of `bucket` under `prefix`. Raises SettingsError when there is no such bucket."""
     with aws_errors(f"find the bucket s3://{bucket}"):
         aws.s3.head_bucket(Bucket=bucket)
-    return _S3Prefix(aws.s3, bucket=bucket, prefix=prefix.rstrip("/") + "/" if prefix.strip("/") else "")
+    return _S3Prefix(aws, bucket=bucket, prefix=prefix.rstrip("/") + "/" if prefix.strip("/") else "")
 
 
 class _S3Prefix:
-    def __init__(self, s3: S3Client, *, bucket: str, prefix: str) -> None:
-        self._s3, self._bucket, self._prefix = s3, bucket, prefix
-        self._objects = _objects(s3, bucket)
+    def __init__(self, aws: Aws, *, bucket: str, prefix: str) -> None:
+        self._s3, self._bucket, self._prefix = aws.s3, bucket, prefix
+        self._objects = _objects(aws, bucket)
         self.url = f"s3://{bucket}/{prefix}"
         self.concurrency = CONCURRENT_REQUESTS
 
@@ -57,6 +58,16 @@ class _S3Prefix:
                     files[name] = Listed(version=entry["ETag"], size_bytes=entry["Size"])
         return files
 
+    def find(self, name: str) -> Listed:
+        with aws_errors(f"look for {self.url_of(name)}"):
+            try:
+                answer = self._s3.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _CHANGED:
+                    raise FileChangedError(name) from error
+                raise
+        return Listed(version=answer["ETag"], size_bytes=answer["ContentLength"])
+
     def read(self, name: str, *, version: str | None = None) -> bytes:
         return self._get(name, version=version)
 
@@ -65,7 +76,7 @@ class _S3Prefix:
             behind = min(first + BLOCK_BYTES, start + length)
             block = self._get(name, span=(first, behind))
             if len(block) != behind - first:
-                raise FileChanged(name)
+                raise FileChangedError(name)
             yield block
 
     def write(self, name: str) -> AbstractContextManager[Writer]:
@@ -105,7 +116,7 @@ class _S3Prefix:
             try:
                 return obstore.get(self._objects, self._prefix + name, options=options).bytes().to_bytes()
             except PreconditionError as error:
-                raise FileChanged(name) from error
+                raise FileChangedError(name) from error
             except (BaseError, OSError, ValueError):
                 pass  # also a 404: boto3 tells a missing object from a missing bucket
         return self._get_by_boto3(name, version=version, span=span)
@@ -121,7 +132,7 @@ class _S3Prefix:
                     return answer["Body"].read()
                 except ClientError as error:
                     if error.response["Error"]["Code"] in _CHANGED:
-                        raise FileChanged(name) from error
+                        raise FileChangedError(name) from error
                     raise
                 except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
                     if attempt + 1 == _BODY_ATTEMPTS:
@@ -139,29 +150,19 @@ def _is_safe_after_fork() -> bool:
     return _first_reader == [os.getpid()]
 
 
-def _objects(s3: S3Client, bucket: str) -> S3Store | None:
+def _objects(aws: Aws, bucket: str) -> S3Store | None:
     """The bucket for obstore, as boto3 sees it: same endpoint, region and credentials, no retries of its own.
 
     obstore also reads AWS_ names of its own from the environment, which boto3 does not know: those that could lead it
-    elsewhere are set here, and None is returned when it cannot make sense of another.
+    elsewhere are set here, and None is returned when it cannot make sense of another, or boto3 has no credentials.
     """
-
-    def credentials() -> S3Credential:
-        found = s3._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
-        return {
-            "access_key_id": found.access_key,
-            "secret_access_key": found.secret_key,
-            "token": found.token,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=1),  # then ask boto3 again: it renews a role's in time
-        }
-
     try:
         return S3Store(
             bucket,
-            endpoint=s3.meta.endpoint_url,
-            aws_endpoint_url_s3=s3.meta.endpoint_url,
-            region=s3.meta.region_name,
-            credential_provider=credentials,
+            endpoint=aws.s3.meta.endpoint_url,
+            aws_endpoint_url_s3=aws.s3.meta.endpoint_url,
+            region=aws.s3.meta.region_name,
+            credential_provider=Boto3CredentialProvider(aws.own_session, ttl=_CREDENTIALS_ASKED_AGAIN_AFTER),
             skip_signature=False,
             virtual_hosted_style_request=False,
             s3_express=False,
@@ -269,7 +270,7 @@ class _Upload:
             )
         except ClientError as error:
             if error.response["Error"]["Code"] in _CHANGED:
-                raise FileChanged(name) from error
+                raise FileChangedError(name) from error
             raise
         return answer["CopyPartResult"]["ETag"]
 

@@ -1,7 +1,7 @@
-"""Places that hold files: a folder or `s3://bucket/prefix` goes in, something that lists, reads and writes comes out.
+"""Lists, reads and writes files in a folder or under `s3://bucket/prefix`.
 
 A written file appears under its name only when it is whole: in a folder by a rename, in S3 because an object is born
-when its upload completes. What a killed writer left behind is cleared by the next one.
+when its upload completes. What a killed writer left behind is removed by the next one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from etl.batch.aws import Aws
-from etl.errors import ServiceError, SettingsError
+from etl.errors import FileChangedError, ServiceError, SettingsError
 
-BLOCK_BYTES = 8 << 20  # one part of a multipart upload (S3 wants at least 5 MiB), one block of a read
-
-
-class FileChanged(Exception):
-    """A file is no longer what was listed: it was replaced or removed meanwhile."""
+BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one block of a read
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Writer(Protocol):
     def write(self, content: bytes, /) -> object: ...
 
     def append(self, name: str, *, length: int) -> None:
-        """The `length` bytes of another file of the same place. Raises FileChanged when they are not there."""
+        """The `length` bytes of another file of the same place. Raises FileChangedError when they are not there."""
 
 
 class Storage(Protocol):
@@ -57,12 +53,16 @@ class Storage(Protocol):
         """The files directly in this place, by name."""
 
     @abstractmethod
+    def find(self, name: str) -> Listed:
+        """One file as it is now. Raises FileChangedError when it is not there."""
+
+    @abstractmethod
     def read(self, name: str, *, version: str | None = None) -> bytes:
-        """A whole file. Raises FileChanged when it is not the listed `version`, or is not there."""
+        """A whole file. Raises FileChangedError when it is not the listed `version`, or is not there."""
 
     @abstractmethod
     def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
-        """`length` bytes from `start`, in blocks. Raises FileChanged when they are not there."""
+        """`length` bytes from `start`, in blocks. Raises FileChangedError when they are not there."""
 
     @abstractmethod
     def write(self, name: str) -> AbstractContextManager[Writer]:
@@ -107,7 +107,7 @@ def read_file(url: str, *, aws: Aws | None = None) -> bytes:
         raise SettingsError(f"{url!r} names a folder; a file was expected.")
     try:
         return open_storage(place or ("/" if url.startswith("/") else "."), aws=aws).read(name)
-    except FileChanged as error:
+    except FileChangedError as error:
         raise SettingsError(f"No such file: {url}") from error
 
 
@@ -121,14 +121,18 @@ class _Folder:
         try:
             with _file_errors(f"list {self._folder}"), os.scandir(self._folder) as entries:
                 return {entry.name: _listed(entry.stat()) for entry in entries if entry.is_file()}
-        except FileChanged as error:
+        except FileChangedError as error:
             raise SettingsError(f"No such folder: {self._folder}") from error
+
+    def find(self, name: str) -> Listed:
+        with _file_errors(f"look for {self._folder / name}"):
+            return _listed((self._folder / name).stat())
 
     def read(self, name: str, *, version: str | None = None) -> bytes:
         with _file_errors(f"read {self._folder / name}"), (self._folder / name).open("rb") as file:
             content = file.read()
             if version is not None and _listed(os.fstat(file.fileno())).version != version:
-                raise FileChanged(name)
+                raise FileChangedError(name)
             return content
 
     def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
@@ -137,7 +141,7 @@ class _Folder:
             while length:
                 block = file.read(min(length, BLOCK_BYTES))
                 if not block:
-                    raise FileChanged(name)
+                    raise FileChangedError(name)
                 length -= len(block)
                 yield block
 
@@ -145,8 +149,10 @@ class _Folder:
         return _PartialFile(self, name)
 
     def remove(self, folder: str) -> None:
-        with suppress(FileChanged), _file_errors(f"remove {self._folder / folder}"):
+        with suppress(FileChangedError), _file_errors(f"remove {self._folder / folder}"):
             shutil.rmtree(self._folder / folder)
+        with suppress(OSError):  # others are in it, or it is not there
+            (self._folder / folder).parent.rmdir()
 
     def url_of(self, name: str) -> str:
         return str(self._folder / name)
@@ -217,6 +223,6 @@ def _file_errors(action: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileChanged(str(error.filename)) from error
+        raise FileChangedError(str(error.filename)) from error
     except OSError as error:
         raise SettingsError(f"Cannot {action}: {error.strerror}.") from error

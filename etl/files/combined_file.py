@@ -1,38 +1,23 @@
-"""Combined file: a company's accepted rows go in, its slice of `historical_stock_data.csv` comes out."""
+"""Writes and reads the combined file, `historical_stock_data.csv`: a slice for each company."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.batch.storage import FileChanged, Storage
-from etl.errors import BatchError
-from etl.files.arrow_values import float_scalar, string_scalar
-from etl.files.company_file import Rows
+from etl.batch.storage import Storage
+from etl.errors import BatchError, FileChangedError
+from etl.files.arrow_values import string_scalar
+from etl.files.manifest import Manifest, Slice
 from etl.files.price_change import daily_percent_change, value_change
+from etl.files.rules import Rows
 
 NAME = "historical_stock_data.csv"
-_ZERO = float_scalar(0.0)
 _NO_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One company's consecutive rows in the combined file; `offset` and `length` in bytes."""
-
-    company_name: str
-    offset: int
-    length: int
-    sha256: str
-    rows: int
-    flagged: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.length
 
 
 def format_rows(rows: Rows, *, company_name: str) -> bytes:
@@ -55,43 +40,49 @@ def make_slice(content: bytes, *, company_name: str, offset: int, flagged: int) 
     return Slice(company_name, offset, len(content), digest, content.count(b"\n"), flagged)
 
 
-def count_flagged(rows: Rows) -> int:
-    """Rows that are kept but look wrong: high below low, close outside low..high, a price of 0.
+@dataclass(frozen=True)
+class CombinedFile:
+    """A combined file that is finished, in `output`, as its manifest describes it."""
 
-    An open of 0 is among them, so every row with a null percent change is flagged, save for overflow.
-    """
-    least = pc.min_element_wise(rows.open, rows.high, rows.low, rows.close)
-    outside = pc.or_(pc.less(rows.close, rows.low), pc.greater(rows.close, rows.high))
-    flagged = pc.or_(pc.or_(outside, pc.less(rows.high, rows.low)), pc.equal(least, _ZERO))
-    return int(pc.sum(flagged).as_py() or 0)
+    manifest: Manifest
+    output: Storage
 
+    @property
+    def companies(self) -> tuple[str, ...]:
+        return self.manifest.companies
 
-def read_slices(combined: Storage, slices: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
-    """Each slice with its bytes out of the combined file in `combined`, neighbours in one read.
+    def slices(self, wanted: Callable[[Slice], bool]) -> Iterator[tuple[Slice, bytes]]:
+        """Each slice that is `wanted`, with its bytes, neighbours in one read.
 
-    Raises BatchError when the bytes are not those that the slice describes.
-    """
-    start = 0
-    while start < len(slices):
-        stop = start + 1
-        while stop < len(slices) and slices[stop].offset == slices[stop - 1].end:
-            stop += 1
-        yield from _read_neighbours(combined, slices[start:stop])
-        start = stop
+        Raises BatchError when the bytes are not those that the slice describes.
+        """
+        run: list[Slice] = []
+        for entry in filter(wanted, self.manifest.slices):
+            if run and entry.offset != run[-1].end:
+                yield from self._read(run)
+                run = []
+            run.append(entry)
+        if run:
+            yield from self._read(run)
 
+    def finish(self) -> CombinedFile:
+        return self
 
-def _read_neighbours(combined: Storage, slices: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
-    unfit = BatchError("The combined file is not the one that the manifest describes. Run process again, then load.")
-    blocks = combined.read_range(NAME, start=slices[0].offset, length=slices[-1].end - slices[0].offset)
-    buffer = bytearray()
-    try:
-        for part in slices:
-            while len(buffer) < part.length:
-                buffer += next(blocks)
-            content = bytes(buffer[: part.length])
-            del buffer[: part.length]
-            if hashlib.sha256(content).hexdigest() != part.sha256:
-                raise unfit
-            yield part, content
-    except (FileChanged, StopIteration) as error:
-        raise unfit from error
+    def _read(self, neighbours: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
+        unfit = BatchError(
+            "The combined file is not the one that the manifest describes. Run process again, then load."
+        )
+        start = neighbours[0].offset
+        blocks = self.output.read_range(NAME, start=start, length=neighbours[-1].end - start)
+        buffer = bytearray()
+        try:
+            for entry in neighbours:
+                while len(buffer) < entry.length:
+                    buffer += next(blocks)
+                content = bytes(buffer[: entry.length])
+                del buffer[: entry.length]
+                if hashlib.sha256(content).hexdigest() != entry.sha256:
+                    raise unfit
+                yield entry, content
+        except (FileChangedError, StopIteration) as error:
+            raise unfit from error

@@ -1,4 +1,4 @@
-"""Receipt: what one attempted run did, counted and balanced; as JSON for machines and as text for the mail."""
+"""The receipt: what one attempted run did, as facts that balance, and as JSON."""
 
 from __future__ import annotations
 
@@ -7,21 +7,65 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from etl.errors import BatchError
-from etl.files.manifest import Manifest, Quarantined
+from etl.batch.storage import Storage
+from etl.code_version import code_version
+from etl.errors import BatchError, FileChangedError
+from etl.files.manifest import Manifest, QuarantinedFile
 
 FOLDER = "receipts"
 
 
+class State(StrEnum):
+    """How far a run has come."""
+
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    DRY_RUN = "dry_run"
+    """It ended well, and nothing was written to the table."""
+
+
+class MailState(StrEnum):
+    """What became of a run's mail."""
+
+    SENT = "sent"
+    KEPT = "kept"
+    """SNS refused it: it waits in `Output/notices/` for the watchdog."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The object that said that the batch is complete."""
+
+    bucket: str
+    key: str
+    etag: str = ""
+
+    @classmethod
+    def of_conf(cls, conf: object) -> Marker | None:
+        """The marker in a DagRun's conf (docs/contracts.md), or None where a run was started without one."""
+        match conf:
+            case {"marker": {"bucket": str(bucket), "key": str(key), **rest}}:
+                return cls(bucket, key, str(rest.get("etag", "")))
+            case _:
+                return None
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
 @dataclass(frozen=True)
 class Run:
-    """One attempted run: its id, when it began (UTC), and the seconds of the steps that are already done."""
+    """One attempted run: its id, when it began (UTC), the seconds of the steps already done, and what started it."""
 
     run_id: str
     started_at: datetime
     steps: Mapping[str, float] = field(default_factory=dict)
+    marker: Marker | None = None
 
     @classmethod
     def begin(cls, prefix: str) -> Run:
@@ -58,43 +102,57 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One attempted run. `state`: running, success, failed, or dry_run (nothing was written to the table)."""
+    """One attempted run. Keys of its JSON are only added, never renamed."""
 
     run_id: str
-    state: str
+    state: State
     started_at: datetime
     elapsed_seconds: float = 0.0
     files: FileCounts = FileCounts()
     rows: RowCounts = RowCounts()
-    quarantined: tuple[Quarantined, ...] = ()
+    quarantined: tuple[QuarantinedFile, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""
     output: str = ""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each step."""
     error: str | None = None
-    mail: str | None = None
-    """What became of the run's mail: sent, kept (refused, for the watchdog to send), or None while nothing is known."""
+    mail: MailState | None = None
+    """None while nothing is known."""
+    marker: Marker | None = None
+    version: str | None = None
+    """The version of the code that ran; None in receipts of 0.1."""
 
     @classmethod
-    def of_manifest(cls, manifest: Manifest, *, run: Run, output: str) -> Receipt:
-        """What processing did, before anything is loaded."""
+    def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
+        """A receipt that says nothing yet about files and rows."""
         return cls(
             run_id=run.run_id,
-            state="success",
+            state=state,
             started_at=run.started_at,
             steps=run.steps,
+            marker=run.marker,
+            version=code_version(),
+            **facts,
+        )
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, *, run: Run, output: str, notes: tuple[str, ...] = ()) -> Receipt:
+        """What processing did, before anything is loaded."""
+        return cls.of_run(
+            run,
+            state=State.SUCCESS,
             files=FileCounts(
                 listed=manifest.listed, accepted=len(manifest.slices), quarantined=len(manifest.quarantined)
             ),
             rows=RowCounts(
                 read=manifest.rows_read,
-                accepted=sum(part.rows for part in manifest.slices),
+                accepted=sum(entry.rows for entry in manifest.slices),
                 rejected=manifest.rows_rejected,
-                flagged=sum(part.flagged for part in manifest.slices),
+                flagged=sum(entry.flagged for entry in manifest.slices),
             ),
             quarantined=manifest.quarantined,
-            notes=manifest.notes,
+            notes=notes,
             source=manifest.source,
             output=output,
         )
@@ -134,6 +192,7 @@ class Receipt:
             "files": vars(self.files),
             "rows": rows,
             "quarantined": [vars(entry) for entry in self.quarantined],
+            "marker": self.marker and vars(self.marker),
         }
         return json.dumps(facts, ensure_ascii=False)
 
@@ -147,56 +206,34 @@ class Receipt:
         return cls(
             **{
                 **facts,
+                "state": State(facts["state"]),
+                "mail": MailState(facts["mail"]) if facts.get("mail") else None,
+                "marker": Marker(**facts["marker"]) if facts.get("marker") else None,
                 "started_at": datetime.fromisoformat(facts["started_at"]),
                 "files": FileCounts(**facts["files"]),
                 "rows": RowCounts(**facts["rows"]),
-                "quarantined": tuple(Quarantined(**entry) for entry in facts["quarantined"]),
+                "quarantined": tuple(QuarantinedFile(**entry) for entry in facts["quarantined"]),
                 "notes": tuple(facts["notes"]),
             }
         )
 
-    def to_text(self) -> str:
-        """The receipt for a person: what happened, the counts, what was put aside, what to look at."""
-        files, rows = self.files, self.rows
-        lines = [
-            self._headline(),
-            "",
-            f"run        {self.run_id}",
-            f"started    {self.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, took {self.elapsed_seconds:.1f} s"
-            + "".join(f", {step} {seconds:.1f} s" for step, seconds in self.steps.items()),
-            f"files      {files.listed:,} listed = {files.accepted:,} accepted + {files.quarantined:,} quarantined"
-            f" + {files.missing:,} missing",
-            f"rows       {rows.read:,} read = {rows.accepted:,} accepted + {rows.rejected:,} rejected"
-            f" ({rows.flagged:,} of the accepted flagged)",
-        ]
-        if rows.inserted is not None:
-            lines.append(
-                f"table      {rows.accepted:,} accepted = {rows.inserted:,} inserted + {rows.unchanged:,} unchanged"
-                f"; {rows.deleted:,} old rows deleted"
-            )
-        if self.source:
-            lines.append(f"source     {self.source}")
-        if self.output:
-            lines.append(f"output     {self.output}")
-        if self.quarantined:
-            lines += ["", "Quarantined files (their earlier rows, if any, stay in the table):"]
-            lines += [f"  {entry.file}: {entry.reason}" for entry in self.quarantined[:_LISTED]]
-            if len(self.quarantined) > _LISTED:
-                lines.append(f"  and {len(self.quarantined) - _LISTED:,} more, all in the receipt's JSON")
-        if self.notes:
-            lines += ["", "To look at:", *(f"  {note}" for note in self.notes)]
-        return "\n".join(lines) + "\n"
 
-    def _headline(self) -> str:
-        if self.state == "failed":
-            return f"FAILED: {self.error}"
-        if self.state == "dry_run":
-            return "DRY RUN: nothing was written to the table. A run would do this:"
-        if self.rows.inserted is None:
-            return f"Processed {self.rows.accepted:,} rows of {self.files.accepted:,} companies."
-        if self.rows.inserted == 0 and self.rows.deleted == 0:
-            return f"0 changes: the table already held these {self.rows.unchanged:,} rows."
-        return f"Loaded {self.rows.inserted:,} rows; {self.files.accepted:,} companies are up to date."
+def write_receipt(receipt: Receipt, *, output: Storage) -> None:
+    """Put the receipt where people and the watchdog look for it."""
+    with output.write(file_name(receipt.run_id)) as file:
+        file.write(receipt.to_json().encode())
 
 
-_LISTED = 50  # quarantined files that the text names
+def read_receipt(run_id: str, *, output: Storage) -> Receipt | None:
+    """The receipt of a run, if it has one. Raises BatchError when the file is not a receipt."""
+    try:
+        return Receipt.from_json(output.read(file_name(run_id)))
+    except FileChangedError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BatchError(f"{file_name(run_id)} is not a receipt of this version ({error}).") from error
+
+
+def file_name(run_id: str) -> str:
+    """The receipt's name below the output."""
+    return f"{FOLDER}/{run_id}.json"

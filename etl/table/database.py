@@ -1,22 +1,22 @@
-"""PostgreSQL: a connection URL goes in, a connection comes out; its errors are translated into what to do next."""
+"""Connects to PostgreSQL, runs named queries, and translates errors into what to do next."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import errors, extensions
 
-from etl.errors import EtlError, ServiceError, SettingsError
-from etl.signals import held_signals, lines
+from etl.errors import EtlError, NoConnectionError, ServiceError, SettingsError
+from etl.signals import defer_signals, open_connections
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 # What a connection attempt answers has no error code, only text; each wants another action of the reader.
 _CONNECT_FAULTS = (
@@ -54,10 +54,24 @@ _UNACKNOWLEDGED_MILLISECONDS = 120_000
 _UNREADABLE = "The database URL cannot be read. Write postgresql://user:password@host:5432/name, with %-encoded signs."
 
 
-@cache
 def sql(name: str) -> str:
     """The text of `etl/table/sql/{name}.sql`."""
     return (resources.files("etl.table") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _parse(text: str) -> dict[str, str]:
+    names_and_queries = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(names_and_queries[::2], names_and_queries[1::2], strict=True))
+
+
+QUERIES = _parse(sql("queries"))
+"""Every query of queries.sql by its name."""
+
+
+def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
+    """Run the named query; returns its rows, none for a statement that has none to return."""
+    cursor.execute(QUERIES[name], values)
+    return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
@@ -70,7 +84,7 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
     # Dead peers are noticed in about a minute rather than in two hours, and so is, after two, one that takes no more of
     # what is sent; COPY may itself take as long as it needs.
     try:
-        with held_signals():
+        with defer_signals():
             connection = psycopg2.connect(
                 url,
                 connection_factory=_Connection,
@@ -91,22 +105,15 @@ def connect(url: str, *, lock_timeout_seconds: float = 60) -> Iterator[Connectio
         if "connection option" in str(error) or "@" in where.get("host", "") + where.get("dbname", ""):
             raise SettingsError(_UNREADABLE) from None
         raise _connect_error(where, str(error)) from error
-    lines.add(connection)
+    open_connections.add(connection)
     try:
         with database_errors():
             with connection.cursor() as cursor:
-                cursor.execute(sql("session"), {"milliseconds": str(max(1, int(lock_timeout_seconds * 1000)))})
+                query(cursor, "session", milliseconds=str(max(1, int(lock_timeout_seconds * 1000))))
             yield connection
     finally:
         with suppress(psycopg2.Error):
             connection.close()
-
-
-def make_tables(url: str) -> None:
-    """Make the table, the view, the ledger and the run history where they are not there yet."""
-    with connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(sql("schema"))
-        connection.commit()
 
 
 @contextmanager
@@ -120,7 +127,7 @@ def database_errors() -> Iterator[None]:
     except _GAVE_UP as error:
         raise ServiceError(f"The database gave up: {_first_line(error)}. Nothing was loaded.") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise NoConnection(f"The database connection was lost: {_first_line(error)}.") from error
+        raise NoConnectionError(f"The database connection was lost: {_first_line(error)}.") from error
     except psycopg2.Error as error:
         raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.") from error
 
@@ -129,7 +136,7 @@ class _Connection(extensions.connection):
     """A connection whose COMMIT swallows no signal."""
 
     def commit(self) -> None:
-        with held_signals():
+        with defer_signals():
             super().commit()
 
 
@@ -137,12 +144,8 @@ class _Cursor(extensions.cursor):
     """A cursor whose statements swallow no signal."""
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: ANN401  as the base class has it
-        with held_signals():
+        with defer_signals():
             super().execute(query, vars)
-
-
-class NoConnection(ServiceError):
-    """The server does not answer, or went away; whether a COMMIT took effect is to be found out when it is back."""
 
 
 def _connect_error(where: Mapping[str, str], text: str) -> EtlError:
@@ -152,7 +155,7 @@ def _connect_error(where: Mapping[str, str], text: str) -> EtlError:
             name = f"database {where.get('dbname', '')!r} at {server} as user {where.get('user', '')!r}"
             return SettingsError(f"Cannot connect to {name}: {advice}")
     reason = next((reason for sign, reason in _PASSING_FAULTS.items() if sign in text.lower()), "no answer")
-    return NoConnection(f"Cannot connect to the database at {server}: {reason}. Is it running and reachable?")
+    return NoConnectionError(f"Cannot connect to the database at {server}: {reason}. Is it running and reachable?")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Prices for a data scientist: a company and a span of days go in, a typed pandas DataFrame comes out."""
+"""Reads prices for a data scientist: some companies over a span of days, as a typed pandas DataFrame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.csv
 from psycopg2 import sql as composed
 
 from etl.errors import SettingsError
-from etl.table.database import connect, sql
+from etl.table.database import QUERIES, connect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def read_prices(
     }
     answer = io.BytesIO()
     with connect(database) as connection, connection.cursor() as cursor:
-        cursor.copy_expert(composed.SQL(sql("read_prices")).format(**values), answer)
+        cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
     columns = pyarrow.csv.ConvertOptions(
         column_types={"stock_date": pa.timestamp("s"), "volume_traded": pa.int64(), "company_name": pa.string()}
         | dict.fromkeys(_NUMBERS, pa.float64()),

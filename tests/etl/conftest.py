@@ -20,7 +20,7 @@ import pytest
 
 import etl
 from etl.cli import main
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 from tests.support.aws_places import Bucket, Clients, Topic
 from tests.support.batch_files import Files
 from tests.support.commands import Answer, Command

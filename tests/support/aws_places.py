@@ -45,7 +45,7 @@ class Bucket:
         place = f"s3://{self.name}"
         facts = {
             "source": f"{place}/Stocks",
-            "index": f"{place}/CompanyNames/top_companies.txt",
+            "company_index": f"{place}/CompanyNames/top_companies.txt",
             "output": f"{place}/Output",
             "aws": self.aws,
         }

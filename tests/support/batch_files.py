@@ -15,6 +15,16 @@ from tests.support.database import Database
 _HEADER = "Date,Open,High,Low,Close,Volume,OpenInt"
 
 
+def process(job: etl.Job, *, run: etl.Run | None = None, shards: int = 1, **options: Any) -> etl.Receipt:  # noqa: ANN401
+    """What comes before a load: gate, each shard, and combine where there are several."""
+    run = run or etl.Run.begin("test")
+    etl.gate(job, run=run, shards=shards)
+    receipts = [etl.process(job, run=run, shard=number, **options) for number in range(shards)]
+    receipt = etl.combine(job, run=run) if shards > 1 else receipts[0]
+    etl.forget_work(job, run=run)
+    return receipt
+
+
 @dataclass(frozen=True)
 class Files:
     """A batch in folders that a test may change as the exporting application would."""
@@ -50,7 +60,7 @@ class Files:
         self.name(*names)
 
     def job(self, **changes: Any) -> etl.Job:  # noqa: ANN401  whatever a Job takes
-        facts = {"source": str(self.source), "index": str(self.index), "output": str(self.output)}
+        facts = {"source": str(self.source), "company_index": str(self.index), "output": str(self.output)}
         return etl.Job(**{**facts, **changes})
 
     def load(self, database: Database, *, job: etl.Job | None = None, **target: Any) -> etl.Receipt:  # noqa: ANN401

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from etl.files.company_file import CompanyFile, QuarantinedFile, Rows, parse_company_file
+from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
+from etl.files.rules import Rows
 
 HEADER = "Date,Open,High,Low,Close,Volume,OpenInt"
 FIRST = "2020-01-02,10.5,12,9.75,11,1000,0"
@@ -34,11 +35,11 @@ def kept(rows: Rows) -> Kept:
     return Kept(fields, prices)
 
 
-def assert_balanced(checked: CompanyFile | QuarantinedFile) -> None:
+def assert_balanced(checked: CompanyFile | UnusableFile) -> None:
     """Every row that was read is accepted or rejected, once; nothing that is accepted breaks the table's contract."""
     assert all(row.reason and row.line > 1 for row in checked.rejected)
     assert [row.line for row in checked.rejected] == sorted({row.line for row in checked.rejected})
-    if isinstance(checked, QuarantinedFile):
+    if isinstance(checked, UnusableFile):
         assert checked.reason
         return
     fields, prices = kept(checked.rows)

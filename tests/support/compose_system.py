@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import requests
 
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 from tests.support.airflow_server import AirflowServer
 from tests.support.moto import MotoServer
 from tests.support.paths import ROOT

@@ -19,7 +19,7 @@ import psycopg2
 from botocore.config import Config
 from psycopg2 import sql
 
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 from tests.support.airflow_server import AirflowServer
 from tests.support.layer import layer_path
 from tests.support.ministack import MinistackServer

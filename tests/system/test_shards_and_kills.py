@@ -22,6 +22,7 @@ import pytest
 
 import etl
 from etl.batch.company_index import parse_index
+from tests.support.batch_files import process
 from tests.support.figures import Figures
 from tests.support.paths import DAGS, SAMPLE
 from tests.support.process import StackError
@@ -203,7 +204,7 @@ def test_shard_killed_in_the_middle_ends_in_success_after_its_retry_with_one_mai
     assert keys(system, "Output/parts/") == []
     assert system.s3.list_multipart_uploads(Bucket=SOURCE_BUCKET).get("Uploads", []) == []
     in_folders = etl.Job(str(SAMPLE / "Stocks"), str(SAMPLE / "CompanyNames" / "top_companies.txt"), str(tmp_path))
-    expected = etl.process(in_folders, run=etl.Run.begin("test")).rows
+    expected = process(in_folders, run=etl.Run.begin("test")).rows
     receipt, outputs, (in_table, _) = facts(system, "killed")
     assert outputs[OUTPUTS[0]] == (tmp_path / OUTPUTS[0]).read_bytes()
     assert (receipt.rows.read, receipt.rows.inserted, in_table) == (expected.read, expected.accepted, expected.accepted)

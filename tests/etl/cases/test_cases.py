@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import etl
 from etl.cli import main
 from etl.outcome.receipt import Receipt
 from tests.support.case_folder import NAMES, Batch, Case, read_case
@@ -39,7 +40,7 @@ def test_case_comes_out_as_a_careful_operator_expects(
     told = capsys.readouterr()
     receipt = Receipt.from_json(told.out)
     receipt.check_balance()
-    assert all(line.isprintable() for line in receipt.to_text().splitlines())
+    assert all(line.isprintable() for line in etl.receipt_text(receipt).splitlines())
     assert_facts(receipt, case)
     if "error" in case.expected:
         error = case.expected["error"].format_map({"index": batch.index, "source": batch.source})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 import etl
+from tests.support.batch_files import process
 from tests.support.database_proxy import DatabaseProxy, Fault
 from tests.support.figures import check_ledger
 
@@ -28,7 +29,7 @@ def _run(files: Files, url: str) -> etl.Receipt:
 
 def _load(files: Files, url: str) -> etl.Receipt:
     run = etl.Run.begin("test")
-    etl.process(files.job(), run=run)
+    process(files.job(), run=run)
     return etl.load(files.job(), target=etl.Target(url), run=run)
 
 
@@ -96,7 +97,7 @@ def test_connection_that_breaks_every_time_leaves_the_old_or_the_new_batch_and_t
         fault = Fault("reset", to_server=to_server, at_byte=at_byte)
         with DatabaseProxy(database.server.port, fault, times=99) as proxy:
             try:
-                told = _run(files, proxy.url(database.url, database.server.port)).state
+                told = str(_run(files, proxy.url(database.url, database.server.port)).state)
             except etl.ServiceError as error:
                 told = str(error)
         assert 1 <= 99 - proxy.times_left <= 5, f"byte {at_byte} of {length}"

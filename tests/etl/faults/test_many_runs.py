@@ -49,7 +49,16 @@ def test_hundred_runs_in_a_row_grow_nothing(
     monkeypatch.setenv("TMPDIR", str(temporary))
     bucket.upload(three)
     job = bucket.job()
-    places = ("--source", job.source, "--index", job.index, "--output", job.output, "--database-url", database.url)
+    places = (
+        "--source",
+        job.source,
+        "--index",
+        job.company_index,
+        "--output",
+        job.output,
+        "--database-url",
+        database.url,
+    )
     before: tuple[float, int, int] = (0, 0, 0)
     for number in range(RUNS):
         three.put("cc.us.csv", days(20, price=30 + number % 50))

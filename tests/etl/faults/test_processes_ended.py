@@ -109,7 +109,7 @@ import sys, etl
 from datetime import datetime, UTC
 source, index, output, run_id, arn, succeeded = sys.argv[1:]
 job = etl.Job(source=source, index=index, output=output)
-etl.conclude(job, run=etl.Run(run_id, datetime.now(UTC)), succeeded=succeeded == "1", reason="timed_out",
+etl.send_mail_of_run(job, run=etl.Run(run_id, datetime.now(UTC)), succeeded=succeeded == "1", reason="timed_out",
              mailbox=etl.Mailbox(arn, "ada", "lovelace"))
 """
 

@@ -15,6 +15,7 @@ import obstore.store
 import pytest
 
 import etl
+from tests.support.batch_files import process
 from tests.support.cli_process import start
 from tests.support.s3_proxy import HangUp, Refusal, Request, S3Proxy
 
@@ -52,7 +53,7 @@ def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, pro
     files = make_files("large")
     files.put_copies(sample.source / "ge.us.csv", count=8)
     bucket.upload(files)
-    etl.process(files.job(), run=etl.Run.begin("test"))
+    process(files.job(), run=etl.Run.begin("test"))
     return files, replace(bucket, endpoint_url=proxy.url)
 
 
@@ -213,7 +214,7 @@ def mail_through(
     etl.run(three.job(), target=etl.Target(database.url), run=this)
     aws = etl.Aws(session=bucket.session, endpoint_url=proxy.url)
     try:
-        etl.conclude(three.job(aws=aws), run=this, succeeded=True, reason="success", mailbox=topic.mailbox)
+        etl.send_mail_of_run(three.job(aws=aws), run=this, succeeded=True, reason="success", mailbox=topic.mailbox)
         refused = ""
     except etl.ServiceError as error:
         refused = str(error)

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 import etl
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 from tests.support.database import Database
 from tests.support.database_proxy import DatabaseProxy
 from tests.support.figures import check_ledger

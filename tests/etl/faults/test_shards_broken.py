@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import etl
+from etl.outcome.receipt import State
+from tests.support.batch_files import process
 from tests.support.s3_proxy import HangUp, Refusal, Request, S3Proxy
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, pro
     files = make_files("large")
     files.put_copies(sample.source / "ge.us.csv", count=10)
     bucket.upload(files)
-    etl.process(bucket.job(), run=RUN)
+    process(bucket.job(), run=RUN)
     expected = outputs(bucket)
     for name in OUTPUTS:
         bucket.put(f"Output/{name}", b"old")
@@ -72,18 +74,18 @@ def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, pro
 
 
 def process_shards(bucket: Bucket) -> None:
-    etl.split(bucket.job(), run=RUN, shards=SHARDS)
+    etl.gate(bucket.job(), run=RUN, shards=SHARDS)
     for number in range(SHARDS):
-        etl.process(bucket.job(), run=RUN, shard=etl.Shard(number, of=SHARDS))
+        etl.process(bucket.job(), run=RUN, shard=number)
 
 
 def combine(bucket: Bucket) -> etl.Receipt:
-    return etl.combine(bucket.job(), run=RUN, shards=SHARDS)
+    return etl.combine(bucket.job(), run=RUN)
 
 
 def gate(bucket: Bucket) -> None:
     """Of a later run: it removes what another has left."""
-    etl.split(bucket.job(), run=replace(RUN, run_id="later"), shards=1)
+    etl.gate(bucket.job(), run=replace(RUN, run_id="later"), shards=1)
 
 
 def outputs(bucket: Bucket) -> list[bytes]:
@@ -201,9 +203,9 @@ def test_parts_that_cannot_be_removed_keep_no_mail_back_and_are_removed_by_the_g
 ) -> None:
     process_shards(large.bucket)
     receipt = combine(large.bucket)
-    large.bucket.put(f"Output/receipts/{RUN.run_id}.json", replace(receipt, state="success").to_json().encode())
+    large.bucket.put(f"Output/receipts/{RUN.run_id}.json", replace(receipt, state=State.SUCCESS).to_json().encode())
     proxy.hook = strike("DeleteObjects", PASSING.get(fault, DENIED))
-    etl.conclude(large.bucket.job(), run=RUN, succeeded=True, reason="success", mailbox=topic.mailbox)
+    etl.send_mail_of_run(large.bucket.job(), run=RUN, succeeded=True, reason="success", mailbox=topic.mailbox)
     assert [mail.subject for mail in topic.mails()] == ["Ada_Lovelace_Pipeline_Success"]
     assert large.bucket.keys("Output/parts/") != set()
     figures.counts["faults_injected"] += attempts(proxy, "DeleteObjects")

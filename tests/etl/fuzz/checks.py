@@ -11,8 +11,9 @@ from math import isfinite
 
 from etl import BatchError
 from etl.batch.company_index import CompanyIndex, parse_index
-from etl.files.combined_file import count_flagged, format_rows
-from etl.files.company_file import CompanyFile, QuarantinedFile, parse_company_file, parse_company_files
+from etl.files.combined_file import format_rows
+from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file, parse_company_files
+from etl.files.rules import count_flagged
 
 GOOD = b"Date,Open,High,Low,Close,Volume,OpenInt\n2020-01-02,10,12,9,11,1000,0\n2020-01-03,20,21,19,19,2000,0\n"
 SINCE = date(2020, 1, 3)
@@ -28,13 +29,13 @@ def check_company_file(content: bytes) -> Outcome:
     beside = parse_company_files([GOOD, content, GOOD])
     assert _facts(beside[1]) == _facts(checked)
     assert _facts(beside[0]) == _facts(beside[2]) == _ALONE
-    if isinstance(checked, QuarantinedFile):
+    if isinstance(checked, UnusableFile):
         return "quarantined", _kind(checked.reason), *sorted({_kind(row.reason) for row in checked.rejected})
     kinds = sorted({(row.column, _kind(row.reason)) for row in checked.rejected})
     return min(len(checked.rows.open), 3), count_flagged(checked.rows) > 0, bool(checked.extra_columns), *kinds
 
 
-def _check(checked: CompanyFile | QuarantinedFile, content: bytes) -> None:
+def _check(checked: CompanyFile | UnusableFile, content: bytes) -> None:
     if checked.rejected:
         lines = re.split("\r\n|\n|\r", content.decode("utf-8-sig"))
         numbers = [row.line for row in checked.rejected]
@@ -44,7 +45,7 @@ def _check(checked: CompanyFile | QuarantinedFile, content: bytes) -> None:
         for row in checked.rejected:
             assert row.reason.isprintable()
             assert row.value.replace('"', "") in lines[row.line - 1].replace('"', "")
-    if isinstance(checked, QuarantinedFile):
+    if isinstance(checked, UnusableFile):
         assert checked.reason.isprintable()
         return
     text = [column.to_pylist() for column in checked.rows.text]
@@ -66,8 +67,8 @@ def _check(checked: CompanyFile | QuarantinedFile, content: bytes) -> None:
         assert isfinite(float(change))
 
 
-def _facts(checked: CompanyFile | QuarantinedFile) -> object:
-    if isinstance(checked, QuarantinedFile):
+def _facts(checked: CompanyFile | UnusableFile) -> object:
+    if isinstance(checked, UnusableFile):
         return checked.reason, checked.rejected
     rows = [column.to_pylist() for column in (*checked.rows.text, checked.rows.open, checked.rows.close)]
     return checked.read, rows, checked.rejected, checked.extra_columns

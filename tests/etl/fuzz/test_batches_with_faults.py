@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import etl
+from tests.support.batch_files import process
 
 COLUMNS = ["Date", "Open", "High", "Low", "Close", "Volume", "OpenInt"]
 SPELLINGS: list[Callable[[str], str]] = [str, str.lower, str.upper, " {} ".format]
@@ -150,7 +151,7 @@ def test_faults_that_were_put_into_a_batch_are_what_its_receipt_and_outputs_tell
         for name, one in files.items():
             (source / name).write_bytes(one.content)
         index.write_text("\n".join(files))
-        receipt = etl.process(etl.Job(str(source), str(index), str(output)), run=etl.Run.begin("test"))
+        receipt = process(etl.Job(str(source), str(index), str(output)), run=etl.Run.begin("test"))
         combined = (output / "historical_stock_data.csv").read_text(encoding="utf-8").splitlines()
         with (output / "rejected_rows.csv").open(newline="", encoding="utf-8") as file:
             rejected = [(row["file"], int(row["line"]), row["column"]) for row in csv.DictReader(file)]

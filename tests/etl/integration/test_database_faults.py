@@ -14,7 +14,9 @@ import psycopg2
 import pytest
 
 import etl
-from etl.table.database import connect, make_tables
+from etl.table.database import connect
+from etl.table.schema import make_tables
+from tests.support.batch_files import process
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -236,7 +238,7 @@ def test_rows_deleted_by_hand_are_reported_and_reload_puts_them_right(three: Fil
     assert (mended.rows.inserted, mended.rows.deleted, mended.rows.unchanged) == (35, 32, 0)
     assert database.table() == table
     after = three.load(database)
-    assert [note for note in after.notes if "by hand" in note] == []
+    assert [note for note in after.notes if "outside the pipeline" in note] == []
 
 
 def test_table_made_anew_is_reported_as_emptied_until_reload_fills_it(
@@ -248,10 +250,10 @@ def test_table_made_anew_is_reported_as_emptied_until_reload_fills_it(
     make_tables(database.url)
     three.put("aa.us.csv", days(5, price=12))
     noticed = three.load(database)
-    assert any("Rows of 3 companies were changed by hand" in note for note in noticed.notes)
+    assert any("Rows of 3 companies were changed outside the pipeline" in note for note in noticed.notes)
     assert database.companies() == {"aa.us.csv": 5}
     again = three.load(database)
-    assert any("Rows of 2 companies were changed by hand" in note for note in again.notes)
+    assert any("Rows of 2 companies were changed outside the pipeline" in note for note in again.notes)
     three.put("aa.us.csv", days(5, price=10))
     assert three.load(database, reload=True).rows.inserted == 35
     assert database.table() == table
@@ -267,11 +269,11 @@ def test_table_whose_trigger_is_gone_is_counted_at_each_load_and_said(
     database.execute(f"{without} historical_stocks_data{disable}")
     assert any("Somebody may have written to the table" in note for note in three.load(database).notes)
     database.execute("DELETE FROM historical_stocks_data WHERE company_name = 'bb.us.csv'")
-    [note] = [note for note in three.load(database).notes if "by hand" in note]
+    [note] = [note for note in three.load(database).notes if "outside the pipeline" in note]
     assert "bb.us.csv: 0 in the table, 10 loaded" in note
     assert "init-db puts it back" in note
     make_tables(database.url)
-    [note] = [note for note in three.load(database).notes if "by hand" in note]
+    [note] = [note for note in three.load(database).notes if "outside the pipeline" in note]
     assert "init-db" not in note
 
 
@@ -280,7 +282,7 @@ def test_table_emptied_by_hand_is_reported_and_reload_fills_it(three: Files, dat
     table = database.table()
     database.execute("TRUNCATE historical_stocks_data")
     noticed = three.load(database)
-    assert any("Rows of 3 companies were changed by hand" in note for note in noticed.notes)
+    assert any("Rows of 3 companies were changed outside the pipeline" in note for note in noticed.notes)
     assert three.load(database, reload=True).rows.inserted == 35
     assert database.table() == table
 
@@ -331,7 +333,7 @@ def test_changed_company_with_rows_added_by_hand_comes_out_right_and_balanced(
 
 
 def test_second_load_waits_for_the_first_and_then_finds_nothing_to_do(three: Files, database: Database) -> None:
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
 
     def load() -> etl.Receipt:
         return etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
@@ -354,7 +356,7 @@ def test_second_load_waits_for_the_first_and_then_finds_nothing_to_do(three: Fil
 def test_second_load_that_waited_in_vain_names_the_holder(
     three: Files, database: Database, command: Command, name: str
 ) -> None:
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     with ThreadPoolExecutor(1) as pool:
         with database.copy_stopped_at("2001-01-02") as stopped:
             first = pool.submit(three.load, database)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files

@@ -99,7 +99,7 @@ def test_run_killed_while_it_uploads_to_s3_leaves_no_orphan_once_it_ran_again(
     bucket.upload(large)
     bucket.put("Output/historical_stock_data.csv", b"the old one")
     with database.copy_stopped_at("1962-01-02", company="ge7.us.csv") as stopped:
-        child = start(f"s3://{bucket.name}/Stocks", bucket.job().index, f"s3://{bucket.name}/Output")
+        child = start(f"s3://{bucket.name}/Stocks", bucket.job().company_index, f"s3://{bucket.name}/Output")
         session = stopped()
         child.kill()
         child.communicate(timeout=10)

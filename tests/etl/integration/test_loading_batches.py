@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from tests.support.batch_files import process
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def _in_steps(files: Files, database: Database) -> etl.Receipt:
     run = etl.Run.begin("steps")
-    etl.process(files.job(), run=run)
+    process(files.job(), run=run)
     return etl.load(files.job(), target=etl.Target(database.url), run=run)
 
 
@@ -90,7 +91,7 @@ def test_same_batch_again_changes_nothing_and_names_the_earlier_run(
     assert _counts(second) == (0, 0, first.rows.accepted)
     assert second.state == "success"
     assert f"Same content as run {first.run_id}." in second.notes
-    assert "0 changes" in second.to_text()
+    assert "0 changes" in etl.receipt_text(second)
     assert database.places() == places
     assert sample.combined == combined
 
@@ -265,7 +266,7 @@ def test_dry_run_by_command_line_writes_its_receipt_and_nothing_else(
 
 
 def test_load_as_a_dry_run_looks_at_the_outputs_of_process(three: Files, database: Database, command: Command) -> None:
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     answer = command("load", "--output", three.output, "--database-url", database.url, "--dry-run", "--json")
     assert (answer.code, answer.err) == (0, "")
     assert json.loads(answer.out)["rows"]["inserted"] == 35
@@ -284,7 +285,7 @@ def test_rows_before_since_are_neither_read_nor_loaded(three: Files, database: D
     job = three.job(since=date(2001, 1, 4))
     run = etl.Run.begin("test")
     if move is _in_steps:
-        etl.process(job, run=run)
+        process(job, run=run)
         receipt = etl.load(job, target=etl.Target(database.url), run=run)
     else:
         receipt = three.load(database, job=job)
@@ -320,7 +321,7 @@ def test_load_since_the_same_day_takes_corrected_and_new_rows(three: Files, data
 
 def test_second_attempt_of_a_run_that_was_committed_says_so(three: Files, database: Database) -> None:
     run = etl.Run.begin("test")
-    etl.process(three.job(), run=run)
+    process(three.job(), run=run)
     first, second, third = (etl.load(three.job(), target=etl.Target(database.url), run=run) for _ in range(3))
     assert first.rows.inserted == 35
     for later in (second, third):
@@ -388,7 +389,7 @@ def test_receipt_of_process_alone_leaves_out_what_only_a_load_knows(three: Files
 def test_row_count_in_the_manifest_that_is_wrong_fails_the_load(three: Files, database: Database, days: Days) -> None:
     three.load(database)
     three.put("bb.us.csv", days(12, price=21))
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     facts = three.manifest
     facts["slices"][1]["rows"] += 1
     facts["rows_read"] += 1  # so that only PostgreSQL's own count can tell
@@ -403,7 +404,7 @@ def test_row_count_in_the_manifest_that_is_wrong_fails_the_load(three: Files, da
 
 @pytest.mark.parametrize("fact", ["listed", "rows_read", "rows_rejected"])
 def test_total_in_the_manifest_that_is_wrong_fails_the_load(three: Files, database: Database, fact: str) -> None:
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     three.write_manifest({**three.manifest, fact: three.manifest[fact] + 1})
     with pytest.raises(etl.BatchError, match="does not balance"):
         etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
@@ -412,7 +413,7 @@ def test_total_in_the_manifest_that_is_wrong_fails_the_load(three: Files, databa
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 7}', "\x00\x01", '{"version": 1, "slices": [3]}'])
 def test_manifest_that_is_not_ours_fails_the_load(three: Files, database: Database, content: str) -> None:
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     (three.output / "manifest.json").write_text(content)
     with pytest.raises(etl.BatchError, match="is not a manifest of this version"):
         etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
@@ -425,7 +426,7 @@ def test_combined_file_that_the_manifest_does_not_describe_fails_the_load(
 ) -> None:
     three.load(database)
     three.put("aa.us.csv", days(6, price=12))
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     combined = three.combined
     changed = {
         "one digit": combined.replace(b"2001-01-02", b"2001-01-03", 1),
@@ -453,12 +454,12 @@ def test_two_processes_into_one_output_at_once_never_mix_their_files(three: File
     def meanwhile(*, done: int, total: int) -> None:
         if done == 2:
             try:
-                etl.process(other, run=etl.Run.begin("second"))
+                process(other, run=etl.Run.begin("second"))
             except etl.EtlError as error:
                 inner.append(error)
 
     try:
-        etl.process(three.job(), run=etl.Run.begin("first"), progress=meanwhile)
+        process(three.job(), run=etl.Run.begin("first"), progress=meanwhile)
     except etl.EtlError as error:
         inner.append(error)
     assert len(inner) < 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from tests.support.batch_files import process
 from tests.support.database_proxy import DatabaseProxy, Fault
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _run(files: Files, url: str, run: etl.Run) -> etl.Receipt:
 
 
 def _load(files: Files, url: str, run: etl.Run) -> etl.Receipt:
-    etl.process(files.job(), run=run)
+    process(files.job(), run=run)
     return etl.load(files.job(), target=etl.Target(url), run=run)
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from etl.outcome.receipt import MailState
+from tests.support.batch_files import process
 
 if TYPE_CHECKING:
     from tests.support.aws_places import Bucket, Topic
     from tests.support.batch_files import Files
     from tests.support.commands import Answer, Command
-    from tests.support.database import Database
+from tests.support.database import Database
 
 SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
 Days = Callable[..., list[str]]
@@ -43,7 +45,7 @@ def test_success_is_one_mail_with_the_whole_receipt(
     (mail,) = topic.mails()
     ((run_id, receipt),) = three.receipts().items()
     assert mail.subject == SUCCESS
-    assert mail.text.startswith(etl.Receipt.from_facts(receipt).to_text())
+    assert mail.text.startswith(etl.receipt_text(etl.Receipt.from_facts(receipt)))
     for line in (
         "Loaded 35 rows; 3 companies are up to date.",
         run_id,
@@ -158,7 +160,7 @@ def test_check_tells_who_gets_the_mail(topic: Topic, command: Command, closed_po
     assert (answer.code, SUCCESS in answer.out) == (0, True)
     answer = command("check", "--topic-arn", topic.arn + "-not", *names)
     assert answer.code == 2
-    assert "FAILED  mail" in answer.out
+    assert answer.out.startswith("error  mail")
 
 
 # --- an orchestrator's word ----------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ Conclude = Callable[..., etl.Receipt]
 def conclude(three: Files, aws: etl.Aws, topic: Topic, run: etl.Run) -> Conclude:
     def call(*, succeeded: bool, reason: str = "all well", output: str | None = None) -> etl.Receipt:
         job = three.job(aws=aws, **({"output": output} if output else {}))
-        return etl.conclude(job, run=run, succeeded=succeeded, reason=reason, mailbox=topic.mailbox)
+        return etl.send_mail_of_run(job, run=run, succeeded=succeeded, reason=reason, mailbox=topic.mailbox)
 
     return call
 
@@ -189,13 +191,13 @@ def test_run_that_succeeded_is_concluded_with_its_own_receipt(
     three: Files, database: Database, topic: Topic, run: etl.Run, conclude: Conclude
 ) -> None:
     etl.record_start(three.job(), run=run)
-    etl.process(three.job(), run=run)
+    process(three.job(), run=run)
     loaded = etl.load(three.job(), target=etl.Target(database.url), run=run)
     concluded = conclude(succeeded=True)
     (mail,) = topic.mails()
     assert mail.subject == SUCCESS
     assert mail.text.startswith("Loaded 35 rows")
-    assert concluded.to_json() == replace(loaded, mail="sent").to_json()
+    assert concluded.to_json() == replace(loaded, mail=MailState.SENT).to_json()
     assert three.receipts() == {run.run_id: json.loads(concluded.to_json())}
 
 
@@ -275,7 +277,7 @@ def test_success_without_a_receipt_is_no_success(
 def test_load_that_was_committed_before_its_run_was_killed_says_so(
     three: Files, database: Database, topic: Topic, run: etl.Run, conclude: Conclude
 ) -> None:
-    etl.process(three.job(), run=run)
+    process(three.job(), run=run)
     etl.load(three.job(), target=etl.Target(database.url), run=run)
     receipt = conclude(succeeded=False, reason="timed_out")
     (mail,) = topic.mails()
@@ -310,7 +312,7 @@ def test_huge_receipt_is_cut_and_points_to_the_whole(three: Files, topic: Topic,
     error = etl.BatchError("long \x00\x1b and\nwith lines " + "ü" * 300_000)
     job = three.job(aws=aws)
     etl.record_failure(error, job=job, target=None, run=run)
-    etl.conclude(job, run=run, succeeded=False, reason="failed", mailbox=topic.mailbox)
+    etl.send_mail_of_run(job, run=run, succeeded=False, reason="failed", mailbox=topic.mailbox)
     (mail,) = topic.mails()
     assert mail.subject == FAILURE
     assert len(mail.text.encode()) < 256 * 1024
@@ -323,6 +325,6 @@ def test_receipt_in_s3_is_named_in_the_mail(
 ) -> None:
     bucket.upload(three)
     etl.run(bucket.job(), target=etl.Target(database.url), run=run)
-    etl.conclude(bucket.job(), run=run, succeeded=True, reason="success", mailbox=topic.mailbox)
+    etl.send_mail_of_run(bucket.job(), run=run, succeeded=True, reason="success", mailbox=topic.mailbox)
     (mail,) = topic.mails()
     assert f"s3://{bucket.name}/Output/receipts/{run.run_id}.json" in mail.text

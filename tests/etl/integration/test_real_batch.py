@@ -20,7 +20,7 @@ import pandas as pd
 import psycopg2
 import pytest
 
-from etl.table.database import make_tables
+from etl.table.schema import make_tables
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ import boto3
 import pytest
 
 import etl
+from etl.outcome.receipt import read_receipt
+from tests.support.batch_files import process
 from tests.support.paths import ROOT
 from tests.support.s3_proxy import Cut, Refusal, Request, S3Proxy
 
@@ -38,7 +40,7 @@ def _run(bucket: Bucket, database: Database, **changes: Any) -> etl.Receipt:  # 
 
 
 def _process(bucket: Bucket, **changes: Any) -> etl.Receipt:  # noqa: ANN401  whatever a Job takes
-    return etl.process(bucket.job(), run=etl.Run.begin("test"), **changes)
+    return process(bucket.job(), run=etl.Run.begin("test"), **changes)
 
 
 def _refusal(code: str, status: int) -> tuple[SimpleNamespace, dict[str, Any]]:
@@ -102,7 +104,7 @@ def test_outputs_and_receipts_lie_where_they_belong(three: Files, bucket: Bucket
     manifest = json.loads(bucket.get(MANIFEST))
     assert [part["company_name"] for part in manifest["slices"]] == ["aa.us.csv", "bb.us.csv", "cc.us.csv"]
     assert bucket.get("Output/rejected_rows.csv") == b"file,line,column,value,reason\n"
-    kept = etl.read_receipt(receipt.run_id, output=bucket.job().open_output())
+    kept = read_receipt(receipt.run_id, output=bucket.job().open_output())
     assert kept is not None
     assert kept.to_json() == receipt.to_json()
 
@@ -130,7 +132,7 @@ def test_prefix_with_or_without_a_slash_and_a_whole_bucket_are_places(three: Fil
     for path in three.source.iterdir():
         bucket.put(path.name, path.read_bytes())
     for source in ("Stocks/", "Stocks", ""):
-        receipt = etl.process(bucket.job(source=f"s3://{bucket.name}/{source}"), run=etl.Run.begin("test"))
+        receipt = process(bucket.job(source=f"s3://{bucket.name}/{source}"), run=etl.Run.begin("test"))
         assert receipt.rows.accepted == 35
     assert receipt.source == f"s3://{bucket.name}/"
 
@@ -154,7 +156,7 @@ def test_combined_file_over_8_mib_is_uploaded_in_parts(large: Files, bucket: Buc
     parts: list[int] = []
     bucket.on("provide-client-params.s3.UploadPart", lambda params, **_: parts.append(len(params["Body"])))
     _process(bucket)
-    etl.process(large.job(), run=etl.Run.begin("test"))
+    process(large.job(), run=etl.Run.begin("test"))
     assert parts == [_PART_BYTES, len(large.combined) - _PART_BYTES]
     assert bucket.get(COMBINED) == large.combined
     assert bucket.unfinished_uploads() == []
@@ -185,7 +187,7 @@ def test_process_that_stops_leaves_no_upload_and_the_old_object(
         _process(bucket, progress=at_the_end)
     assert begun == [COMBINED]
     assert bucket.unfinished_uploads() == []
-    assert bucket.keys("Output/") == {COMBINED}
+    assert {key for key in bucket.keys("Output/") if "/work/" not in key} == {COMBINED}
     assert bucket.get(COMBINED) == b"the old one"
 
 
@@ -218,7 +220,7 @@ def test_upload_that_is_denied_names_the_action_and_leaves_the_old_object(
         ("ListObjectsV2", r"Not allowed to list s3://.*/Stocks/"),
         ("GetObject", r"Not allowed to read s3://.*/top_companies\.txt"),
         ("PutObject", r"Not allowed to write s3://.*/Output/"),
-        ("ListMultipartUploads", r"Not allowed to clear unfinished uploads of s3://.*/Output/"),
+        ("ListMultipartUploads", r"Not allowed to remove s3://.*/Output/work/"),
     ],
 )
 def test_denied_request_is_not_tried_again_and_names_its_action(
@@ -262,7 +264,7 @@ def test_file_replaced_between_list_and_get_is_read_again_once(
     versions = [get.if_match for get in proxy.gets("Stocks/bb.us.csv")]
     assert len(set(versions)) == len(versions) == 2
     assert all(get.if_match for get in proxy.gets("Stocks/")), "a company file is read with the ETag that was listed"
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     assert proxied.get(COMBINED) == three.combined
 
 
@@ -337,7 +339,7 @@ def test_slowest_file_first_keeps_the_order_of_the_index(three: Files, proxied: 
     proxy.hook = hold
     _process(proxied)
     assert proxy.most_gets_at_once >= 2
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     assert proxied.get(COMBINED) == three.combined
 
 
@@ -358,7 +360,7 @@ def test_place_that_does_not_exist_is_one_line_and_exit_code_2(
 ) -> None:
     bucket.upload(three)
     job = bucket.job()
-    places = {"source": job.source, "index": job.index, "output": job.output}
+    places = {"source": job.source, "index": job.company_index, "output": job.output}
     places |= {option: url.format(bucket=bucket.name) for option, url in place.items()}
     options = [text for option, url in places.items() for text in (f"--{option}", url)]
     answer = command("run", *options, "--database-url", database.url, "--quiet")
@@ -383,12 +385,16 @@ def test_gate_waits_for_a_file_that_comes_within_the_grace(three: Files, bucket:
 
     def come_late(params: dict[str, Any], **_: object) -> None:
         lists.append(params["Prefix"])
-        if len(lists) == 2:
+        if lists == ["Stocks/"] * 2:
             bucket.put("Stocks/bb.us.csv", (three.source / "bb.us.csv").read_bytes())
 
     bucket.on("provide-client-params.s3.ListObjectsV2", come_late)
-    assert set(etl.gate(bucket.job(grace_seconds=1)).files) == {"aa.us.csv", "bb.us.csv", "cc.us.csv"}
-    assert len(lists) == 2
+    assert set(etl.gate(bucket.job(grace_seconds=1), run=etl.Run.begin("test")).names) == {
+        "aa.us.csv",
+        "bb.us.csv",
+        "cc.us.csv",
+    }
+    assert lists == ["Stocks/", "Stocks/", "Output/work/"]
 
 
 @pytest.mark.usefixtures("hurried_retries")
@@ -397,7 +403,7 @@ def test_server_error_of_s3_is_tried_again(three: Files, proxied: Bucket, proxy:
     failures = [Refusal(503, "SlowDown"), Refusal(500, "InternalError")]
     proxy.hook = lambda request: failures.pop() if failures and request.operation == "GetObject" else None
     assert _process(proxied).files.accepted == 3
-    assert len(proxy.gets()) == 4 + 2
+    assert len(proxy.gets()) == 5 + 2  # company index, plan, three company files; two failures
 
 
 @pytest.mark.usefixtures("hurried_retries")
@@ -427,7 +433,7 @@ def test_throttled_files_are_asked_for_a_bounded_number_of_times(
     assert _process(proxied).files.accepted == 32
     gets = Counter(get.key for get in proxy.gets("Stocks/"))
     assert gets == {f"Stocks/c{number:02}.us.csv": 1 + failures * (number % 4 == 0) for number in range(32)}
-    etl.process(many.job(), run=etl.Run.begin("test"))
+    process(many.job(), run=etl.Run.begin("test"))
     assert proxied.get(COMBINED) == many.combined
 
 
@@ -447,7 +453,7 @@ def test_file_whose_body_breaks_off_is_read_again(three: Files, proxied: Bucket,
     receipt = _process(proxied)
     assert (receipt.files.accepted, receipt.rows.accepted) == (3, 35)
     assert [get.client for get in proxy.gets("Stocks/bb.us.csv")] == ["object_store"] + cuts * ["Boto3"]
-    etl.process(three.job(), run=etl.Run.begin("test"))
+    process(three.job(), run=etl.Run.begin("test"))
     assert proxied.get(COMBINED) == three.combined
 
 
@@ -499,7 +505,7 @@ def test_session_given_signs_every_request_whatever_the_environment_says(
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
     session = boto3.Session("AKIDGIVEN", "secret", token or None, region_name="eu-central-1")
     aws = etl.Aws(session=session, endpoint_url=proxy.url)
-    assert etl.process(proxied.job(aws=aws), run=etl.Run.begin("test")).files.accepted == 3
+    assert process(proxied.job(aws=aws), run=etl.Run.begin("test")).files.accepted == 3
     assert _who_asks(proxy) == {
         ("Boto3", "AKIDGIVEN", "eu-central-1", token),
         ("object_store", "AKIDGIVEN", "eu-central-1", token),
@@ -536,7 +542,7 @@ def test_endpoint_region_and_keys_of_the_environment_are_used(
         "AWS_DEFAULT_REGION": "ap-south-1",
     }.items():
         monkeypatch.setenv(name, value)
-    etl.process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
+    process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
     assert _who_asks(proxy) == {
         ("Boto3", "AKIDENVIRONMENT", "ap-south-1", "token"),
         ("object_store", "AKIDENVIRONMENT", "ap-south-1", "token"),
@@ -560,7 +566,7 @@ def test_profile_with_its_own_endpoint_region_and_keys_is_used(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "traders")
-    etl.process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
+    process(proxied.job(aws=etl.Aws()), run=etl.Run.begin("test"))
     assert _who_asks(proxy) == {
         ("Boto3", "AKIDTRADERS", "eu-north-1", "token"),
         ("object_store", "AKIDTRADERS", "eu-north-1", "token"),
@@ -573,14 +579,14 @@ def test_prefix_that_is_no_path_but_a_key_of_s3_is_a_place(three: Files, bucket:
         bucket.put(f"{prefix}/{path.name}", path.read_bytes())
     bucket.put("CompanyNames/top_companies.txt", three.index.read_bytes())
     job = bucket.job(source=f"s3://{bucket.name}/{prefix}")
-    assert etl.process(job, run=etl.Run.begin("test")).files.accepted == 3
+    assert process(job, run=etl.Run.begin("test")).files.accepted == 3
 
 
 @pytest.mark.usefixtures("hurried_retries")
 def test_s3_that_does_not_answer_is_a_fault_of_the_service(three: Files, bucket: Bucket, closed_port: int) -> None:
     aws = etl.Aws(session=bucket.session, endpoint_url=f"http://127.0.0.1:{closed_port}")
     with pytest.raises(etl.ServiceError, match=r"no answer from AWS .*Try again"):
-        etl.process(bucket.job(aws=aws), run=etl.Run.begin("test"))
+        process(bucket.job(aws=aws), run=etl.Run.begin("test"))
 
 
 def test_combined_file_replaced_in_s3_after_process_fails_the_load(
@@ -600,7 +606,7 @@ def test_dry_run_in_s3_leaves_the_real_outputs_alone(
 ) -> None:
     bucket.upload(three)
     job = bucket.job()
-    places = ("--source", job.source, "--index", job.index, "--output", job.output)
+    places = ("--source", job.source, "--index", job.company_index, "--output", job.output)
     answer = command("run", *places, "--database-url", database.url, "--dry-run", "--json")
     assert answer.code == 0
     receipt = etl.Receipt.from_json(answer.out)
@@ -612,11 +618,12 @@ def test_aws_without_credentials_says_what_to_set(three: Files, monkeypatch: pyt
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     with pytest.raises(etl.SettingsError, match=r"no AWS credentials\. Set AWS_PROFILE"):
-        etl.process(three.job(source="s3://de-mbd-somewhere/Stocks"), run=etl.Run.begin("test"))
+        process(three.job(source="s3://de-mbd-somewhere/Stocks"), run=etl.Run.begin("test"))
 
 
 FORKING = """
 import os, signal, sys
+from etl.outcome.receipt import read_receipt
 from etl.batch.storage import open_storage
 place = open_storage(sys.argv[1])
 content = place.read("aa.us.csv")

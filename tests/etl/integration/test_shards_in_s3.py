@@ -16,6 +16,7 @@ import pytest
 
 import etl
 from etl.batch.storage import open_storage
+from tests.support.batch_files import process
 from tests.support.paths import ROOT
 from tests.support.s3_proxy import S3Proxy
 
@@ -32,11 +33,11 @@ RUN = replace(etl.Run.begin("test"), run_id="manual__2026-11-22T11:08:34.5+00:00
 
 
 def _shard(bucket: Bucket, number: int, *, of: int) -> etl.Receipt:
-    return etl.process(bucket.job(), run=RUN, shard=etl.Shard(number, of=of))
+    return etl.process(bucket.job(), run=RUN, shard=number)
 
 
 def _process_shards(bucket: Bucket, shards: int) -> None:
-    etl.split(bucket.job(), run=RUN, shards=shards)
+    etl.gate(bucket.job(), run=RUN, shards=shards)
     for number in range(shards):
         _shard(bucket, number, of=shards)
 
@@ -79,53 +80,51 @@ def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket) -> 
 
 
 @pytest.mark.parametrize("shards", [2, 3, 16])
-def test_parts_over_and_under_5_mib_become_the_bytes_of_one_pass(large: Bucket, shards: int) -> None:
-    alone = etl.process(large.job(), run=RUN)
+def test_shards_over_and_under_5_mib_become_the_bytes_of_one_pass(large: Bucket, shards: int) -> None:
+    alone = process(large.job(), run=RUN)
     expected = _outputs(large)
     assert len(expected["historical_stock_data.csv"]) > 3 * 6 * MIB
     assert expected["rejected_rows.csv"].count(b"\n") == 1 + 6
     large.put("Output/historical_stock_data.csv", b"old")
     _process_shards(large, shards)
     assert large.get("Output/historical_stock_data.csv") == b"old"
-    combined = etl.combine(large.job(), run=RUN, shards=shards)
+    combined = etl.combine(large.job(), run=RUN)
     assert _outputs(large) == expected
     assert _untimed(combined) == _untimed(alone)
     assert large.unfinished_uploads() == []
 
 
-def test_small_parts_become_the_bytes_of_one_pass(sample: Files, bucket: Bucket) -> None:
+def test_small_shards_become_the_bytes_of_one_pass(sample: Files, bucket: Bucket) -> None:
     bucket.upload(sample)
-    etl.process(bucket.job(), run=RUN)
+    process(bucket.job(), run=RUN)
     expected = _outputs(bucket)
     _process_shards(bucket, 5)
-    etl.combine(bucket.job(), run=RUN, shards=5)
+    etl.combine(bucket.job(), run=RUN)
     assert _outputs(bucket) == expected
 
 
 def test_table_and_receipt_are_those_of_one_pass(sample: Files, bucket: Bucket, database: Database) -> None:
     bucket.upload(sample)
     target = etl.Target(database.url)
-    etl.process(bucket.job(), run=RUN)
+    process(bucket.job(), run=RUN)
     alone, table = etl.load(bucket.job(), target=target, run=RUN), database.table()
     database.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
     _process_shards(bucket, 3)
-    etl.combine(bucket.job(), run=RUN, shards=3)
+    etl.combine(bucket.job(), run=RUN)
     assert _untimed(etl.load(bucket.job(), target=target, run=RUN)) == _untimed(alone)
     assert database.table() == table
     again = etl.load(bucket.job(), target=target, run=RUN)
     assert (again.rows.inserted, again.rows.unchanged) == (0, alone.rows.inserted)
 
 
-def test_large_parts_are_copied_by_s3_and_only_what_fills_up_a_part_is_read(
-    large: Bucket, proxied: Bucket, proxy: S3Proxy
-) -> None:
+def test_large_shards_are_copied_by_s3(large: Bucket, proxied: Bucket, proxy: S3Proxy) -> None:
     _process_shards(large, 3)
-    etl.combine(proxied.job(), run=RUN, shards=3)
-    parts = [request for request in proxy.gets("Output/parts/") if request.key.endswith("historical_stock_data.csv")]
-    assert parts == []
+    etl.combine(proxied.job(), run=RUN)
+    reads = [request for request in proxy.gets("Output/work/") if request.key.endswith("historical_stock_data.csv")]
+    assert reads == []
     copies = [request for request in proxy.requests if request.headers.get("x-amz-copy-source")]
     assert len(copies) == 3
-    assert all("Output/parts/" in request.headers["x-amz-copy-source"] for request in copies)
+    assert all("Output/work/" in request.headers["x-amz-copy-source"] for request in copies)
 
 
 @pytest.mark.parametrize(
@@ -146,62 +145,60 @@ def test_files_of_any_length_are_put_one_behind_the_other(bucket: Bucket, length
     output = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
     contents = [random.Random(number).randbytes(length) for number, length in enumerate(lengths)]
     for number, content in enumerate(contents):
-        bucket.put(f"Output/parts/a b+c:é/{number}", content)
+        bucket.put(f"Output/work/a b+c:é/{number}", content)
     with output.write("whole") as file:
         file.write(b"head\n")
         for number, length in enumerate(lengths):
-            file.append(f"parts/a b+c:é/{number}", length=length)
+            file.append(f"work/a b+c:é/{number}", length=length)
         file.write(b"foot\n")
     assert bucket.get("Output/whole") == b"head\n" + b"".join(contents) + b"foot\n"
     with output.write("whole") as file:
         for number, length in enumerate(lengths):
-            file.append(f"parts/a b+c:é/{number}", length=length)
+            file.append(f"work/a b+c:é/{number}", length=length)
     assert bucket.get("Output/whole") == b"".join(contents)
 
 
 # --- what is gone, killed or left --------------------------------------------------------------------------------
 
 
-def test_part_that_is_gone_stops_the_batch_leaves_the_old_object_and_no_upload(large: Bucket) -> None:
+def test_shard_that_is_gone_stops_the_batch_and_leaves_the_old_object(large: Bucket) -> None:
     large.put("Output/historical_stock_data.csv", b"old")
     _process_shards(large, 2)
-    [*_, last] = sorted(key for key in large.keys("Output/parts/") if key.endswith("historical_stock_data.csv"))
+    [*_, last] = sorted(key for key in large.keys("Output/work/") if key.endswith("historical_stock_data.csv"))
     large.s3.delete_object(Bucket=large.name, Key=last)
     with pytest.raises(etl.BatchError, match="Clear the whole run, from gate on, or put the marker again"):
-        etl.combine(large.job(), run=RUN, shards=2)
+        etl.combine(large.job(), run=RUN)
     assert large.get("Output/historical_stock_data.csv") == b"old"
     assert "Output/manifest.json" not in large.keys("Output/")
     assert large.unfinished_uploads() == []
 
 
-def test_parts_are_removed_when_their_run_has_succeeded_and_kept_for_another_try_when_not(
+def test_shards_are_removed_when_their_run_has_succeeded_and_kept_when_not(
     sample: Files, bucket: Bucket, topic: Topic
 ) -> None:
     bucket.upload(sample)
     _process_shards(bucket, 2)
-    bucket.put("Output/parts/run-another/plan.json", b"{}")
+    bucket.put("Output/work/run-another/plan.json", b"{}")
     for succeeded in (False, True):
-        receipt = etl.combine(bucket.job(), run=RUN, shards=2)
+        receipt = etl.combine(bucket.job(), run=RUN)
         bucket.put(f"Output/receipts/{RUN.run_id}.json", receipt.to_json().encode())
-        etl.conclude(bucket.job(), run=RUN, succeeded=succeeded, reason="the end", mailbox=topic.mailbox)
+        etl.send_mail_of_run(bucket.job(), run=RUN, succeeded=succeeded, reason="the end", mailbox=topic.mailbox)
         assert len(topic.mails()) == 1
-        assert (len(bucket.keys("Output/parts/")) > 1) is not succeeded
-    assert bucket.keys("Output/parts/") == {"Output/parts/run-another/plan.json"}
+        assert (len(bucket.keys("Output/work/")) > 1) is not succeeded
+    assert bucket.keys("Output/work/") == {"Output/work/run-another/plan.json"}
 
 
-def test_gate_removes_leftovers_of_every_run_more_than_a_page_of_them_and_unfinished_uploads(
-    three: Files, bucket: Bucket
-) -> None:
+def test_gate_removes_the_leftovers_of_every_run_more_than_a_page_of_them(three: Files, bucket: Bucket) -> None:
     bucket.upload(three)
     bucket.on("before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2))
     for number in range(7):
-        bucket.put(f"Output/parts/run-{number}/plan.json", b"{}")
+        bucket.put(f"Output/work/run-{number}/plan.json", b"{}")
     for number in range(2):
-        bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=f"Output/parts/run-1/{number}-ab/rejected_rows.csv")
-    bucket.put("Output/partsofours", b"")
+        bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=f"Output/work/run-1/{number}-ab/rejected_rows.csv")
+    bucket.put("Output/workofours", b"")
     bucket.s3.create_multipart_upload(Bucket=bucket.name, Key="Output/other")
-    etl.split(bucket.job(), run=RUN, shards=1)
-    assert bucket.keys("Output/") == {"Output/partsofours"}
+    etl.gate(bucket.job(), run=RUN, shards=1)
+    assert bucket.keys("Output/") == {"Output/workofours", f"Output/work/run-{RUN.run_id}/plan.json"}
     assert bucket.unfinished_uploads() == ["Output/other"]
 
 
@@ -213,9 +210,9 @@ place = f"s3://{bucket}"
 job = etl.Job(source=f"{place}/Stocks", index=f"{place}/CompanyNames/top_companies.txt", output=f"{place}/Output")
 run = etl.Run(run_id, datetime.now(UTC))
 if step == "combine":
-    etl.combine(job, run=run, shards=int(shards))
+    etl.combine(job, run=run)
 else:
-    etl.process(job, run=run, shard=etl.Shard(int(step), of=int(shards)))
+    etl.process(job, run=run, shard=int(step))
 """
 KILLS = int(os.environ.get("MBD_KILLS", "2"))  # of each step; CI has more
 
@@ -231,7 +228,7 @@ def test_step_killed_at_any_moment_and_done_again_gives_the_same_bytes_and_leave
             cwd=ROOT,
         )
 
-    etl.process(large.job(), run=RUN)
+    process(large.job(), run=RUN)
     expected = _outputs(large)
     _process_shards(large, 2)
     begun = time.monotonic()
@@ -246,8 +243,8 @@ def test_step_killed_at_any_moment_and_done_again_gives_the_same_bytes_and_leave
         child.wait()
         if step != "combine":
             _shard(large, 1, of=2)
-        etl.combine(large.job(), run=RUN, shards=2)
+        etl.combine(large.job(), run=RUN)
         assert _outputs(large) == expected
-    etl.split(large.job(), run=RUN, shards=1)
+    etl.gate(large.job(), run=RUN)
     assert large.unfinished_uploads() == []
-    assert large.keys("Output/parts/") == set()
+    assert large.keys("Output/work/") == {f"Output/work/run-{RUN.run_id}/plan.json"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import etl
+from tests.support.batch_files import process
 from tests.support.real_batch import MISSING, archive, unpack
 
 pytestmark = pytest.mark.skipif(archive() is None, reason=MISSING)
@@ -30,11 +31,11 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[etl.Job]:
 
 
 def test_real_batch_in_four_shards_gives_the_bytes_and_the_receipt_of_one_pass(job: etl.Job) -> None:
-    alone = etl.process(job, run=RUN)
+    alone = process(job, run=RUN)
     expected = _digests(job)
-    etl.split(job, run=RUN, shards=4)
-    shards = [etl.process(job, run=RUN, shard=etl.Shard(number, of=4)) for number in range(4)]
-    combined = etl.combine(job, run=RUN, shards=4)
+    etl.gate(job, run=RUN, shards=4)
+    shards = [etl.process(job, run=RUN, shard=number) for number in range(4)]
+    combined = etl.combine(job, run=RUN)
     assert _digests(job) == expected
     assert replace(combined, elapsed_seconds=0, steps={}) == replace(alone, elapsed_seconds=0, steps={})
     assert combined.rows.accepted == 2_054_899

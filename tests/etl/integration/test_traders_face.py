@@ -20,12 +20,12 @@ INDEX = "SELECT to_regclass('historical_stocks_data_company_date') IS NOT NULL"
 
 
 def _by_hand(receipt: etl.Receipt) -> list[str]:
-    return [note for note in receipt.notes if "by hand" in note or "wrote to the table" in note]
+    return [note for note in receipt.notes if "outside the pipeline" in note or "wrote to the table" in note]
 
 
 def test_first_load_builds_the_index_and_a_dry_run_or_no_index_does_not(three: Files, database: Database) -> None:
     three.load(database, dry_run=True)
-    three.load(database, index=False)
+    three.load(database, table_index=False)
     assert database.rows(INDEX) == [(False,)]
     three.load(database)
     assert database.rows(INDEX) == [(True,)]

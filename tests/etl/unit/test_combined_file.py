@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.files.combined_file import format_rows, make_slice
-from etl.files.company_file import Rows
+from etl.files.rules import Rows
 from tests.support.company_files import company_file, parse
 from tests.support.paths import SAMPLE
 

@@ -67,7 +67,7 @@ def command(arguments: list[str]) -> int:
         pytest.param(["check"], 2, "Nothing to check: name --source", id="nothing to check"),
         pytest.param([*PROCESS, "--topic-arn", "arn:x"], 2, "Set MBD_FIRST_NAME and MBD_LAST_NAME", id="mail nameless"),
         pytest.param([*PROCESS, "--topic-arn", "arn:x", "--first-name", "José", "--last-name", "X"], 2,
-                     "'José' cannot stand in bucket names", id="mail with a name that cannot be"),
+                     "'José' cannot be part of bucket names", id="mail with a name that cannot be"),
     ],
 )  # fmt: skip
 def test_what_stops_a_command_is_one_line_on_stderr_and_an_exit_code(
@@ -144,7 +144,7 @@ def test_failed_run_leaves_its_receipt_in_the_output(folder: Path) -> None:
 def test_help_tells_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command([*([name] if name else []), "--help"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"usage: python -m etl {name}".rstrip())
+    assert out.startswith(f"usage: mbd {name}".rstrip())
     assert all(f"  {other}" in out for other in ([] if name else COMMANDS))
     assert err == ""
 
@@ -160,8 +160,8 @@ def test_check_tries_everything_and_tells_the_worst(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.count("ok ") == 3
     assert command(["check", "--source", "Stocks", "--index", "missing.txt", "--output", "nowhere"]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["ok", "source"], ["ok", "index"], ["FAILED", "batch"], ["FAILED", "output"]
+    assert [(line[:6].strip(), line[7:21].strip()) for line in lines] == [
+        *(("ok", "source"), ("ok", "company index")), *(("error", "batch"), ("error", "output"))
     ]  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.files.combined_file import count_flagged
-from etl.files.company_file import CompanyFile, QuarantinedFile, RejectedRow, parse_company_file
+from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
+from etl.files.rules import RejectedRow, count_flagged
 from tests.support.company_files import FIRST, HEADER, LAST, assert_balanced, company_file, kept, parse
 from tests.support.paths import SAMPLE
 
@@ -115,11 +115,11 @@ def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
                      id="missing column"),
         pytest.param(company_file(FIRST, header="Date,Open,Hi,Lo,Close,Volume"), "missing column High, Low",
                      id="missing columns"),
-        pytest.param(company_file(FIRST, header=HEADER + ",open"), "column Open stands in the header twice",
+        pytest.param(company_file(FIRST, header=HEADER + ",open"), "column Open is in the header twice",
                      id="column twice"),
-        pytest.param(TWO_ROWS.decode().encode("utf-16"), "not CSV: the first line is no UTF-8 text",
+        pytest.param(TWO_ROWS.decode().encode("utf-16"), "not CSV: the first line is not UTF-8 text",
                      id="UTF-16"),
-        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "not CSV: the first line is no UTF-8 text",
+        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "not CSV: the first line is not UTF-8 text",
                      id="gzip"),
         pytest.param(company_file(FIRST, header='"Date,Open'), "no header: the first line is '\"Date,Open', not "
                      "Date,Open,High,Low,Close,Volume", id="open quote in the header"),
@@ -131,14 +131,14 @@ def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
 )  # fmt: skip
 def test_file_that_cannot_be_used_is_quarantined_with_its_own_reason(content: bytes, reason: str) -> None:
     checked = parse_company_file(content)
-    assert isinstance(checked, QuarantinedFile)
+    assert isinstance(checked, UnusableFile)
     assert checked.reason == reason
     assert_balanced(checked)
 
 
 def test_quarantine_for_want_of_a_usable_row_still_names_every_row() -> None:
     checked = parse_company_file(company_file("x", "", "2020-01-03,,2,1,1.5,100,0"))
-    assert isinstance(checked, QuarantinedFile)
+    assert isinstance(checked, UnusableFile)
     assert [(row.line, row.column) for row in checked.rejected] == [(2, ""), (4, "Open")]
 
 
@@ -275,8 +275,8 @@ def test_real_file_is_accepted_whole(path: Path) -> None:
 
 def test_file_of_nothing_but_bad_rows_is_given_up_early_and_stays_balanced() -> None:
     checked = parse_company_file(HEADER.encode() + b"\n" + b"x\n" * 50_000)
-    assert isinstance(checked, QuarantinedFile)
-    assert checked.reason == "no company file: 10,000 rows rejected by line 10001, the rest was not looked at"
+    assert isinstance(checked, UnusableFile)
+    assert checked.reason == "not a company file: 10,000 rows rejected by line 10001, the rest was not looked at"
     assert len(checked.rejected) == 10_000
 
 
@@ -286,8 +286,8 @@ def test_file_of_nothing_but_repeated_days_is_given_up_early_and_stays_balanced(
     # identical rows are no fault, but 700,000 of them in one file would be as many rejected rows in memory
     monkeypatch.setattr("etl.files.company_file._MOST_REPEATED", 1_000)
     checked = parse_company_file(company_file("bad", *[FIRST] * 5_000))
-    assert isinstance(checked, QuarantinedFile)
-    assert checked.reason == "no company file: 1,001 rows rejected by line 1003, the rest was not looked at"
+    assert isinstance(checked, UnusableFile)
+    assert checked.reason == "not a company file: 1,001 rows rejected by line 1003, the rest was not looked at"
     assert [row.line for row in checked.rejected] == [2, *range(4, 1004)]
 
 
@@ -299,4 +299,4 @@ def test_file_that_holds_itself_several_times_over_is_accepted() -> None:
 
 def test_file_of_a_million_columns_is_quarantined_before_each_is_given_a_name() -> None:
     checked = parse_company_file(HEADER.encode() + b"," * 1_000_000 + b"\n" + FIRST.encode() + b"\n")
-    assert checked == QuarantinedFile("no company file: the first line has more than 1,000 columns")
+    assert checked == UnusableFile("not a company file: the first line has more than 1,000 columns")

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.files import company_file as checking
-from etl.files.company_file import COLUMNS, CompanyFile, QuarantinedFile, parse_company_file
+from etl.files import plain_rows
+from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
+from etl.files.rules import COLUMNS
 from tests.support.company_files import HEADER, Kept, assert_balanced, kept
 from tests.support.paths import SAMPLE
 
@@ -100,22 +102,22 @@ dirty_files = st.lists(dirty_line, min_size=1, max_size=14)
 
 def by_column(
     bodies: list[bytes], *, width: int, positions: list[int], since: date | None
-) -> list[checking._Checked] | None:
+) -> list[plain_rows.Checked] | None:
     """The fast way, for bodies that may take it."""
-    counted = [(body, checking._count_plain_rows(body)) for body in bodies]
+    counted = [(body, plain_rows.count_plain_rows(body)) for body in bodies]
     plain = [(body, count) for body, count in counted if count]
     if len(plain) < len(bodies):
         return None
-    return checking._check_columns(plain, width=width, positions=positions, since=since)
+    return plain_rows.check_columns(plain, width=width, positions=positions, since=since)
 
 
-def by_row(content: bytes, *, width: int, positions: list[int], since: date | None) -> checking._Checked:
+def by_row(content: bytes, *, width: int, positions: list[int], since: date | None) -> plain_rows.Checked:
     slow = checking._check_rows(checking._Opened(content, b"", width, positions, ()), since=since)
     assert isinstance(slow, tuple)
     return slow
 
 
-def facts(checked: checking._Checked) -> tuple[object, ...]:
+def facts(checked: plain_rows.Checked) -> tuple[object, ...]:
     return checked[0], kept(checked[1]), checked[2], checked[3]
 
 
@@ -152,8 +154,8 @@ def test_files_checked_together_come_out_as_each_alone(bodies: list[bytes], sinc
     assert [describe(one) for one in together] == [describe(one) for one in alone]
 
 
-def describe(checked: CompanyFile | QuarantinedFile) -> tuple[object, ...]:
-    if isinstance(checked, QuarantinedFile):
+def describe(checked: CompanyFile | UnusableFile) -> tuple[object, ...]:
+    if isinstance(checked, UnusableFile):
         return checked.reason, checked.rejected
     return checked.read, kept(checked.rows), checked.rejected, checked.before_since, checked.extra_columns
 

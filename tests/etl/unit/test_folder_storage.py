@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from etl import ServiceError, SettingsError
-from etl.batch.storage import FileChanged, open_storage, read_file
+from etl.batch.storage import open_storage, read_file
+from etl.errors import FileChangedError
 
 
 def names(folder: Path) -> list[str]:
@@ -93,7 +94,7 @@ def test_file_that_changed_after_the_listing_is_noticed(tmp_path: Path, change: 
     version = storage.listing()["a.csv"].version
     assert storage.read("a.csv", version=version) == b"12345"
     change(path)
-    with pytest.raises(FileChanged):
+    with pytest.raises(FileChangedError):
         storage.read("a.csv", version=version)
 
 
@@ -115,12 +116,12 @@ def test_long_range_comes_in_blocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "length"), [(0, 11), (5, 6), (10, 1), (99, 1)])
 def test_range_beyond_the_end_is_noticed(tmp_path: Path, start: int, length: int) -> None:
     (tmp_path / "a").write_bytes(b"0123456789")
-    with pytest.raises(FileChanged):
+    with pytest.raises(FileChangedError):
         list(open_storage(str(tmp_path)).read_range("a", start=start, length=length))
 
 
 def test_range_of_a_file_that_is_gone_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(FileChanged):
+    with pytest.raises(FileChangedError):
         list(open_storage(str(tmp_path)).read_range("a", start=0, length=1))
 
 

@@ -16,15 +16,18 @@ import pytest
 import etl
 from etl import BatchError, Job, Receipt, Run
 from etl.batch.company_index import parse_index
-from etl.batch.gate import MissingFiles, gate
 from etl.batch.storage import open_storage
-from etl.files.manifest import Manifest, Quarantined
-from etl.files.process import LARGEST_FILE_BYTES, Processing
+from etl.errors import MissingFilesError
+from etl.files.manifest import Manifest, QuarantinedFile
+from etl.files.process import LARGEST_FILE_BYTES
+from etl.files.rules import QuarantineReason
+from tests.support.batch_files import process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
 from tests.support.paths import SAMPLE
 
 OUTPUTS = ["historical_stock_data.csv", "manifest.json", "rejected_rows.csv"]
 GOOD = company_file(FIRST, LAST)
+CHANGED = QuarantinedFile("b.csv", QuarantineReason.CHANGED)
 EMPTY = ("znwaa.us.csv", "sail.us.csv", "jt.us.csv", "stnl.us.csv", "bxg.us.csv")
 
 
@@ -53,7 +56,21 @@ class Place:
         return Job(str(self.source), str(self.root / "index.txt"), str(self.output), since=since)
 
     def process(self, since: date | None = None) -> Receipt:
-        return etl.process(self.job(since), run=Run.begin("test"))
+        return process(self.job(since), run=Run.begin("test"))
+
+    def gate(self, *, shards: int = 1) -> Run:
+        """A run whose plan is written."""
+        run = Run.begin("test")
+        etl.gate(self.job(), run=run, shards=shards)
+        return run
+
+    def finish(self, run: Run, *, shards: int) -> Receipt:
+        """Process the plan of a run, and combine its shards."""
+        receipts = [etl.process(self.job(), run=run, shard=number) for number in range(shards)]
+        return etl.combine(self.job(), run=run) if shards > 1 else receipts[0]
+
+    def manifest(self) -> Manifest:
+        return Manifest.from_json((self.output / "manifest.json").read_bytes())
 
     def outputs(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.output.iterdir() if path.is_file()}
@@ -76,7 +93,7 @@ def sample_job(output: Path, since: date | None = None) -> Job:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Receipt]:
     output = tmp_path_factory.mktemp("sample") / "Output"
-    return output, etl.process(sample_job(output), run=Run.begin("test"))
+    return output, process(sample_job(output), run=Run.begin("test"))
 
 
 def oracle(since: str = "0000") -> pd.DataFrame:
@@ -121,7 +138,7 @@ def test_receipt_of_the_sample_accounts_for_every_file_and_row(sample: tuple[Pat
     assert (receipt.rows.read, receipt.rows.accepted, receipt.rows.rejected) == (len(expected), len(expected), 0)
     assert receipt.rows.flagged == wrong.sum() > 0
     assert receipt.rows.inserted is None
-    assert receipt.quarantined == tuple(Quarantined(name, "empty: 0 bytes") for name in EMPTY)
+    assert receipt.quarantined == tuple(QuarantinedFile(name, "empty: 0 bytes") for name in EMPTY)
     assert receipt.notes == ()
     assert (receipt.state, list(receipt.steps)) == ("success", ["process"])
 
@@ -143,13 +160,13 @@ def test_slices_of_the_manifest_are_the_combined_file_cut_by_company(sample: tup
 
 def test_same_input_gives_the_same_bytes(sample: tuple[Path, Receipt], tmp_path: Path) -> None:
     output, _ = sample
-    etl.process(sample_job(tmp_path / "again"), run=Run.begin("test"))
+    process(sample_job(tmp_path / "again"), run=Run.begin("test"))
     for name in OUTPUTS:
         assert (tmp_path / "again" / name).read_bytes() == (output / name).read_bytes()
 
 
 def test_since_takes_that_day_and_later(tmp_path: Path) -> None:
-    receipt = etl.process(sample_job(tmp_path / "since", date(2017, 11, 9)), run=Run.begin("test"))
+    receipt = process(sample_job(tmp_path / "since", date(2017, 11, 9)), run=Run.begin("test"))
     expected = oracle("2017-11-09")
     assert_combined_is(tmp_path / "since" / "historical_stock_data.csv", expected)
     left_out = len(oracle()) - len(expected)
@@ -169,17 +186,17 @@ def test_missing_files_are_counted_and_named_and_nothing_is_written(place: Place
     for name in ("c.csv", "a.csv"):
         (place.source / name).unlink()
     (place.source / "A.csv").write_bytes(GOOD)
-    with pytest.raises(MissingFiles, match=r"2 of 3 .* \(a\.csv, c\.csv\)\. Upload them") as raised:
+    with pytest.raises(MissingFilesError, match=r"2 of 3 .* \(a\.csv, c\.csv\)\. Upload them") as raised:
         place.process()
     assert raised.value.missing == ("a.csv", "c.csv")
-    assert place.outputs() == {}
+    assert not place.output.exists()
 
 
 def test_folder_in_the_place_of_a_company_file_is_missing(place: Place) -> None:
     place.put(a=GOOD, b=GOOD)
     (place.source / "b.csv").unlink()
     (place.source / "b.csv").mkdir()
-    with pytest.raises(MissingFiles, match=r"b\.csv"):
+    with pytest.raises(MissingFilesError, match=r"b\.csv"):
         place.process()
 
 
@@ -237,7 +254,7 @@ def test_name_held_twice_is_loaded_once_and_told(place: Place) -> None:
     (place.root / "index.txt").write_text("a.csv\nb.csv\na.csv\n")
     receipt = place.process()
     assert (receipt.files.listed, receipt.rows.accepted) == (2, 4)
-    assert receipt.notes == ("The index names a.csv more than once; each is loaded once.",)
+    assert receipt.notes == ("The company index names a.csv more than once; each is loaded once.",)
 
 
 def test_file_that_the_index_does_not_name_is_left_alone_and_counted(place: Place) -> None:
@@ -246,14 +263,14 @@ def test_file_that_the_index_does_not_name_is_left_alone_and_counted(place: Plac
         (place.source / name).write_bytes(GOOD)
     receipt = place.process()
     assert receipt.rows.accepted == 2
-    assert receipt.notes == ("2 CSV files in the source are not named by the index; they were left alone.",)
+    assert receipt.notes == ("2 CSV files in the source are not named by the company index; they were left alone.",)
 
 
 def test_further_columns_are_told_once_for_all_files_that_have_them(place: Place) -> None:
     more = company_file(FIRST + ",x", header=HEADER + ",Currency")
     place.put(a=more, b=GOOD, c=more)
     [note] = place.process().notes
-    assert note.startswith("2 files have further columns, left out: ")
+    assert note.startswith("2 files have extra columns, left out: ")
     assert "Currency" in note
     assert "a.csv" in note
 
@@ -306,40 +323,49 @@ def test_rejected_rows_are_safe_where_a_semicolon_separates_cells(place: Place, 
     assert row["value"] == f"1{separator}'=1+1"
 
 
-def test_file_replaced_after_the_listing_is_read_again_once(place: Place) -> None:
+def test_file_replaced_after_the_gate_is_read_again_once(place: Place) -> None:
     place.put(a=GOOD)
-    batch = etl.gate(place.job())
+    run = place.gate()
     (place.source / "a.csv").write_bytes(company_file(FIRST))
-    processing = Processing(batch, output=open_storage(str(place.output), create=True), since=None)
-    assert [part.rows for part, _ in processing] == [1]
-    assert processing.manifest.quarantined == ()
+    receipt = etl.process(place.job(), run=run)
+    assert (receipt.rows.accepted, receipt.quarantined) == (1, ())
 
 
-def test_file_replaced_at_each_reading_is_quarantined(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shards", [1, 2])
+def test_file_replaced_at_each_reading_is_quarantined(
+    place: Place, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
     place.put(a=GOOD, b=GOOD)
-    batch = etl.gate(place.job())
+    run = place.gate(shards=shards)
+    listed = open_storage(str(place.source)).listing()
     (place.source / "b.csv").write_bytes(company_file(FIRST))
-    monkeypatch.setattr(batch.source, "listing", lambda: batch.files)  # each listing is stale again when it is used
-    processing = Processing(batch, output=open_storage(str(place.output), create=True), since=None)
-    assert [part.company_name for part, _ in processing] == ["a.csv"]
-    assert processing.manifest.quarantined == (Quarantined("b.csv", "replaced or removed while it was read, twice"),)
+    monkeypatch.setattr("etl.batch.storage._Folder.find", lambda _, name: listed[name])  # stale when it is used
+    assert place.finish(run, shards=shards).quarantined == (CHANGED,)
+    assert [entry.company_name for entry in place.manifest().slices] == ["a.csv"]
 
 
-def test_file_removed_after_the_listing_is_quarantined(place: Place) -> None:
+@pytest.mark.parametrize("shards", [1, 2])
+def test_file_removed_after_the_gate_is_quarantined_however_many_shards(place: Place, shards: int) -> None:
     place.put(a=GOOD, b=GOOD)
-    batch = etl.gate(place.job())
+    run = place.gate(shards=shards)
     (place.source / "b.csv").unlink()
-    processing = Processing(batch, output=open_storage(str(place.output), create=True), since=None)
-    assert [part.company_name for part, _ in processing] == ["a.csv"]
-    assert processing.manifest.quarantined == (Quarantined("b.csv", "replaced or removed while it was read, twice"),)
+    receipt = place.finish(run, shards=shards)
+    assert receipt.quarantined == (CHANGED,)
+    assert (receipt.files.listed, receipt.files.accepted, receipt.files.missing) == (2, 1, 0)
 
 
-def test_source_that_vanishes_during_the_gate_or_the_run_is_told_in_one_line(place: Place) -> None:
+def test_source_that_vanishes_after_the_gate_is_reported_in_one_line(place: Place) -> None:
     place.put(a=GOOD)
-    batch = etl.gate(place.job())
+    run = place.gate()
     shutil.rmtree(place.source)
     with pytest.raises(etl.EtlError, match="Stocks"):
-        gate(batch.index, index_url="index.txt", source=batch.source)
+        etl.process(place.job(), run=run)
+
+
+def test_process_without_a_plan_says_what_to_do(place: Place) -> None:
+    place.put(a=GOOD)
+    with pytest.raises(BatchError, match="Clear the whole run, from gate on, or put the marker again"):
+        etl.process(place.job(), run=Run.begin("test"))
 
 
 def test_run_that_is_given_up_half_way_leaves_the_outputs(place: Place) -> None:
@@ -347,9 +373,12 @@ def test_run_that_is_given_up_half_way_leaves_the_outputs(place: Place) -> None:
     place.process()
     before = place.outputs()
     place.put(a=company_file(FIRST), b=GOOD, c=GOOD)
-    slices = iter(Processing(etl.gate(place.job()), output=open_storage(str(place.output)), since=None))
-    next(slices)
-    slices.close()
+
+    def give_up(*, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        etl.process(place.job(), run=place.gate(), progress=give_up)
     assert place.outputs() == before
 
 
@@ -363,15 +392,15 @@ def test_gate_waits_its_grace_for_files_that_come_late(place: Place, monkeypatch
         (place.source / "b.csv").write_bytes(GOOD)
 
     monkeypatch.setattr("time.sleep", sleep)
-    batch = etl.gate(replace(place.job(), grace_seconds=20))
-    assert sorted(batch.files) == ["a.csv", "b.csv"]
+    plan = etl.gate(replace(place.job(), grace_seconds=20), run=Run.begin("test"))
+    assert plan.names == ("a.csv", "b.csv")
     assert len(slept) == 1
 
 
 def test_progress_counts_every_file_in_the_end(place: Place) -> None:
     place.put(a=GOOD, b=b"", c=GOOD)
     told: list[tuple[int, int]] = []
-    etl.process(place.job(), run=Run.begin("test"), progress=lambda *, done, total: told.append((done, total)))
+    process(place.job(), run=Run.begin("test"), progress=lambda *, done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -396,7 +425,7 @@ def test_receipt_of_a_batch_without_a_usable_file_names_every_file_and_its_reaso
     place.put(a=b"", b=company_file(), c=company_file("x"))
     run = Run.begin("test")
     with pytest.raises(BatchError, match="No company file of the batch is usable") as raised:
-        etl.process(place.job(), run=run)
+        process(place.job(), run=run)
     receipt = etl.record_failure(raised.value, job=place.job(), target=None, run=run)
     receipt.check_balance()
     assert (receipt.state, receipt.files.listed, receipt.files.quarantined) == ("failed", 3, 3)

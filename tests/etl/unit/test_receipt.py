@@ -7,26 +7,27 @@ from typing import Any
 
 import pytest
 
+import etl
 from etl import BatchError, Receipt, Run
-from etl.files.manifest import Quarantined
-from etl.outcome.receipt import FileCounts, RowCounts
+from etl.files.manifest import QuarantinedFile
+from etl.outcome.receipt import FileCounts, RowCounts, State
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PROCESSED = Receipt(
     run_id="test__1",
-    state="success",
+    state=State.SUCCESS,
     started_at=STARTED,
     elapsed_seconds=1.5,
     files=FileCounts(listed=1006, accepted=1003, quarantined=2, missing=1),
     rows=RowCounts(read=110, accepted=100, rejected=10, flagged=3),
-    quarantined=(Quarantined("a.csv", "empty: 0 bytes"), Quarantined("é.csv", "missing column Volume")),
+    quarantined=(QuarantinedFile("a.csv", "empty: 0 bytes"), QuarantinedFile("é.csv", "missing column Volume")),
     notes=("one note", "another"),
     source="s3://source/Stocks/",
     output="s3://source/Output/",
     steps={"gate": 0.25, "process": 1.0},
 )
 LOADED = replace(PROCESSED, rows=replace(PROCESSED.rows, inserted=60, deleted=20, unchanged=40))
-FAILED = replace(PROCESSED, state="failed", error="No company file of the batch is usable.")
+FAILED = replace(PROCESSED, state=State.FAILED, error="No company file of the batch is usable.")
 
 
 @pytest.mark.parametrize("receipt", [PROCESSED, LOADED], ids=["processed", "loaded"])
@@ -99,7 +100,7 @@ def test_json_of_process_alone_lacks_what_only_a_load_knows() -> None:
 def test_times_are_told_in_utc() -> None:
     elsewhere = replace(PROCESSED, started_at=STARTED.astimezone(timezone(timedelta(hours=5, minutes=30))))
     assert json.loads(elsewhere.to_json())["started_at"] == "2020-01-02T03:04:05.678+00:00"
-    assert "2020-01-02 03:04:05 UTC" in elsewhere.to_text()
+    assert "2020-01-02 03:04:05 UTC" in etl.receipt_text(elsewhere)
 
 
 def test_json_is_one_line() -> None:
@@ -113,33 +114,33 @@ def test_json_is_one_line() -> None:
         (LOADED, "Loaded 60 rows; 1,003 companies are up to date."),
         (replace(LOADED, rows=replace(LOADED.rows, inserted=0, deleted=0, unchanged=100)),
          "0 changes: the table already held these 100 rows."),
-        (replace(LOADED, state="dry_run"), "DRY RUN: nothing was written to the table. A run would do this:"),
+        (replace(LOADED, state=State.DRY_RUN), "DRY RUN: nothing was written to the table. A run would do this:"),
         (FAILED, "FAILED: No company file of the batch is usable."),
     ],
     ids=["processed", "loaded", "no change", "dry run", "failed"],
 )  # fmt: skip
 def test_text_begins_with_what_happened(receipt: Receipt, headline: str) -> None:
-    assert receipt.to_text().splitlines()[0] == headline
+    assert etl.receipt_text(receipt).splitlines()[0] == headline
 
 
 def test_load_that_only_deletes_is_not_told_as_no_change() -> None:
     rows = replace(LOADED.rows, inserted=0, deleted=20, unchanged=100)
-    assert "0 changes" not in replace(LOADED, rows=rows).to_text()
+    assert "0 changes" not in etl.receipt_text(replace(LOADED, rows=rows))
 
 
 def test_text_shows_every_sum_the_quarantined_files_and_the_notes() -> None:
-    text = LOADED.to_text()
+    text = etl.receipt_text(LOADED)
     assert "1,006 listed = 1,003 accepted + 2 quarantined + 1 missing" in text
     assert "110 read = 100 accepted + 10 rejected (3 of the accepted flagged)" in text
     assert "100 accepted = 60 inserted + 40 unchanged; 20 old rows deleted" in text
     assert "  é.csv: missing column Volume\n" in text
     assert "  one note\n  another\n" in text
-    assert "table " not in PROCESSED.to_text()
+    assert "table " not in etl.receipt_text(PROCESSED)
 
 
 def test_long_list_of_quarantined_files_is_cut_with_its_count() -> None:
-    many = tuple(Quarantined(f"{n}.csv", "empty: 0 bytes") for n in range(1050))
-    text = replace(LOADED, quarantined=many).to_text()
+    many = tuple(QuarantinedFile(f"{n}.csv", "empty: 0 bytes") for n in range(1050))
+    text = etl.receipt_text(replace(LOADED, quarantined=many))
     assert text.count("empty: 0 bytes") == 50
     assert "and 1,000 more, all in the receipt's JSON" in text
 

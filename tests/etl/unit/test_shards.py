@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import etl
-from etl import BatchError, Job, Receipt, Run, Shard
-from etl.batch.company_index import CompanyIndex
-from etl.batch.gate import Batch
-from etl.batch.storage import Listed, open_storage
-from etl.files.part import NothingUsable
+from etl import BatchError, Job, Receipt, Run
+from etl.batch.plan import Plan, divide
+from etl.batch.storage import Listed
+from etl.errors import NothingUsableError
+from tests.support.batch_files import process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
 from tests.support.paths import SAMPLE
 
@@ -41,17 +41,17 @@ def make_job(root: Path, files: dict[str, bytes], *, named: list[str] | None = N
 
 
 def process_sharded(job: Job, *, shards: int, order: Callable[[int], list[int]] = lambda n: [*range(n)]) -> Receipt:
-    """What the DAG does, in one process: split, each shard, then together."""
-    etl.split(job, run=RUN, shards=shards)
+    """What the DAG does, in one process: gate, each shard, then together."""
+    etl.gate(job, run=RUN, shards=shards)
     for number in order(shards):
-        etl.process(job, run=RUN, shard=Shard(number, of=shards))
-    return etl.combine(job, run=RUN, shards=shards)
+        etl.process(job, run=RUN, shard=number)
+    return etl.combine(job, run=RUN)
 
 
-def attempt(work: Callable[[], Receipt]) -> Receipt | NothingUsable:
+def attempt(work: Callable[[], Receipt]) -> Receipt | NothingUsableError:
     try:
         return work()
-    except NothingUsable as error:
+    except NothingUsableError as error:
         return error
 
 
@@ -64,7 +64,7 @@ def untimed(receipt: Receipt) -> Receipt:
 
 
 def left_over(job: Job) -> list[str]:
-    return [path.name for path in (Path(job.output) / "parts").rglob("*") if path.is_file()]
+    return [path.name for path in (Path(job.output) / "work").rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -92,17 +92,17 @@ contents = st.one_of(
     last_first=st.booleans(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_batch_in_any_number_of_shards_gives_the_bytes_and_the_receipt_of_one_pass(
+def test_any_batch_in_any_number_of_shards_gives_what_one_pass_gives(
     files: list[bytes], shards: int, repeated: bool, ignored: bool, since: date | None, last_first: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         batch = dict(zip(NAMES, files, strict=False))
         named = [*batch, *list(batch)[:1]] if repeated else [*batch]
         job = make_job(Path(folder), batch | ({"other.us.csv": GOOD} if ignored else {}), named=named, since=since)
-        alone = attempt(lambda: etl.process(job, run=RUN))
-        if isinstance(alone, NothingUsable):
+        alone = attempt(lambda: process(job, run=RUN))
+        if isinstance(alone, NothingUsableError):
             sharded = attempt(lambda: process_sharded(job, shards=shards))
-            assert isinstance(sharded, NothingUsable)
+            assert isinstance(sharded, NothingUsableError)
             assert (str(sharded), vars(sharded)) == (str(alone), vars(alone))
             assert outputs(job) == {}
             return
@@ -118,7 +118,7 @@ def test_any_batch_in_any_number_of_shards_gives_the_bytes_and_the_receipt_of_on
 @pytest.mark.parametrize("shards", [2, 3, 64])
 def test_sample_in_shards_gives_the_bytes_of_one_pass(tmp_path: Path, shards: int) -> None:
     job = Job(str(SAMPLE / "Stocks"), str(SAMPLE / "CompanyNames" / "top_companies.txt"), str(tmp_path))
-    alone = etl.process(job, run=RUN)
+    alone = process(job, run=RUN)
     expected = outputs(job)
     assert untimed(process_sharded(job, shards=shards)) == untimed(alone)
     assert outputs(job) == expected
@@ -127,34 +127,30 @@ def test_sample_in_shards_gives_the_bytes_of_one_pass(tmp_path: Path, shards: in
 # --- how a batch is divided --------------------------------------------------------------------------------------
 
 
-def batch_of(tmp_path: Path, *sizes: int) -> Batch:
-    files = {f"{number}.us.csv": Listed(version=f"v{number}", size_bytes=size) for number, size in enumerate(sizes)}
-    return Batch("index", CompanyIndex(tuple(files), repeated=("0.us.csv",)), open_storage(str(tmp_path)), files, 7)
+def files_of(*sizes: int) -> dict[str, Listed]:
+    return {f"{number}.us.csv": Listed(version=f"v{number}", size_bytes=size) for number, size in enumerate(sizes)}
 
 
 @example(sizes=[10] * 4 + [0] * 8, count=3)
 @given(sizes=st.lists(st.integers(0, 10**7), min_size=1, max_size=200), count=st.integers(1, 64))
-def test_shards_are_consecutive_ranges_of_the_index_and_none_is_more_than_a_file_over_its_share(
-    sizes: list[int], count: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    batch = batch_of(tmp_path_factory.getbasetemp(), *sizes)
-    shards = batch.shards(count)
+def test_shards_are_consecutive_and_none_is_more_than_a_file_over_its_share(sizes: list[int], count: int) -> None:
+    files = files_of(*sizes)
+    shards = divide(files, shards=count)
     assert len(shards) == count
-    assert [*chain.from_iterable(shard.files.items() for shard in shards)] == [*batch.files.items()]
-    assert all(shard.index.names == tuple(shard.files) for shard in shards)
+    assert [*chain.from_iterable(shard.items() for shard in shards)] == [*files.items()]
     share = (sum(sizes) + len(sizes)) / count
     for shard in shards:
-        assert sum(listed.size_bytes + 1 for listed in shard.files.values()) <= share + max(sizes) + 1
+        assert sum(listed.size_bytes + 1 for listed in shard.values()) <= share + max(sizes) + 1
 
 
-def test_files_of_one_size_are_divided_evenly(tmp_path: Path) -> None:
-    assert [len(shard.files) for shard in batch_of(tmp_path, *[1000] * 12).shards(4)] == [3, 3, 3, 3]
-    assert [len(shard.files) for shard in batch_of(tmp_path, *[0] * 12).shards(4)] == [3, 3, 3, 3]
+@pytest.mark.parametrize("size", [0, 1000])
+def test_files_of_one_size_are_divided_evenly(size: int) -> None:
+    assert [len(shard) for shard in divide(files_of(*[size] * 12), shards=4)] == [3, 3, 3, 3]
 
 
-def test_planned_batch_survives_json(tmp_path: Path) -> None:
-    batch = batch_of(tmp_path, 5, 0, 10**10)
-    assert Batch.from_json(batch.to_json(), source=batch.source) == batch
+def test_plan_survives_json() -> None:
+    plan = Plan("index.txt", divide(files_of(5, 0, 10**10), shards=2), repeated=("0.us.csv",), ignored=7)
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 # --- all or nothing, again and again -----------------------------------------------------------------------------
@@ -165,19 +161,19 @@ def test_outputs_appear_only_when_the_parts_are_put_together(job: Job) -> None:
     old = dict.fromkeys(("historical_stock_data.csv", "rejected_rows.csv", "manifest.json"), b"old")
     for name, content in old.items():
         (Path(job.output) / name).write_bytes(content)
-    etl.split(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
     for number in range(2):
-        etl.process(job, run=RUN, shard=Shard(number, of=2))
+        etl.process(job, run=RUN, shard=number)
         assert outputs(job) == old
-    etl.combine(job, run=RUN, shards=2)
+    etl.combine(job, run=RUN)
     assert set(outputs(job)) == set(old)
     assert b"old" not in outputs(job).values()
 
 
 def test_receipt_of_a_shard_tells_of_its_own_files_even_where_none_is_usable(job: Job) -> None:
-    etl.split(job, run=RUN, shards=2)
-    first, second = (etl.process(job, run=RUN, shard=Shard(number, of=2)) for number in range(2))
-    whole = etl.combine(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
+    first, second = (etl.process(job, run=RUN, shard=number) for number in range(2))
+    whole = etl.combine(job, run=RUN)
     assert (first.files.listed, first.files.quarantined, first.rows.accepted) == (3, 2, 2)
     assert whole.files.listed == first.files.listed + second.files.listed
     assert whole.rows.read == first.rows.read + second.rows.read
@@ -189,67 +185,67 @@ def test_receipt_of_a_shard_tells_of_its_own_files_even_where_none_is_usable(job
 
 def test_shard_without_a_usable_row_does_not_fail_and_the_whole_batch_without_one_does(tmp_path: Path) -> None:
     job = make_job(tmp_path, {"a.us.csv": b"", "b.us.csv": HEADER_ONLY, "c.us.csv": b""})
-    etl.split(job, run=RUN, shards=3)
+    etl.gate(job, run=RUN, shards=3)
     for number in range(3):
-        etl.process(job, run=RUN, shard=Shard(number, of=3))
-    with pytest.raises(NothingUsable, match="No company file of the batch is usable"):
-        etl.combine(job, run=RUN, shards=3)
+        etl.process(job, run=RUN, shard=number)
+    with pytest.raises(NothingUsableError, match="No company file of the batch is usable"):
+        etl.combine(job, run=RUN)
     assert outputs(job) == {}
 
 
 def test_shard_and_combine_may_be_done_again(job: Job) -> None:
-    etl.process(job, run=RUN)
+    process(job, run=RUN)
     expected = outputs(job)
-    etl.split(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
     for number in (0, 1, 1, 0):
-        etl.process(job, run=RUN, shard=Shard(number, of=2))
+        etl.process(job, run=RUN, shard=number)
     for _ in range(2):
-        etl.combine(job, run=RUN, shards=2)
+        etl.combine(job, run=RUN)
         assert outputs(job) == expected
 
 
 def test_attempt_that_airflow_took_for_dead_cannot_write_into_what_another_has_finished(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    etl.process(job, run=RUN)
+    process(job, run=RUN)
     expected = outputs(job)
-    etl.split(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
 
     def while_it_hangs(*, done: int, total: int) -> None:
         if done == 1:
-            etl.process(job, run=RUN, shard=Shard(1, of=2))
-            etl.process(job, run=RUN, shard=Shard(0, of=2))
-            etl.combine(job, run=RUN, shards=2)
+            etl.process(job, run=RUN, shard=1)
+            etl.process(job, run=RUN, shard=0)
+            etl.combine(job, run=RUN)
             assert outputs(job) == expected
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        etl.process(job, run=RUN, shard=Shard(1, of=2), progress=while_it_hangs)
-    etl.combine(job, run=RUN, shards=2)
+        etl.process(job, run=RUN, shard=1, progress=while_it_hangs)
+    etl.combine(job, run=RUN)
     assert outputs(job) == expected
 
 
 def test_shards_take_the_files_that_the_gate_saw_whatever_becomes_of_the_index(job: Job) -> None:
-    etl.process(job, run=RUN)
+    process(job, run=RUN)
     expected = outputs(job)
-    etl.split(job, run=RUN, shards=2)
-    etl.process(job, run=RUN, shard=Shard(0, of=2))
-    Path(job.index).write_text("'a.us.csv'")
-    etl.process(job, run=RUN, shard=Shard(1, of=2))
-    etl.combine(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
+    etl.process(job, run=RUN, shard=0)
+    Path(job.company_index).write_text("'a.us.csv'")
+    etl.process(job, run=RUN, shard=1)
+    etl.combine(job, run=RUN)
     assert outputs(job) == expected
 
 
 def test_file_replaced_after_the_gate_is_read_as_it_is_then(job: Job) -> None:
-    etl.split(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
     replaced = Path(job.source) / "d.us.csv"
     replaced.write_bytes(GOOD)
     os.utime(replaced, ns=(1, 1))
     for number in range(2):
-        etl.process(job, run=RUN, shard=Shard(number, of=2))
-    sharded = etl.combine(job, run=RUN, shards=2)
+        etl.process(job, run=RUN, shard=number)
+    sharded = etl.combine(job, run=RUN)
     found = outputs(job)
-    assert untimed(sharded) == untimed(etl.process(job, run=RUN))
+    assert untimed(sharded) == untimed(process(job, run=RUN))
     assert outputs(job) == found
 
 
@@ -257,53 +253,52 @@ def test_file_replaced_after_the_gate_is_read_as_it_is_then(job: Job) -> None:
 
 
 def test_missing_part_stops_the_batch_and_leaves_the_old_outputs(job: Job) -> None:
-    etl.process(job, run=RUN)
+    process(job, run=RUN)
     expected = outputs(job)
-    etl.split(job, run=RUN, shards=3)
+    etl.gate(job, run=RUN, shards=3)
     for number in (0, 2):
-        etl.process(job, run=RUN, shard=Shard(number, of=3))
-    with pytest.raises(BatchError, match=r"A part of run test__.* is gone .*Clear the whole run, from gate on"):
-        etl.combine(job, run=RUN, shards=3)
+        etl.process(job, run=RUN, shard=number)
+    with pytest.raises(
+        BatchError, match=r"The plan or a shard of run test__.* is gone: .*Clear the whole run, from gate on"
+    ):
+        etl.combine(job, run=RUN)
     assert outputs(job) == expected
 
 
 @pytest.mark.parametrize("gone", ["historical_stock_data.csv", "rejected_rows.csv"])
 def test_missing_bytes_of_a_part_stop_the_batch_and_leave_the_old_outputs(job: Job, gone: str) -> None:
-    etl.process(job, run=RUN)
+    process(job, run=RUN)
     expected = outputs(job)
-    etl.split(job, run=RUN, shards=2)
+    etl.gate(job, run=RUN, shards=2)
     for number in range(2):
-        etl.process(job, run=RUN, shard=Shard(number, of=2))
-    for path in (Path(job.output) / "parts").rglob(gone):
+        etl.process(job, run=RUN, shard=number)
+    for path in (Path(job.output) / "work").rglob(gone):
         path.unlink()
     with pytest.raises(BatchError, match="is gone"):
-        etl.combine(job, run=RUN, shards=2)
+        etl.combine(job, run=RUN)
     assert outputs(job) == expected
     assert not [*Path(job.output).rglob("*.partial")]
-
-
-def test_shard_of_a_batch_that_was_not_split_says_what_to_do(job: Job) -> None:
-    with pytest.raises(BatchError, match="Clear the whole run, from gate on, or put the marker again"):
-        etl.process(job, run=RUN, shard=Shard(0, of=2))
 
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_next_run_removes_what_killed_ones_left(job: Job, shards: int) -> None:
     for _ in range(2):
-        etl.split(job, run=Run.begin("killed"), shards=4)
+        etl.gate(job, run=Run.begin("killed"), shards=4)
     assert left_over(job) == ["plan.json"]
-    killed = Path(job.output) / "parts" / "run-killed" / "0-abc" / "historical_stock_data.csv.partial"
+    killed = Path(job.output) / "work" / "run-killed" / "0-abc" / "historical_stock_data.csv.partial"
     killed.parent.mkdir(parents=True)
     killed.write_bytes(b"half")
-    etl.split(job, run=RUN, shards=shards)
-    assert left_over(job) == (["plan.json"] if shards > 1 else [])
+    etl.gate(job, run=RUN, shards=shards)
+    assert left_over(job) == ["plan.json"]
 
 
-def test_batch_of_one_shard_is_processed_as_ever_and_plans_nothing(job: Job) -> None:
-    etl.split(job, run=RUN, shards=1)
-    etl.process(job, run=RUN, shard=Shard(0, of=1))
+def test_batch_of_one_shard_needs_no_combine_and_its_plan_is_removed_at_the_end(job: Job) -> None:
+    etl.gate(job, run=RUN)
+    etl.process(job, run=RUN)
+    assert left_over(job) == ["plan.json"]
+    etl.forget_work(job, run=RUN)
     assert set(outputs(job)) == {"historical_stock_data.csv", "rejected_rows.csv", "manifest.json"}
-    assert not (Path(job.output) / "parts").exists()
+    assert not (Path(job.output) / "work").exists()
     assert json.loads(outputs(job)["manifest.json"])["listed"] == 4
 
 

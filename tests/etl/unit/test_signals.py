@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from etl.signals import heard_signals, held_signals
+from etl.signals import defer_signals, end_on_signals
 
 
 class ToldToEnd(Exception):
@@ -35,14 +35,14 @@ def heard() -> Iterator[list[int]]:
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGALRM])
 def test_handler_of_a_signal_within_the_block_is_called_when_it_is_left(heard: list[int], sent: signal.Signals) -> None:
     reached = False
-    with pytest.raises(ToldToEnd), held_signals():  # noqa: PT012  the block is what is tested
+    with pytest.raises(ToldToEnd), defer_signals():  # noqa: PT012  the block is what is tested
         signal.raise_signal(sent)
         reached = heard == []
     assert (reached, heard) == (True, [sent])
 
 
 def test_signal_counts_more_than_the_error_that_it_caused(heard: list[int]) -> None:
-    with pytest.raises(ToldToEnd), held_signals():  # noqa: PT012  the block is what is tested
+    with pytest.raises(ToldToEnd), defer_signals():  # noqa: PT012  the block is what is tested
         signal.raise_signal(signal.SIGTERM)
         raise ValueError
     assert heard == [signal.SIGTERM]
@@ -51,7 +51,7 @@ def test_signal_counts_more_than_the_error_that_it_caused(heard: list[int]) -> N
 def test_handler_is_called_at_once_where_python_works_within_the_block_and_held_again_behind_it(
     heard: list[int],
 ) -> None:
-    with pytest.raises(ToldToEnd), held_signals() as released:  # noqa: PT012  the block is what is tested
+    with pytest.raises(ToldToEnd), defer_signals() as released:  # noqa: PT012  the block is what is tested
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(ToldToEnd), released():
             pytest.fail("the handler was not called")
@@ -65,14 +65,14 @@ def test_handler_is_called_at_once_where_python_works_within_the_block_and_held_
 
 def test_handlers_stand_as_before_when_the_block_is_left() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)]
-    with held_signals() as released, released():
+    with defer_signals() as released, released():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)] == before
 
 
 def test_other_threads_hold_nothing_because_no_handler_is_called_in_them(heard: list[int]) -> None:
     def work() -> int:
-        with held_signals() as released, released():
+        with defer_signals() as released, released():
             return 1
 
     with ThreadPoolExecutor(1) as pool:
@@ -81,7 +81,7 @@ def test_other_threads_hold_nothing_because_no_handler_is_called_in_them(heard: 
 
 
 def test_sigterm_ends_a_command_with_143_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, heard_signals():
+    with pytest.raises(SystemExit) as ended, end_on_signals():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 143
     assert capsys.readouterr().err.count("\n") == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from etl.outcome.receipt import Receipt, RowCounts
+from etl.outcome.receipt import Receipt, RowCounts, State
 from infra_scripts.platform.costs import read_prices
 from tests.support.person import REGION, Person
 from tests.support.process import HOST, free_port
@@ -323,7 +323,7 @@ def test_status_shows_the_last_receipts_newest_first(owner: Person) -> None:
     s3.put_object(Bucket=BUCKET, Key="Output/receipts/broken.json", Body=b"{")
     run_id, began = "marker_2026-11-20T10:00:00Z_bf21d8ee1c_e83b6ecd", datetime(2026, 11, 20, 10, tzinfo=UTC)
     rows = RowCounts(read=1234, accepted=1234, inserted=1234, deleted=0, unchanged=0)
-    receipt = Receipt(run_id=run_id, state="success", started_at=began, rows=rows)
+    receipt = Receipt(run_id=run_id, state=State.SUCCESS, started_at=began, rows=rows)
     s3.put_object(Bucket=BUCKET, Key=f"Output/receipts/{run_id}.json", Body=receipt.to_json().encode())
     status = learned(owner, "status")
     assert {one["state"] for one in status["runs"]} == {"success", "unreadable"}

@@ -47,12 +47,13 @@ def run_as_airflow_does(person: Person, *, marker: Marker) -> etl.Receipt:
     session = boto3.Session("testing", "testing", region_name=REGION)
     job = etl.Job(
         source=f"s3://{SOURCE}/Stocks",
-        index=f"s3://{SOURCE}/CompanyNames/top_companies.txt",
+        company_index=f"s3://{SOURCE}/CompanyNames/top_companies.txt",
         output=f"s3://{SOURCE}/Output",
         aws=etl.Aws(session=session, endpoint_url=person.login["AWS_ENDPOINT_URL"]),
     )
     run = etl.Run(run_id=marker.dag_run_id, started_at=datetime.now(UTC))
     etl.record_start(job, run=run)
+    etl.gate(job, run=run)
     receipt = etl.process(job, run=run)
     person.client("s3").put_object(
         Bucket=SOURCE, Key=f"Output/receipts/{run.run_id}.json", Body=receipt.to_json().encode()

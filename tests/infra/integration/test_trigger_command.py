@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from etl.outcome.receipt import FileCounts, Receipt, RowCounts
+from etl.outcome.receipt import FileCounts, Receipt, RowCounts, State
 from tests.support.account import MONITORED_BUCKET, Account, RunCommand
 from tests.support.paths import ROOT
 
@@ -27,7 +27,7 @@ def put_receipt(account: Account) -> Put:
 
     def put(*, at: datetime, state: str, **facts: Any) -> str:  # noqa: ANN401  whatever a Receipt takes
         run_id = f"marker_{at:%Y-%m-%dT%H:%M:%SZ}_0123456789abcd"
-        receipt = Receipt(run_id=run_id, state=state, started_at=at, **facts)
+        receipt = Receipt(run_id=run_id, state=State(state), started_at=at, **facts)
         account.put(f"Output/receipts/{run_id}.json", receipt.to_json().encode())
         return run_id
 

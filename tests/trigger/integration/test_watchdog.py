@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 import etl
-from etl.pipeline import write_receipt
+from etl.outcome.receipt import MailState, State, write_receipt
 from tests.support.aws_proxy import Answer, Call, refusal
 from tests.support.cloud import MONITORED, SOURCE, Cloud, Office
 from tests.support.moto import MotoServer
@@ -62,7 +63,7 @@ def job(trigger_moto: MotoServer) -> etl.Job:
     place = f"s3://{SOURCE}"
     return etl.Job(
         source=f"{place}/Stocks/",
-        index=f"{place}/CompanyNames/top_companies.txt",
+        company_index=f"{place}/CompanyNames/top_companies.txt",
         output=f"{place}/Output/",
         aws=etl.Aws(session=session, endpoint_url=trigger_moto.url),
     )
@@ -76,7 +77,8 @@ def run_of(key: str, put: datetime) -> etl.Run:
 
 
 def leave_receipt(job: etl.Job, run: etl.Run, *, state: str, mail: str | None = None, error: str | None = None) -> None:
-    receipt = etl.Receipt(run_id=run.run_id, state=state, started_at=run.started_at, error=error, mail=mail)
+    receipt = etl.Receipt(run_id=run.run_id, state=State(state), started_at=run.started_at, error=error)
+    receipt = replace(receipt, mail=MailState(mail) if mail else None)
     write_receipt(receipt, output=job.open_output())
 
 
@@ -86,10 +88,10 @@ def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     mailbox = etl.Mailbox(office.topic, "ada", "Lovelace")
     done = run_of("done.SUCCESS", history.put("done.SUCCESS", hours_ago=5))
     leave_receipt(job, done, state="success")
-    etl.conclude(job, run=done, succeeded=True, reason="", mailbox=mailbox)
+    etl.send_mail_of_run(job, run=done, succeeded=True, reason="", mailbox=mailbox)
     failed = run_of("failed.SUCCESS", history.put("failed.SUCCESS", hours_ago=4))
     etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed)
-    etl.conclude(job, run=failed, succeeded=False, reason="failed", mailbox=mailbox)
+    etl.send_mail_of_run(job, run=failed, succeeded=False, reason="failed", mailbox=mailbox)
     assert len(office.mails()) == 2
     hung = run_of("hung.SUCCESS", history.put("hung.SUCCESS", hours_ago=3))
     etl.record_start(job, run=hung)
@@ -158,7 +160,7 @@ def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_wit
 
 def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
     run = run_of("old.SUCCESS", history.put("old.SUCCESS", hours_ago=3))
-    receipt = json.loads(etl.Receipt(run_id=run.run_id, state="success", started_at=run.started_at).to_json())
+    receipt = json.loads(etl.Receipt(run_id=run.run_id, state=State.SUCCESS, started_at=run.started_at).to_json())
     del receipt["mail"]
     cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/receipts/{run.run_id}.json", Body=json.dumps(receipt).encode())
     assert handler({}, None)["missed"] == []
@@ -184,7 +186,7 @@ def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_ba
     deaf = etl.Mailbox(office.topic.replace("SNS", "absent"), "ada", "Lovelace")
     run = run_of("x.SUCCESS", datetime.now(UTC))
     with pytest.raises(etl.EtlError, match="not sent"):
-        etl.conclude(job, run=run, succeeded=False, reason="failed", mailbox=deaf)
+        etl.send_mail_of_run(job, run=run, succeeded=False, reason="failed", mailbox=deaf)
     # before and behind it in the listing
     for name, body in {"a.json": b"not JSON", "b.json": b'{"Subject": "no", "Message": "x"}', "z/": b""}.items():
         cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/notices/{name}", Body=body)

@@ -1,0 +1,95 @@
+"""The plan of a run: the company files to move, with their versions, in shards. Gate writes it, process reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etl.batch.storage import Listed, Storage
+from etl.errors import BatchError, FileChangedError
+
+Shard = Mapping[str, Listed]
+"""Company files that follow each other in the plan, by name: what one task processes."""
+
+_WORK = "work"
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run moves.
+
+    `shards`: the company files as they were listed, in the company index's order. `repeated`: names that the index at
+    `company_index` (a path or URL) holds more than once. `ignored`: how many CSV files of the source it does not name.
+    """
+
+    company_index: str
+    shards: tuple[Shard, ...]
+    repeated: tuple[str, ...] = ()
+    ignored: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for shard in self.shards for name in shard)
+
+    def to_json(self) -> bytes:
+        facts = {
+            "company_index": self.company_index,
+            "shards": [
+                {name: [listed.version, listed.size_bytes] for name, listed in shard.items()} for shard in self.shards
+            ],
+            "repeated": self.repeated,
+            "ignored": self.ignored,
+        }
+        return json.dumps(facts).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Plan:
+        facts = json.loads(content)
+        shards = tuple({name: Listed(*listed) for name, listed in shard.items()} for shard in facts["shards"])
+        return cls(facts["company_index"], shards, tuple(facts["repeated"]), facts["ignored"])
+
+
+def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:
+    """Consecutive ranges of the files, alike in bytes; one may be empty."""
+    total = sum(listed.size_bytes + 1 for listed in files.values())
+    divided: list[dict[str, Listed]] = [{} for _ in range(shards)]
+    before = 0
+    for name, listed in files.items():
+        weight = listed.size_bytes + 1
+        divided[(2 * before + weight) * shards // (2 * total)][name] = listed  # where the middle of the file lies
+        before += weight
+    return tuple(divided)
+
+
+def write_plan(plan: Plan, *, output: Storage, run_id: str) -> None:
+    """Keep the plan for the tasks of this run, and remove what other runs have left: an output serves one at a time."""
+    output.remove(_WORK)
+    with output.write(f"{work_folder(run_id)}/{_PLAN}") as file:
+        file.write(plan.to_json())
+
+
+def read_plan(*, output: Storage, run_id: str) -> Plan:
+    """The plan that gate wrote for this run. Raises BatchError when it is not there any more."""
+    try:
+        return Plan.from_json(output.read(f"{work_folder(run_id)}/{_PLAN}"))
+    except FileChangedError as error:
+        raise work_is_gone(run_id) from error
+
+
+def remove_work(*, output: Storage, run_id: str) -> None:
+    """Remove the plan and the shards of a run that needs them no more."""
+    output.remove(work_folder(run_id))
+
+
+def work_folder(run_id: str) -> str:
+    """Where the plan and the shards of a run are while it lasts, below its output."""
+    return f"{_WORK}/run-{run_id}"
+
+
+def work_is_gone(run_id: str) -> BatchError:
+    return BatchError(
+        f"The plan or a shard of run {run_id} is gone: they are removed when their run has succeeded or another has "
+        "begun. The table is unchanged. Clear the whole run, from gate on, or put the marker again."
+    )

@@ -1,0 +1,64 @@
+"""Tries each place and service that a run would use, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from etl.batch.aws import Aws, aws_errors
+from etl.batch.company_index import parse_index
+from etl.batch.gate import make_plan
+from etl.batch.storage import open_storage, read_file
+from etl.errors import EtlError, SettingsError
+from etl.outcome.mail import Mailbox
+from etl.table.database import connect, query
+
+
+def try_settings(
+    *, source: str | None, company_index: str | None, output: str | None, database: str | None, mailbox: Mailbox | None
+) -> Iterator[tuple[str, str, EtlError | None]]:
+    """For each thing that is named: its name, what was found, and what is wrong with it, if anything.
+
+    Raises SettingsError when nothing is named.
+    """
+    checks: list[tuple[str, Callable[[], str]]] = []
+    if source:
+        checks.append(("source", lambda: f"{len(open_storage(source).listing()):,} files"))
+    if company_index:
+        checks.append(("company index", lambda: f"{len(read_file(company_index)):,} bytes"))
+    if source and company_index:
+        checks.append(("batch", lambda: _describe_batch(source, company_index)))
+    if output:
+        checks.append(("output", lambda: open_storage(output).url))
+    if database:
+        checks.append(("database", lambda: _describe_database(database)))
+    if mailbox:
+        checks.append(("mail", lambda: _describe_topic(mailbox)))
+    if not checks:
+        raise SettingsError(
+            "Nothing to check: name --source, --company-index, --output, --database-url or --topic-arn."
+        )
+    for name, check in checks:
+        try:
+            yield name, check(), None
+        except EtlError as error:
+            yield name, "", error
+
+
+def _describe_batch(source: str, company_index: str) -> str:
+    index = parse_index(read_file(company_index))
+    plan = make_plan(index, company_index=company_index, source=open_storage(source))
+    return f"{len(plan.names):,} files named by the company index are there"
+
+
+def _describe_database(url: str) -> str:
+    with connect(url) as connection, connection.cursor() as cursor:
+        in_table, in_ledger = query(cursor, "row_totals")[0]
+        version = connection.server_version // 10000
+    return f"PostgreSQL {version}, {in_table:,} rows in the table, {in_ledger:,} in the ledger"
+
+
+def _describe_topic(mailbox: Mailbox) -> str:
+    with aws_errors(f"look at {mailbox.topic_arn}"):
+        facts = Aws().sns.get_topic_attributes(TopicArn=mailbox.topic_arn)["Attributes"]
+    confirmed, pending = facts.get("SubscriptionsConfirmed", "0"), facts.get("SubscriptionsPending", "0")
+    return f"{confirmed} confirmed and {pending} pending subscriptions; subject {mailbox.subject(success=True)}"

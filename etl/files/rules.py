@@ -1,0 +1,181 @@
+"""The rules: why a company file is quarantined, why a row is rejected, and why a row is kept but flagged."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl.files.arrow_values import float_scalar
+
+COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
+"""What a company file must have: the day (ISO), four prices in USD, the volume in shares."""
+
+LONGEST_FIELD = 56  # characters; the width of every column of historical_stocks_data
+_LARGEST_VOLUME = 2**63 - 1  # shares; bigint in the view stock_prices
+_NUMBER = re.compile(r"(?P<digits>[+-]?(\d+\.?\d*|\.\d+))([eE][+-]?(?P<exponent>\d+))?\Z", re.ASCII)
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
+_QUOTED_VALUE = 200  # characters of a bad value that are kept in the rejected rows
+_ZERO = float_scalar(0.0)
+
+
+class QuarantineReason(StrEnum):
+    """Why a company file cannot be used at all, as the receipt says it; braces are filled in."""
+
+    EMPTY = "empty: 0 bytes"
+    BLANK = "empty: nothing but blanks"
+    NO_ROWS = "no rows: the file has a header only"
+    NO_USABLE_ROW = "no usable row: {read} of {read} rejected (first: line {line}, {reason})"
+    NO_HEADER = "no header: the first line is {line!r}, not {columns}"
+    MISSING_COLUMN = "missing column {columns}"
+    COLUMN_TWICE = "column {columns} is in the header twice"
+    NOT_CSV = "not CSV: the first line is not UTF-8 text"
+    NOT_UTF_8 = "not UTF-8 text: byte {position} is {byte:#04x}"
+    TOO_MANY_COLUMNS = "not a company file: the first line has more than {limit:,} columns"
+    TOO_MANY_REJECTED = "not a company file: {count:,} rows rejected by line {line}, the rest was not looked at"
+    TOO_LARGE = "too large: {size_bytes:,} bytes, over the limit of {limit_bytes:,} for one company file"
+    CHANGED = "replaced or removed while it was read, twice"
+
+
+class RowRule(StrEnum):
+    """The rule that a rejected row breaks, as the rejected rows say it; braces are filled in."""
+
+    BROKEN_QUOTING = "broken quoting"
+    LONG_QUOTED_FIELD = "broken quoting, or a quoted field over {limit:,} characters"
+    FIELD_COUNT = "{found} fields where the header has {wanted}"
+    NOT_ISO = "not an ISO date (YYYY-MM-DD)"
+    NO_SUCH_DAY = "no such day"
+    DUPLICATE = "duplicate of line {line}"
+    CONFLICT = "conflicting rows for one day on lines {lines}"
+    TOO_LONG = f"longer than {LONGEST_FIELD} characters"
+    EMPTY = "empty"
+    NOT_A_NUMBER = "not a number"
+    NEGATIVE = "negative"
+    LONG_EXPONENT = "an exponent of more than three digits"
+    TOO_LARGE = "too large for a float64"
+    TOO_SMALL = "too small for a float64"
+    NOT_WHOLE = "not a whole number of shares"
+    TOO_MANY_SHARES = "more shares than a bigint holds"
+
+
+class FlagRule(StrEnum):
+    """Why a row is kept but looks wrong: the source says so."""
+
+    HIGH_BELOW_LOW = "high below low"
+    CLOSE_OUTSIDE = "close outside low..high"
+    PRICE_OF_ZERO = "a price of 0"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that breaks a rule. `line` counts from 1 as an editor does; `column` is empty when it is the row itself."""
+
+    line: int
+    column: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Accepted rows, in the file's order, none with a null.
+
+    `text`: the six source fields as they were written, one string array for each of COLUMNS, no longer than 56
+    characters; blanks around a field are not part of it. `open`, `high`, `low`, `close`: the prices as float64, USD.
+    """
+
+    text: tuple[pa.StringArray, ...]
+    open: pa.DoubleArray
+    high: pa.DoubleArray
+    low: pa.DoubleArray
+    close: pa.DoubleArray
+
+
+def check_row(
+    line: int, row: str, *, width: int, positions: list[int], since: date | None
+) -> tuple[str, ...] | RejectedRow | None:
+    """The six fields of a row that keeps the rules; the first broken rule; or None when it is older than `since`."""
+
+    def reject(column: str, value: str, reason: str) -> RejectedRow:
+        return RejectedRow(line, column, value[:_QUOTED_VALUE], str(reason))
+
+    try:
+        cells = next(csv.reader([row], strict=True)) if '"' in row else row.split(",")
+    except csv.Error:
+        limit = csv.field_size_limit()
+        is_long = len(row) > limit
+        return reject("", row, RowRule.LONG_QUOTED_FIELD.format(limit=limit) if is_long else RowRule.BROKEN_QUOTING)
+    if len(cells) != width:
+        return reject("", row, RowRule.FIELD_COUNT.format(found=len(cells), wanted=width))
+    fields = tuple(cells[position].strip() for position in positions)
+    day = fields[0]
+    try:
+        if not _ISO_DATE.match(day):
+            return reject("Date", day, RowRule.NOT_ISO)
+        if since is not None and date.fromisoformat(day) < since:
+            return None
+        date.fromisoformat(day)
+    except ValueError:
+        return reject("Date", day, RowRule.NO_SUCH_DAY)
+    for column, value in zip(COLUMNS[1:], fields[1:], strict=True):
+        reason = _number_fault(value, whole=column == "Volume")
+        if reason:
+            return reject(column, value, reason)
+    return fields
+
+
+def _number_fault(value: str, *, whole: bool) -> RowRule | None:
+    """The rule that a price, or a `whole` volume, breaks."""
+    if len(value) > LONGEST_FIELD:
+        return RowRule.TOO_LONG
+    if not value:
+        return RowRule.EMPTY
+    number = _NUMBER.match(value)
+    if not number:
+        return RowRule.NOT_A_NUMBER
+    is_zero = not number["digits"].strip("+-0.")
+    if value.startswith("-") and not is_zero:
+        return RowRule.NEGATIVE
+    # The text goes to the table and the float64 into the formulas: where one is 0, so must be the other. And the view's
+    # cast to numeric takes no exponent of many digits, not even of 0, as which float64 would take it.
+    if len(number["exponent"] or "") > 3:
+        return RowRule.LONG_EXPONENT
+    if math.isinf(float(value)):
+        return RowRule.TOO_LARGE
+    if float(value) == 0 and not is_zero:
+        return RowRule.TOO_SMALL
+    if whole and Decimal(value) != Decimal(value).to_integral_value():
+        return RowRule.NOT_WHOLE
+    if whole and Decimal(value) > _LARGEST_VOLUME:
+        return RowRule.TOO_MANY_SHARES
+    return None
+
+
+def rejected_duplicates(day: str, group: list[tuple[int, tuple[str, ...]]]) -> list[RejectedRow]:
+    """Which rows of one day go: all but the first when they are identical, all when they conflict."""
+    if len(group) == 1:
+        return []
+    first = group[0]
+    if all(fields == first[1] for _, fields in group):
+        return [RejectedRow(line, "Date", day, RowRule.DUPLICATE.format(line=first[0])) for line, _ in group[1:]]
+    lines = ", ".join(str(line) for line, _ in group)
+    reason = RowRule.CONFLICT.format(lines=lines[:120])
+    return [RejectedRow(line, "Date", day, reason) for line, _ in group]
+
+
+def count_flagged(rows: Rows) -> int:
+    """How many rows a FlagRule is true of.
+
+    An open of 0 is a price of 0, so every row with a null percent change is flagged, save for overflow.
+    """
+    least = pc.min_element_wise(rows.open, rows.high, rows.low, rows.close)
+    outside = pc.or_(pc.less(rows.close, rows.low), pc.greater(rows.close, rows.high))
+    flagged = pc.or_(pc.or_(outside, pc.less(rows.high, rows.low)), pc.equal(least, _ZERO))
+    return int(pc.sum(flagged).as_py() or 0)

@@ -1,0 +1,160 @@
+"""The options of `mbd`, with their helps and examples."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import date
+from typing import NoReturn
+
+from etl.code_version import code_version
+from etl.errors import SettingsError
+from etl.settings import DEFAULT_GRACE_SECONDS, parse_seconds
+
+
+def _day(text: str) -> date:
+    try:
+        if len(text) != len("YYYY-MM-DD"):
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an ISO date such as 2007-11-10") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments; the whole usage is one --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(SettingsError.exit_code, f"error: {message} (see {self.prog} --help)\n")
+
+
+_EXAMPLES = {
+    "run": """\
+mbd run --source Stocks --company-index CompanyNames/top_companies.txt --output Output
+mbd run --source s3://BUCKET/Stocks --company-index s3://BUCKET/CompanyNames/top_companies.txt \\
+        --output s3://BUCKET/Output --dry-run""",
+    "process": """\
+mbd process --source Stocks --company-index CompanyNames/top_companies.txt --output Output""",
+    "load": """\
+mbd load --output Output
+mbd load --output s3://BUCKET/Output --reload""",
+    "init-db": """\
+MBD_DATABASE_URL=postgresql://user:password@host/name mbd init-db""",
+    "history": """\
+mbd history --last 30
+mbd history --json | jq '.[0].rows'""",
+    "check": """\
+mbd check --source Stocks --company-index CompanyNames/top_companies.txt --output Output
+mbd check --database-url postgresql://user@host/name""",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; docs/command-line.md is made from it."""
+    parser = _Parser(
+        prog="mbd",
+        description="Move a batch of company CSV files into one combined file and one PostgreSQL table.",
+        epilog="A place S, I, O is a path or an s3:// URL. Exit codes: 0 done, 1 the data stops the batch, "
+        "2 usage or settings, 3 an outside service failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"Moving Big Data {code_version()}")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    files = _options()
+    _add_places(files, "source", "company_index", required=True)
+    files.add_argument(
+        "--since",
+        metavar="DATE",
+        type=_day,
+        help="load only rows of this day or later (YYYY-MM-DD); refused where that would delete older rows of a "
+        "company, unless --reload",
+    )
+    files.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0.0,
+        help=f"wait this long for missing files (0; the DAG waits MBD_GATE_GRACE_SECONDS, {DEFAULT_GRACE_SECONDS})",
+    )
+    output = _options()
+    _add_places(output, "output", required=True)
+    loading = _options()
+    loading.add_argument("--reload", action="store_true", help="replace every company of the batch, changed or not")
+    loading.add_argument(
+        "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"
+    )
+    loading.add_argument(
+        "--no-table-index",
+        "--no-index",
+        dest="table_index",
+        action="store_false",
+        help="do not build the table's index where there is none",
+    )
+    dry = _options()
+    dry.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing to the table, print what would be done (run: outputs in O/dry-run)",
+    )
+    database = _options()
+    database.add_argument(
+        "--database-url",
+        metavar="U",
+        default=os.environ.get("MBD_DATABASE_URL"),
+        help="postgresql://user:password@host/name; better in MBD_DATABASE_URL, where no other user sees it",
+    )
+    mail = _options()
+    for option, help_text in (
+        ("topic-arn", "SNS topic for the mail; none, no mail"),
+        ("first-name", "for the mail's subject"),
+        ("last-name", "for the mail's subject"),
+    ):
+        variable = "MBD_" + option.upper().replace("-", "_")
+        mail.add_argument(
+            f"--{option}", metavar="X", default=os.environ.get(variable), help=f"{help_text} ({variable})"
+        )
+    as_json = _options()
+    as_json.add_argument("--json", action="store_true", help="print the receipt as JSON")
+    quiet = _options()
+    quiet.add_argument("--quiet", action="store_true", help="no progress")
+    for name, parents, help_text in (
+        ("run", (files, output, loading, dry, database, mail, as_json, quiet), "process and load, overlapped"),
+        ("process", (files, output, mail, as_json, quiet), "company files to combined file and manifest"),
+        ("load", (output, loading, dry, database, mail, as_json, quiet), "combined file into the table"),
+        ("init-db", (database,), "make the table, the view and the ledger; safe to run again"),
+        ("history", (database, as_json), "the last runs"),
+        ("check", (database, mail), "try the settings, change nothing"),
+    ):
+        one = commands.add_parser(
+            name,
+            parents=parents,
+            help=help_text,
+            description=help_text.capitalize() + ".",
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[name].splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == "history":
+            one.add_argument("--last", metavar="N", type=int, default=10, help="how many (10)")
+        if name == "check":
+            _add_places(one, "source", "company_index", "output", required=False)
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser, *names: str, required: bool) -> None:
+    for name, spellings, letter, help_text in (
+        ("source", ["--source"], "S", "where the company files are: .../Stocks"),
+        ("company_index", ["--company-index", "--index"], "I", "the company index: .../top_companies.txt"),
+        ("output", ["--output"], "O", "where the outputs go: .../Output"),
+    ):
+        if name in names:
+            parser.add_argument(*spellings, dest=name, metavar=letter, required=required, help=help_text)
+
+
+def _options() -> _Parser:
+    return _Parser(add_help=False)

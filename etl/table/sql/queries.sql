@@ -1,0 +1,135 @@
+-- The conversation with the database, but for schema.sql and insert_query.sql: one named query after another.
+-- Each begins with its name; etl/table/database.py reads the file once.
+
+-- name: session
+-- How long a statement waits for somebody else's lock, and that it is a load that writes. Other settings of the URL stay.
+SELECT set_config('lock_timeout', %(milliseconds)s, false), set_config('moving_big_data.loading', 'on', false);
+
+-- name: lock
+-- One load at a time; the lock goes with the transaction, however that ends. Asked again and again rather than waited
+-- for, because a process that waits inside the server does not hear a signal.
+SELECT pg_try_advisory_xact_lock(hashtext('historical_stocks_data'));
+
+-- name: lock_holder
+-- Who holds the load's lock, for the message of the one that waited in vain.
+SELECT a.pid, a.application_name, a.usename, a.xact_start
+FROM pg_locks l
+JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND ((l.classid::bigint << 32) | l.objid::bigint) = (hashtext('historical_stocks_data')::bigint);
+
+-- name: columns_of_table
+-- The table as it is, to be compared with the contract before anything is loaded.
+SELECT column_name || ' ' || data_type || coalesce('(' || character_maximum_length || ')', '')
+FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'historical_stocks_data'
+ORDER BY ordinal_position;
+
+-- name: table_state
+-- Has the table rows; has it any by the ledger; and does it note writes from outside the pipeline?
+SELECT
+    EXISTS (SELECT FROM historical_stocks_data),
+    EXISTS (SELECT FROM loaded_companies WHERE rows > 0),
+    EXISTS (
+        SELECT FROM pg_trigger
+        WHERE tgrelid = 'historical_stocks_data'::regclass AND tgname = 'note_change_by_hand' AND tgenabled IN ('O', 'A')
+    );
+
+-- name: outside_writes
+-- Who wrote to the table outside the pipeline.
+SELECT changed_by, operation, changed_at FROM changes_by_hand ORDER BY changed_at;
+
+-- name: differing_companies
+-- Companies whose rows in the table are not as many as the ledger says.
+SELECT coalesce(t.company_name, l.company_name, '(null)'), coalesce(t.rows, 0), coalesce(l.rows, 0)
+FROM (SELECT company_name, count(*) AS rows FROM historical_stocks_data GROUP BY company_name) t
+FULL JOIN loaded_companies l USING (company_name)
+WHERE coalesce(t.rows, 0) <> coalesce(l.rows, 0)
+ORDER BY 1;
+
+-- name: note_outside_write
+-- A change that the table's trigger did not see, so that the next loads look again until it is corrected.
+INSERT INTO changes_by_hand (changed_by, operation) VALUES ('somebody unknown', 'CHANGE');
+
+-- name: forget_outside_writes
+-- After a load that corrected everything: the notes that it has read, if its batch has every company ever loaded.
+DELETE FROM changes_by_hand
+WHERE (changed_by, operation, changed_at) IN (
+    SELECT * FROM unnest(%(users)s::text[], %(operations)s::text[], %(times)s::timestamptz[])
+) AND NOT EXISTS (SELECT FROM loaded_companies WHERE company_name <> ALL (%(companies)s::text[]));
+
+-- name: ledger_entries
+-- What was last loaded, for the companies of this batch.
+SELECT company_name, sha256, length, rows, run_id, loaded_at FROM loaded_companies WHERE company_name = ANY(%(companies)s);
+
+-- name: companies_in_table
+-- Which of these companies have rows in the table; asked only for those that the ledger does not know.
+SELECT company_name FROM unnest(%(companies)s::text[]) AS batch (company_name)
+WHERE EXISTS (SELECT FROM historical_stocks_data AS row WHERE row.company_name = batch.company_name);
+
+-- name: rows_before_day
+-- What would go when these companies are replaced by their rows since a day: older rows, and of how many companies.
+SELECT count(*), count(DISTINCT company_name) FROM historical_stocks_data
+WHERE company_name = ANY(%(companies)s) AND stock_date < %(since)s;
+
+-- name: delete_companies
+-- Old rows of companies whose slice changed; their new rows follow in the same transaction.
+DELETE FROM historical_stocks_data WHERE company_name = ANY(%(companies)s);
+
+-- name: has_table_index
+-- Does the traders' index exist?
+SELECT to_regclass('historical_stocks_data_company_date') IS NOT NULL;
+
+-- name: build_table_index
+-- One company's history in milliseconds. Built by the first load behind its COPY, which costs half of what the COPY
+-- would pay to maintain it; building it blocks no reader. It is also how a load finds the rows of a changed company.
+CREATE INDEX historical_stocks_data_company_date ON historical_stocks_data (company_name, stock_date);
+
+-- name: record_in_ledger
+-- The ledger's new entries, in the same transaction as the rows.
+INSERT INTO loaded_companies (company_name, sha256, length, rows, run_id)
+SELECT company_name, sha256, length, rows, %(run_id)s
+FROM unnest(%(companies)s::text[], %(sha256)s::text[], %(lengths)s::bigint[], %(rows)s::bigint[])
+    AS slice (company_name, sha256, length, rows)
+ON CONFLICT (company_name) DO UPDATE
+SET sha256 = excluded.sha256, length = excluded.length, rows = excluded.rows, run_id = excluded.run_id, loaded_at = now();
+
+-- name: record_run
+-- One attempted run.
+INSERT INTO pipeline_runs (attempt_id, run_id, state, started_at, elapsed_seconds, receipt)
+VALUES (%(attempt_id)s, %(run_id)s, %(state)s, %(started_at)s, %(elapsed_seconds)s, %(receipt)s);
+
+-- name: find_attempt
+-- The receipt of an attempt whose COMMIT was not answered: if it is there, the load took effect.
+SELECT receipt::text FROM pipeline_runs WHERE attempt_id = %(attempt_id)s;
+
+-- name: first_success
+-- What a run's first committed attempt moved: later attempts of the same run find its rows in the table.
+SELECT (receipt->'rows'->>'inserted')::bigint, (receipt->'rows'->>'deleted')::bigint
+FROM pipeline_runs WHERE run_id = %(run_id)s AND state = 'success' ORDER BY elapsed_seconds LIMIT 1;
+
+-- name: last_success
+-- The run that a new load is compared with, and its accepted rows.
+SELECT run_id, (receipt->'rows'->>'accepted')::bigint
+FROM pipeline_runs WHERE state = 'success' ORDER BY started_at DESC LIMIT 1;
+
+-- name: last_runs
+-- The newest receipts, newest first.
+SELECT receipt FROM pipeline_runs ORDER BY started_at DESC LIMIT %(limit)s;
+
+-- name: row_totals
+-- Rows in the table, and rows that the ledger knows of.
+SELECT (SELECT count(*) FROM historical_stocks_data), (SELECT coalesce(sum(rows), 0)::bigint FROM loaded_companies);
+
+-- name: read_prices
+-- Prices of some companies over a span of days, as CSV; the braces are filled with quoted literals, null = all.
+COPY (
+    SELECT stock_date, open_value, high_value, low_value, close_value, volume_traded,
+           daily_percent_change, value_change, company_name
+    FROM stock_prices
+    WHERE ({companies}::text[] IS NULL OR company_name = ANY ({companies}::text[]))
+      AND ({since}::date IS NULL OR stock_date >= {since}::date)
+      AND ({until}::date IS NULL OR stock_date <= {until}::date)
+    ORDER BY company_name, stock_date
+) TO STDOUT (FORMAT csv, HEADER);
