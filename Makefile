@@ -82,13 +82,14 @@ bench-reader: $(READY) ## measure what a reader meets during loads
 bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
 	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
 
-check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfile
+check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfile, docs, words
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
 	@$(VENV)/bin/cfn-lint infra_scripts/platform/platform.yml
 	@$(VENV)/bin/hadolint airflow/Dockerfile
+	@$(RUN) -m tests.support.docs --check
 
 format: $(READY) ## format the code
 	@$(VENV)/bin/ruff check --fix .

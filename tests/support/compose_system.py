@@ -232,7 +232,7 @@ class ComposeSystem(LocalSystem):
 
     @contextmanager
     def worker_host(self, directory: Path) -> Iterator[str]:
-        """A project of docker-compose.worker.yml, set up as docs/scaling.md says; yields the id of its container.
+        """A project of docker-compose.worker.yml, set up as docs/airflow.md says; yields the id of its container.
 
         It stands in for another host: it reaches the stack, moto and the target over the stack's network.
         """

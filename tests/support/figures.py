@@ -1,18 +1,14 @@
-"""Figures: what the long suite has done goes in; the block of docs/guarantees.md that tells it comes out.
+"""Counts what the long suite has done, and makes the table of docs/guarantees.md that says it.
 
 MBD_FIGURES=tests/data/figures.json make test-faults
-python -m tests.support.figures              # writes the block of that file into the page
+python -m tests.support.docs --write         # writes the table of that file into the page
 """
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,10 +19,9 @@ if TYPE_CHECKING:
     from tests.support.batch_files import Files
     from tests.support.database import Database
 
-PAGE = ROOT / "docs" / "guarantees.md"
 FILE = ROOT / "tests" / "data" / "figures.json"
 STASH = pytest.StashKey["Figures"]()
-ROWS = {  # what the page tells, by what the suite calls it
+ROWS = {  # what the page says, by what the suite calls it
     "faults_injected": "faults put between the pipeline and PostgreSQL, S3, SNS and the disk",
     "rows_checked": "rows checked after them, one by one",
     "rows_lost": "of these: lost",
@@ -35,12 +30,11 @@ ROWS = {  # what the page tells, by what the suite calls it
     "conclusions_killed": "kills of the process that sends the mail, at random moments",
     "tasks_killed": "kills of the tasks gate, process and load of a real Airflow, at random moments",
     "servers_killed": "kills of PostgreSQL in the middle of a COPY",
-    "terminations": "commands told to end (SIGTERM) at random moments",
+    "terminations": "commands that got SIGTERM at random moments",
     "events_at_once": "events at once before a real Airflow, each marker's twice",
     "runs_in_a_row": "runs in a row",
     "tests_failed": "tests of the suite that failed",
 }
-_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 @dataclass
@@ -69,25 +63,6 @@ def check_ledger(database: Database) -> None:
 
 
 def block(facts: Mapping[str, int | float | str]) -> str:
-    """The marked part of the page, of the figures of one run."""
+    """The table of the page, of the figures of one run."""
     rows = "\n".join(f"| {what} | {facts.get(name, 0):,} |" for name, what in ROWS.items())
-    return (
-        f"{_BEGIN}\n\nOf {facts['day']}, with `MBD_KILLS={facts['MBD_KILLS']}`; "
-        f"written by `python -m tests.support.figures`.\n\n| what | figure |\n|---|---|\n{rows}\n\n{_END}"
-    )
-
-
-def block_of_page(page: str) -> str:
-    """The marked part as it stands on the page."""
-    found = re.findall(f"{_BEGIN}.*?{_END}", page, re.DOTALL)
-    assert len(found) == 1, "the page has one pair of marks"
-    return str(found[0])
-
-
-def main(file: Path = FILE) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(page.replace(block_of_page(page), block(json.loads(file.read_text()))), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    return f"\nOf {facts['day']}, with `MBD_KILLS={facts['MBD_KILLS']}`.\n\n| what | figure |\n|---|---|\n{rows}\n\n"
