@@ -22,18 +22,22 @@ class State(StrEnum):
     """How far a run has come."""
 
     RUNNING = "running"
+    """The run has begun and has not ended."""
     SUCCESS = "success"
+    """The run did all of its work."""
     FAILED = "failed"
+    """The run was stopped; `error` says by what."""
     DRY_RUN = "dry_run"
-    """It ended well, and nothing was written to the table."""
+    """The run ended well and wrote nothing to the table, as it was asked."""
 
 
 class MailState(StrEnum):
     """What became of a run's mail."""
 
     SENT = "sent"
+    """SNS took the mail."""
     KEPT = "kept"
-    """SNS refused it: it waits in `Output/notices/` for the watchdog."""
+    """SNS refused the mail; it is in `Output/notices/` until the watchdog sends it."""
 
 
 @dataclass(frozen=True)

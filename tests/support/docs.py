@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import inspect
 import json
 import re
@@ -23,8 +22,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import etl.cli
 import infra_scripts.cli
+from etl.files.rules import FlagRule, QuarantineReason, RowRule
+from etl.options import build_parser
+from etl.outcome.receipt import MailState, State
 from tests.support import figures
 from tests.support.paths import ROOT
 
@@ -51,33 +52,21 @@ _READERS = {  # who reads a setting, by the files that name it
     "trigger": ("trigger", "serverless.yml"),
     "platform": ("infra_scripts",),
 }
-_ENUMERATIONS = {
-    "quarantine reasons": "etl.files.rules:QuarantineReason",
-    "row rules": "etl.files.rules:RowRule",
-    "states of a receipt": "etl.outcome.receipt:State",
-    "states of a mail": "etl.outcome.receipt:MailState",
+_ENUMERATIONS: dict[str, type[StrEnum]] = {
+    "quarantine reasons": QuarantineReason,
+    "row rules": RowRule,
+    "flag rules": FlagRule,
+    "states of a receipt": State,
+    "states of a mail": MailState,
 }
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-
-
-def _find(place: str) -> type[StrEnum] | None:
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError:
-        return None
-
-
-_FOUND = {name: kind for name, place in _ENUMERATIONS.items() if (kind := _find(place))}
-MADE_LATER = set(_ENUMERATIONS) - set(_FOUND)
-"""The parts whose enumeration does not exist yet: the page's own table stays."""
 
 
 def blocks() -> dict[str, Callable[[], str]]:
     """Each generated part by its name, and what makes it."""
     made: dict[str, Callable[[], str]] = {
-        "commands of mbd": lambda: _commands(etl.cli._parser()),
-        "options of mbd": lambda: _options(etl.cli._parser()),
+        "commands of mbd": lambda: _commands(build_parser()),
+        "options of mbd": lambda: _options(build_parser()),
         "commands of infra_scripts": lambda: _commands(infra_scripts.cli._parser()),
         "options of infra_scripts": lambda: _options(infra_scripts.cli._parser()),
         "number of promises": _number_of_promises,
@@ -87,7 +76,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         made[f"settings: {section}"] = lambda section=section: _settings(section)  # type: ignore[misc]
     for section in dict.fromkeys(promise["section"] for promise in read_promises()):
         made[f"promises: {section}"] = lambda section=section: _promises(section)  # type: ignore[misc]
-    for name, kind in _FOUND.items():
+    for name, kind in _ENUMERATIONS.items():
         made[name] = lambda kind=kind: enumeration(kind)  # type: ignore[misc]
     return made
 
@@ -254,7 +243,7 @@ def _options(parser: argparse.ArgumentParser) -> str:
 
 
 def enumeration(kind: type[StrEnum]) -> str:
-    """The members of an enumeration: value, and its `description` or the string below it in the source."""
+    """The members of an enumeration: value, and the string below it in the source, where members have one."""
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     below: dict[str, str] = {}
@@ -262,8 +251,10 @@ def enumeration(kind: type[StrEnum]) -> str:
         match one, following:
             case ast.Assign(targets=[ast.Name(id=member)]), ast.Expr(value=ast.Constant(value=str(text))):
                 below[member] = text
-    texts = [getattr(member, "description", "") or below[member.name] for member in kind]
-    rows = [(f"`{member.value}`", " ".join(text.split())) for member, text in zip(kind, texts, strict=True)]
+    values = [f"`{re.sub('{[^}]*}', '…', member.value)}`" for member in kind]
+    if not below:
+        return _table(("text",), [(value,) for value in values])
+    rows = [(value, " ".join(below[member.name].split())) for value, member in zip(values, kind, strict=True)]
     return _table(("text", "what it means"), rows)
 
 
