@@ -82,14 +82,17 @@ bench-reader: $(READY) ## measure what a reader meets during loads
 bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
 	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
 
-check: $(READY) ## lint, format, types, shell scripts, CloudFormation, Dockerfile, docs, words
+check: $(READY) ## lint, format, types, imports, spelling, docs, shell scripts, CloudFormation, Dockerfile
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache >/dev/null || $(VENV)/bin/lint-imports --no-cache
+	@$(VENV)/bin/codespell $$(git ls-files ':!tests/data' ':!*.lock' ':!package-lock.json')
+	@$(RUN) -m tests.support.docs --check
+	@$(RUN) -m pytest -q tests/system/test_rules.py
 	@$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
 	@$(VENV)/bin/cfn-lint infra_scripts/platform/platform.yml
 	@$(VENV)/bin/hadolint airflow/Dockerfile
-	@$(RUN) -m tests.support.docs --check
 
 format: $(READY) ## format the code
 	@$(VENV)/bin/ruff check --fix .

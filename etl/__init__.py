@@ -1,7 +1,6 @@
 """Moves a batch of company CSV files into one combined file and one PostgreSQL table. This is the whole public face."""
 
 from etl.batch.aws import Aws
-from etl.code_version import code_version
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
 from etl.outcome.mail import Mailbox, receipt_text
 from etl.outcome.receipt import Marker, Receipt, Run
@@ -20,6 +19,7 @@ from etl.pipeline import (
     send_mail_of_run,
 )
 from etl.progress import CompanyFileProgress
+from etl.revision import code_version
 from etl.settings import Settings, read_mailbox, read_settings, source_bucket
 from etl.table.load import Target
 from etl.table.prices import read_prices

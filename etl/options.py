@@ -7,12 +7,12 @@ import os
 from datetime import date
 from typing import NoReturn
 
-from etl.code_version import code_version
 from etl.errors import SettingsError
+from etl.revision import code_version
 from etl.settings import DEFAULT_GRACE_SECONDS, parse_seconds
 
 
-def _day(text: str) -> date:
+def _iso_day(text: str) -> date:
     try:
         if len(text) != len("YYYY-MM-DD"):
             raise ValueError
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--since",
         metavar="DATE",
-        type=_day,
+        type=_iso_day,
         help="load only rows of this day or later (YYYY-MM-DD); refused where that would delete older rows of a "
         "company, unless --reload",
     )

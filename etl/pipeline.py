@@ -90,7 +90,7 @@ def combine(job: Job, *, run: Run) -> Receipt:
 def load(job: Job, *, target: Target, run: Run) -> Receipt:
     """The processed output into the table; the receipt is also written to `Output/receipts/`."""
     output = job.open_output()
-    return _load(CombinedFile(read_manifest(output), output), output=output, target=target, run=run, step="load")
+    return _load_source(CombinedFile(read_manifest(output), output), output=output, target=target, run=run, step="load")
 
 
 def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
@@ -101,7 +101,7 @@ def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None)
     output = job.open_output()
     try:
         with closing(_processing(job, run=run, progress=progress)) as processing:
-            return _load(processing, output=output, target=target, run=timed, step="process and load")
+            return _load_source(processing, output=output, target=target, run=timed, step="process and load")
     finally:
         forget_work(job, run=run)
 
@@ -132,7 +132,7 @@ def _receipt_of(manifest: Manifest, *, job: Job, run: Run, **steps: float) -> Re
     return receipt
 
 
-def _load(source: Source, *, output: Storage, target: Target, run: Run, step: str) -> Receipt:
+def _load_source(source: Source, *, output: Storage, target: Target, run: Run, step: str) -> Receipt:
     def record(manifest: Manifest, loaded: Loaded) -> RunRecord:
         receipt = Receipt.of_manifest(manifest, run=run, output=output.url)
         notes = (

@@ -35,17 +35,17 @@ def end_on_signals() -> Iterator[None]:
     Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread notices
     the signal too, and closes the connections until the block ends. After ten seconds it ends the process.
     """
-    heard, tell = socket.socketpair()
-    tell.setblocking(False)
+    heard, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
     signal.signal(signal.SIGTERM, _terminate)
-    before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(heard,), name="signals", daemon=True)
     watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        tell.close()
+        wakeup.close()
         watcher.join()
         heard.close()
 

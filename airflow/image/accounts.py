@@ -1,7 +1,7 @@
-"""Two passwords from secret files go in; the metadata database holds the accounts `admin` and `trigger` with them.
+"""Makes the accounts `admin` and `trigger` in the metadata database, with the passwords of two secret files.
 
-`trigger` gets a role of its own that may read the DAG moving_big_data and read and start its runs. What was changed by
-hand in these two accounts or in that role is put back; a new password in .env is taken over at the next `make up`.
+`trigger` gets a role of its own that may read the DAG moving_big_data and read and start its runs. Manual changes of
+these two accounts or of that role are undone; a new password in .env is taken over at the next `make up`.
 """
 
 from pathlib import Path

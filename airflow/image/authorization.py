@@ -1,4 +1,4 @@
-"""A user and what it wants go in; if it may comes out: FAB's roles, with starting a run apart from editing its DAG."""
+"""Decides by FAB's roles what a user may do, with starting a run apart from editing its DAG."""
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -7,7 +7,7 @@ from airflow.providers.fab.auth_manager.models import User
 
 
 class StackFabAuthManager(FabAuthManager):
-    """FAB asks who starts a run for leave to edit the DAG too, which is leave to pause it. Here "create" is enough.
+    """FAB requires permission to edit the DAG, and so to pause it, of whoever starts a run. Here "create" is enough.
 
     (Airflow looks for "FabAuthManager" in the name of this class when it keeps FAB's permissions in step with DAGs.)
     """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Readies what the other containers need, and ends: certificate, metadata database, accounts. Safe to run again.
+# Prepares what the other containers need, and ends: certificate, metadata database, accounts. Safe to run again.
 set -euo pipefail
 
 if [ "${AIRFLOW_TLS:-}" = on ]; then

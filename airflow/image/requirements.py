@@ -1,4 +1,4 @@
-"""pyproject.toml and requirements.lock beside this file go in; what pip is to install into the Airflow image comes out.
+"""Prints what pip is to install into the Airflow image, from pyproject.toml and requirements.lock next to this file.
 
 `needed` prints the requirements of etl and of the stack; `pinned` prints constraints: the version that the image
 brings for every package that it brings, as Airflow was released and tested with these, and the locked one for the rest.

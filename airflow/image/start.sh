@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# First process of every container of the stack: secrets and options go in, Airflow's own entrypoint takes over.
+# First process of every Airflow container: checks options, puts secrets into the environment, runs Airflow's entrypoint.
 set -euo pipefail
 
 refuse() {
@@ -15,7 +15,7 @@ done
 # These two become part of URLs.
 for file in /run/secrets/metadata_password /run/secrets/redis_password; do
   if [ -e "$file" ] && ! grep -qxE '[A-Za-z0-9._~-]+' "$file"; then
-    refuse "The password in ${file##*/} may hold letters, digits and . _ ~ - only. Mend it in .env."
+    refuse "The password in ${file##*/} may hold letters, digits and . _ ~ - only. Correct it in .env."
   fi
 done
 

@@ -118,7 +118,7 @@ class _S3Prefix:
             except PreconditionError as error:
                 raise FileChangedError(name) from error
             except (BaseError, OSError, ValueError):
-                pass  # also a 404: boto3 tells a missing object from a missing bucket
+                pass  # also a 404: boto3 distinguishes a missing object from a missing bucket
         return self._get_by_boto3(name, version=version, span=span)
 
     def _get_by_boto3(self, name: str, *, version: str | None, span: tuple[int, int] | None) -> bytes:

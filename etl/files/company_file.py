@@ -81,7 +81,7 @@ _WANTED = {name.lower() for name in COLUMNS}
 
 @dataclass(frozen=True)
 class _Opened:
-    """A company file with a usable header: where each of COLUMNS stands, and the `body` behind the header."""
+    """A company file with a usable header: the position of each of COLUMNS, and the `body` behind the header."""
 
     content: bytes
     body: bytes

@@ -1,4 +1,4 @@
-"""The two derived columns: open and close prices go in, the day's change in percent and in USD comes out."""
+"""Computes the two derived columns: the day's change in percent and in USD."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +12,7 @@ _UNDEFINED = null_float()
 def daily_percent_change(open_price: pa.DoubleArray, close_price: pa.DoubleArray) -> pa.DoubleArray:
     """((close - open) / open) * 100 in percent (2.5 is 2.5 %), float64, in that order of operations.
 
-    Null where it is undefined: open of 0, or a quotient beyond float64. Formula: the traders' contract, README.
+    Null where it is undefined: open of 0, or a quotient beyond float64. Formula: docs/reading.md.
     """
     change = pc.divide(pc.subtract(close_price, open_price), open_price)
     percent = pc.multiply(change, _HUNDRED)

@@ -136,7 +136,7 @@ class Processing:
         )
 
     def _read(self, named: tuple[str, Listed]) -> _Read:
-        """A company file's bytes as they were listed, or as they are now, or why they cannot be had."""
+        """A company file's bytes as they were listed, or as they are now, or why they are not available."""
         name, listed = named
         if listed.size_bytes > LARGEST_FILE_BYTES:
             reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
@@ -222,7 +222,7 @@ def _map_in_order(
         while waiting:
             yield waiting.popleft().result()
 
-    waits = False  # who is told to end does not wait for a silent S3
+    waits = False  # an interrupted command does not wait for a silent S3
     try:
         yield results()
         waits = True

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from etl.batch.storage import Storage
-from etl.code_version import code_version
 from etl.errors import BatchError, FileChangedError
 from etl.files.manifest import Manifest, QuarantinedFile
+from etl.revision import code_version
 
 FOLDER = "receipts"
 

@@ -12,7 +12,7 @@ import pytest
 import etl
 from tests.support.paths import ROOT
 from tests.support.process import StackError
-from tests.support.system import DAG_ID, SOURCE_BUCKET, LocalSystem
+from tests.support.system import DAG_ID, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 from tests.support.traces import places_of, traces
 from trigger.build import BUILD
 from trigger.errors import PausedDagError
@@ -66,6 +66,11 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     receipt = receipt_of(system, run_id)
     receipt.check_balance()
     assert (receipt.state, receipt.rows.inserted) == ("success", expected)
+    assert receipt.marker
+    assert (receipt.marker.bucket, receipt.marker.key) == (MONITORED_BUCKET, event["Records"][0]["s3"]["object"]["key"])
+    assert f"marker     {receipt.marker.url}\n" in mail.text
+    assert receipt.version == etl.code_version()
+    assert f"version    {receipt.version}\n" in mail.text
     assert system.output("historical_stock_data.csv").count(b"\n") == expected
 
     [again] = system.trigger(event)
@@ -139,7 +144,7 @@ def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> No
     details = system.airflow.request("GET", f"dags/{DAG_ID}/details").json()
     assert set(details["params"]) == {"source_bucket", "index_key", "since", "dry_run", "reload", "shards"}
     assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
-    assert "one mail tells how it went" in details["doc_md"]
+    assert "one mail reports how it went" in details["doc_md"]
     for conf in ({"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}, {"shards": 0}, {"shards": 65}):
         answer = system.airflow.request(
             "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "nonsense", "logical_date": None, "conf": conf}

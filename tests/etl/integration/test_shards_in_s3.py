@@ -207,7 +207,7 @@ import sys, etl
 from datetime import datetime, UTC
 bucket, run_id, step, shards = sys.argv[1:]
 place = f"s3://{bucket}"
-job = etl.Job(source=f"{place}/Stocks", index=f"{place}/CompanyNames/top_companies.txt", output=f"{place}/Output")
+job = etl.Job(source=f"{place}/Stocks", company_index=f"{place}/CompanyNames/top_companies.txt", output=f"{place}/Output")
 run = etl.Run(run_id, datetime.now(UTC))
 if step == "combine":
     etl.combine(job, run=run)

@@ -10,7 +10,7 @@ import pytest
 import etl
 from etl import BatchError, Receipt, Run
 from etl.files.manifest import QuarantinedFile
-from etl.outcome.receipt import FileCounts, RowCounts, State
+from etl.outcome.receipt import FileCounts, Marker, RowCounts, State
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PROCESSED = Receipt(
@@ -136,6 +136,41 @@ def test_text_shows_every_sum_the_quarantined_files_and_the_notes() -> None:
     assert "  é.csv: missing column Volume\n" in text
     assert "  one note\n  another\n" in text
     assert "table " not in etl.receipt_text(PROCESSED)
+
+
+def test_receipt_and_mail_name_the_marker_and_the_version_of_the_code() -> None:
+    marker = Marker("monitored", "batches/1 a.SUCCESS", "abc")
+    receipt = Receipt.of_run(Run("r", STARTED, marker=marker), state=State.RUNNING)
+    assert json.loads(receipt.to_json())["marker"] == {
+        "bucket": "monitored",
+        "key": "batches/1 a.SUCCESS",
+        "etag": "abc",
+    }
+    assert Receipt.from_json(receipt.to_json()) == receipt
+    assert f"\nmarker     s3://monitored/batches/1 a.SUCCESS\nversion    {etl.code_version()}\n" in etl.receipt_text(
+        receipt
+    )
+
+
+def test_receipt_of_version_0_1_is_read() -> None:
+    facts = json.loads(LOADED.to_json())
+    del facts["marker"], facts["version"]
+    assert Receipt.from_facts(facts) == LOADED
+
+
+@pytest.mark.parametrize(
+    ("conf", "marker"),
+    [
+        ({"marker": {"bucket": "b", "key": "k", "etag": "e"}, "requested_at": "now"}, Marker("b", "k", "e")),
+        ({"marker": {"bucket": "b", "key": "k"}}, Marker("b", "k")),
+        *(
+            (conf, None)
+            for conf in (None, {}, {"marker": None}, {"marker": "b/k"}, {"marker": {"bucket": 1, "key": "k"}})
+        ),
+    ],
+)
+def test_marker_of_a_conf_is_taken_where_it_has_one(conf: object, marker: Marker | None) -> None:
+    assert Marker.of_conf(conf) == marker
 
 
 def test_long_list_of_quarantined_files_is_cut_with_its_count() -> None:
