@@ -37,8 +37,9 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
 	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
 
-fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
+fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
+	@$(RUN) -m tests.etl.fuzz.plain_rows_fuzz --seconds $(or $(SECONDS),60)
 
 env: ## make .env, or complete it: strong secrets for the Airflow stack
 	@airflow/make_env.sh
