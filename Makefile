@@ -37,8 +37,9 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
 	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
 
-fuzz: $(READY) ## fuzz the readers of company files and index; SECONDS=300 (by branches where atheris is installed)
+fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
+	@$(RUN) -m tests.etl.fuzz.plain_rows_fuzz --seconds $(or $(SECONDS),60)
 
 env: ## make .env, or complete it: strong secrets for the Airflow stack
 	@airflow/make_env.sh
@@ -107,10 +108,10 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(PEERS) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed (Airflow 3.3); $(PYTHON) is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (about a minute the first time)"
@@ -119,6 +120,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip sync --quiet --python $(RUN) requirements.lock || \
 		$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --offline --editable .
+	@$(RUN) -c 'from etl.files import native; native.available() or print(native.describe())'
 	@touch $(READY)
 
 $(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(READY)
