@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-import pyarrow as pa
-
 import etl
 from etl.check import try_settings
 from etl.errors import EtlError, ServiceError, SettingsError
@@ -32,7 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return SettingsError.exit_code
     options = parser.parse_args(given)
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own allocator keeps some 40 MB more for later
     try:
         with end_on_signals():
             return _COMMANDS[options.command](options)

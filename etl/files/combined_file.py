@@ -6,32 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.csv
-
 from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError
-from etl.files.arrow_values import string_scalar
 from etl.files.manifest import Manifest, Slice
-from etl.files.price_change import daily_percent_change, value_change
-from etl.files.rules import Rows
 
 NAME = "historical_stock_data.csv"
-_NO_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-
-
-def format_rows(rows: Rows, *, company_name: str) -> bytes:
-    """The slice's bytes: nine columns between commas, `\\n` line ends, no header, no quotes, UTF-8, null = empty.
-
-    Nothing in it needs a quote or an escape: numbers and days were checked, and an index refuses names that would.
-    The derived columns are spelled as the shortest decimal that reads back as the same float64.
-    """
-    percent = daily_percent_change(rows.open, rows.close).cast(pa.string())
-    change = value_change(rows.open, rows.close).cast(pa.string())
-    columns = [*rows.text, percent, change, pa.repeat(string_scalar(company_name), len(change))]
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(pa.table(columns, names=list("abcdefghi")), sink, _NO_HEADER)
-    return sink.getvalue().to_pybytes()
 
 
 def make_slice(content: bytes, *, company_name: str, offset: int, flagged: int) -> Slice:

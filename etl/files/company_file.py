@@ -1,16 +1,16 @@
-"""Checks one company file, `wex.us.csv`: finds its columns and sorts its rows into accepted and rejected ones."""
+"""Checks one company file, `wex.us.csv`: finds its columns, sorts accepted and rejected rows, makes its slice."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from etl.files.arrow_values import float_array, string_array
-from etl.files.plain_rows import Checked, check_columns, count_plain_rows
-from etl.files.rules import COLUMNS, QuarantineReason, RejectedRow, Rows, check_row, rejected_duplicates
+from etl.files.native import check_plain
+from etl.files.row_format import format_rows
+from etl.files.rules import COLUMNS, QuarantineReason, RejectedRow, check_row, rejected_duplicates
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _MOST_COLUMNS = 1_000  # of one file; a file may be millions of commas, each a name in memory
@@ -18,19 +18,22 @@ _MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading 
 _MOST_REPEATED = 10 * _MOST_REJECTED  # rows of days that the file has had already: it may be there ten times over
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CompanyFile:
-    """A checked company file: `read` rows were looked at, each of them is in `rows` or in `rejected`."""
+    """A checked company file: `read` rows were looked at, each of them is in the slice or in `rejected`."""
 
+    content: bytes
+    """The accepted rows, in the file's order, as the slice of the combined file (row_format.py)."""
     read: int
-    rows: Rows
+    flagged: int
+    """Rows of the slice that a FlagRule is true of."""
     rejected: tuple[RejectedRow, ...] = ()
     before_since: int = 0
     """Rows older than `since`: not part of the batch, so neither read nor rejected."""
     extra_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnusableFile:
     """A company file that cannot be used at all; of its rows, those in `rejected` alone count as read."""
 
@@ -42,38 +45,27 @@ class UnusableFile:
         return len(self.rejected)
 
 
-def parse_company_file(content: bytes, *, since: date | None = None) -> CompanyFile | UnusableFile:
+def check_company_file(content: bytes, *, company_name: str, since: date | None = None) -> CompanyFile | UnusableFile:
     """Check a company file. Nothing in it raises: what cannot be used is an UnusableFile or a RejectedRow.
 
     Columns are found by their header in any order and case. Rules of a row: the day is an ISO date that exists; prices
     and volume are finite decimal numbers, not negative; the volume is whole; no field is over 56 characters; a day
-    occurs once (of identical rows the first is kept, of conflicting ones none).
+    occurs once (of identical rows the first is kept, of conflicting ones none). A plain file is checked by the native
+    checker, any other and every file where that was not built row by row: with the same result.
     """
-    return parse_company_files([content], since=since)[0]
-
-
-def parse_company_files(contents: Sequence[bytes], *, since: date | None = None) -> list[CompanyFile | UnusableFile]:
-    """Check some company files, each as parse_company_file does; together, plain ones take a third less time."""
-    opened = [_open(content) for content in contents]
-    groups: dict[tuple[int, ...], list[int]] = {}
-    bodies: dict[int, tuple[bytes, int]] = {}
-    for number, one in enumerate(opened):
-        if isinstance(one, _Opened) and (count := count_plain_rows(one.body)):
-            groups.setdefault((one.width, *one.positions), []).append(number)
-            bodies[number] = one.body, count
-    checked: dict[int, Checked] = {}
-    for (width, *positions), numbers in groups.items():
-        plain = [bodies[number] for number in numbers]
-        together = check_columns(plain, width=width, positions=positions, since=since)
-        if together is None and len(plain) > 1:  # one of them needs a closer look: find out which
-            for number, body in zip(numbers, plain, strict=True):
-                alone = check_columns([body], width=width, positions=positions, since=since)
-                checked |= {number: alone[0]} if alone else {}
-        checked |= dict(zip(numbers, together, strict=True)) if together else {}
-    return [
-        one if isinstance(one, UnusableFile) else _summary(one, checked.get(number) or _check_rows(one, since=since))
-        for number, one in enumerate(opened)
-    ]
+    opened = _open(content)
+    if isinstance(opened, UnusableFile):
+        return opened
+    plain = check_plain(
+        opened.body, width=opened.width, positions=opened.positions, company_name=company_name, since=since
+    )
+    if plain is None:
+        return _check_rows(opened, company_name=company_name, since=since)
+    if plain.read + plain.before_since == 0:
+        return UnusableFile(QuarantineReason.NO_ROWS)
+    return CompanyFile(
+        plain.content, plain.read, plain.flagged, before_since=plain.before_since, extra_columns=opened.extra_columns
+    )
 
 
 _WANTED = {name.lower() for name in COLUMNS}
@@ -101,19 +93,6 @@ def _open(content: bytes) -> _Opened | UnusableFile:
     names, positions = columns
     extra = tuple(name for name in names if name.strip().lower() not in _WANTED)
     return _Opened(content, content[start:], len(names), positions, extra)
-
-
-def _summary(opened: _Opened, checked: Checked | UnusableFile) -> CompanyFile | UnusableFile:
-    if isinstance(checked, UnusableFile):
-        return checked
-    read, rows, rejected, before_since = checked
-    if read + before_since == 0:
-        return UnusableFile(QuarantineReason.NO_ROWS)
-    if rejected and len(rows.open) == 0:
-        first = rejected[0]
-        reason = QuarantineReason.NO_USABLE_ROW.format(read=read, line=first.line, reason=first.reason)
-        return UnusableFile(reason, rejected)
-    return CompanyFile(read, rows, rejected, before_since, opened.extra_columns)
 
 
 def _header_line(content: bytes) -> tuple[bytes, int]:
@@ -148,7 +127,7 @@ def _find_columns(head: bytes) -> tuple[list[str], list[int]] | str:
     return names, [found.index(name.lower()) for name in COLUMNS]
 
 
-def _check_rows(opened: _Opened, *, since: date | None) -> Checked | UnusableFile:
+def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> CompanyFile | UnusableFile:
     """Check row by row: slower, and exact about line, column and reason."""
     content = opened.content
     try:
@@ -185,9 +164,14 @@ def _check_rows(opened: _Opened, *, since: date | None) -> Checked | UnusableFil
     if given_up_at is not None:
         reason = QuarantineReason.TOO_MANY_REJECTED.format(count=len(rejected), line=given_up_at)
         return UnusableFile(reason, tuple(rejected))
-    columns = [[fields[position] for _, fields in kept] for position in range(len(COLUMNS))]
-    rows = Rows(tuple(map(string_array, columns)), *(float_array(map(float, column)) for column in columns[1:5]))
-    return read, rows, tuple(rejected), before_since
+    if read + before_since == 0:
+        return UnusableFile(QuarantineReason.NO_ROWS)
+    if rejected and not kept:
+        first = rejected[0]
+        reason = QuarantineReason.NO_USABLE_ROW.format(read=read, line=first.line, reason=first.reason)
+        return UnusableFile(reason, tuple(rejected))
+    slice_content, flagged = format_rows((fields for _, fields in kept), company_name=company_name)
+    return CompanyFile(slice_content, read, flagged, tuple(rejected), before_since, opened.extra_columns)
 
 
 def _data_lines(text: str) -> Iterator[tuple[int, str]]:

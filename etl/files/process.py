@@ -7,24 +7,22 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import date
 from typing import Protocol, TypeVar
 
 from etl.batch.plan import Plan
 from etl.batch.storage import Listed, Storage, Writer
 from etl.errors import FileChangedError
-from etl.files.combined_file import CombinedFile, format_rows, make_slice
-from etl.files.company_file import CompanyFile, UnusableFile, parse_company_files
+from etl.files.combined_file import CombinedFile, make_slice
+from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
 from etl.files.manifest import Manifest, QuarantinedFile, Slice, check_usable, join
 from etl.files.outputs import rejected_lines, write_manifest, write_outputs
-from etl.files.rules import QuarantineReason, RejectedRow, count_flagged
+from etl.files.rules import QuarantineReason
 from etl.files.shards import write_shard
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_GROUP_BYTES = 3 << 17
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
 
@@ -98,10 +96,9 @@ class Processing:
         rows_read = rows_rejected = rows_before_since = rejected_bytes = 0
         with ExitStack() as stack:
             reads = _map_in_order(self._read, files.items(), concurrency=self._source.concurrency)
-            groups = _grouped(stack.enter_context(reads))
-            checks = stack.enter_context(_map_in_order(self._check, groups, concurrency=os.cpu_count() or 1))
-            checked_files = (one for group in checks for one in group)
-            for done, (name, checked) in enumerate(checked_files, start=1):
+            read = stack.enter_context(reads)
+            checks = stack.enter_context(_map_in_order(self._check, read, concurrency=os.cpu_count() or 1))
+            for done, (name, checked) in enumerate(checks, start=1):
                 rows_read += checked.read
                 rows_rejected += len(checked.rejected)
                 if checked.rejected:
@@ -112,8 +109,8 @@ class Processing:
                     quarantined.append(QuarantinedFile(name, checked.reason))
                 else:
                     rows_before_since += checked.before_since
-                    if checked.extra_columns:
-                        extra_columns.setdefault(", ".join(checked.extra_columns), []).append(name)
+                    if left_out := _left_out(checked.extra_columns):
+                        extra_columns.setdefault(left_out, []).append(name)
                     offset = slices[-1].end if slices else 0
                     entry = make_slice(checked.content, company_name=name, offset=offset, flagged=checked.flagged)
                     slices.append(entry)
@@ -135,7 +132,7 @@ class Processing:
             extra_columns=extra_columns,
         )
 
-    def _read(self, named: tuple[str, Listed]) -> _Read:
+    def _read(self, named: tuple[str, Listed]) -> tuple[str, bytes | UnusableFile]:
         """A company file's bytes as they were listed, or as they are now, or why they are not available."""
         name, listed = named
         if listed.size_bytes > LARGEST_FILE_BYTES:
@@ -150,57 +147,17 @@ class Processing:
         except FileChangedError:
             return name, UnusableFile(QuarantineReason.CHANGED)
 
-    def _check(self, group: list[_Read]) -> list[tuple[str, _Checked | UnusableFile]]:
-        contents = [content for _, content in group if isinstance(content, bytes)]
-        parsed = iter(parse_company_files(contents, since=self._since))
-        return [
-            (name, _formatted(next(parsed), name=name) if isinstance(content, bytes) else content)
-            for name, content in group
-        ]
+    def _check(self, read: tuple[str, bytes | UnusableFile]) -> tuple[str, CompanyFile | UnusableFile]:
+        name, content = read
+        if isinstance(content, UnusableFile):
+            return name, content
+        return name, check_company_file(content, company_name=name, since=self._since)
 
 
-def _formatted(parsed: CompanyFile | UnusableFile, *, name: str) -> _Checked | UnusableFile:
-    if isinstance(parsed, UnusableFile):
-        return parsed
-    return _Checked(
-        content=format_rows(parsed.rows, company_name=name),
-        read=parsed.read,
-        flagged=count_flagged(parsed.rows),
-        rejected=parsed.rejected,
-        before_since=parsed.before_since,
-        extra_columns=tuple(
-            column.strip() or "(no name)" for column in parsed.extra_columns if column.strip().lower() != "openint"
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """What is left of an accepted company file once its slice is made: not its rows, which take much memory."""
-
-    content: bytes
-    read: int
-    flagged: int
-    rejected: tuple[RejectedRow, ...]
-    before_since: int
-    extra_columns: tuple[str, ...]
-
-
-_Read = tuple[str, bytes | UnusableFile]
-
-
-def _grouped(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
-    """Neighbouring files that are checked together, because a call of Arrow costs as much as some hundred rows."""
-    group: list[_Read] = []
-    size = 0
-    for name, content in reads:
-        group.append((name, content))
-        size += len(content) if isinstance(content, bytes) else 0
-        if size >= _GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _left_out(extra_columns: tuple[str, ...]) -> str:
+    """Columns to report: the dataset's own OpenInt is known."""
+    names = (column.strip() or "(no name)" for column in extra_columns)
+    return ", ".join(name for name in names if name.lower() != "openint")
 
 
 @contextmanager

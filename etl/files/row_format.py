@@ -6,6 +6,8 @@ plain_rows.cpp does the same for plain files, byte for byte.
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 
+from etl.files.rules import is_flagged
+
 
 def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> tuple[bytes, int]:
     """The slice's bytes, and how many of its rows are flagged.
@@ -15,11 +17,9 @@ def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> tuple[by
     and days were checked, and a company index refuses names that would.
 
     daily_percent_change is ((close - open) / open) * 100 in percent (2.5 is 2.5 %), value_change is close - open in
-    USD, both in float64 and in that order of operations: the traders' contract, README. The percent change is undefined
+    USD, both in float64 and in that order of operations: docs/reading.md. The percent change is undefined
     where open is 0 or a step goes beyond float64. Both are spelled as Python's repr spells them, and so pandas' to_csv.
 
-    Flagged: high below low, close outside low..high, a price of 0. So every row with an undefined percent change is
-    flagged, save for those beyond float64.
     """
     lines: list[str] = []
     flagged = 0
@@ -30,5 +30,5 @@ def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> tuple[by
         percent = change / first * 100 if first else inf
         written = repr(percent) if isfinite(percent) else ""
         lines.append(f"{','.join(row)},{written},{change!r},{company_name}\n")
-        flagged += not (low <= last <= high and first and low and last)
+        flagged += is_flagged(first, high, low, last)
     return "".join(lines).encode(), flagged

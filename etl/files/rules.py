@@ -10,11 +10,6 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from etl.files.arrow_values import float_scalar
-
 COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
 """What a company file must have: the day (ISO), four prices in USD, the volume in shares."""
 
@@ -24,7 +19,6 @@ _NUMBER = re.compile(r"(?P<digits>[+-]?(\d+\.?\d*|\.\d+))([eE][+-]?(?P<exponent>
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _PLAIN_FIELDS = re.compile(r"[\d-]{10}(,\d{1,15}(\.\d{0,15})?){4},\d{1,18}\Z", re.ASCII)
 _QUOTED_VALUE = 200  # characters of a bad value that are kept in the rejected rows
-_ZERO = float_scalar(0.0)
 
 
 class QuarantineReason(StrEnum):
@@ -82,21 +76,6 @@ class RejectedRow:
     column: str
     value: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Accepted rows, in the file's order, none with a null.
-
-    `text`: the six source fields as they were written, one string array for each of COLUMNS, no longer than 56
-    characters; blanks around a field are not part of it. `open`, `high`, `low`, `close`: the prices as float64, USD.
-    """
-
-    text: tuple[pa.StringArray, ...]
-    open: pa.DoubleArray
-    high: pa.DoubleArray
-    low: pa.DoubleArray
-    close: pa.DoubleArray
 
 
 def check_row(
@@ -173,12 +152,9 @@ def rejected_duplicates(day: str, group: list[tuple[int, tuple[str, ...]]]) -> l
     return [RejectedRow(line, "Date", day, reason) for line, _ in group]
 
 
-def count_flagged(rows: Rows) -> int:
-    """How many rows a FlagRule is true of.
+def is_flagged(open_price: float, high: float, low: float, close: float) -> bool:
+    """Whether a FlagRule is true of a row.
 
-    An open of 0 is a price of 0, so every row with a null percent change is flagged, save for overflow.
+    An open of 0 is a price of 0, so every row with an undefined percent change is flagged, save for overflow.
     """
-    least = pc.min_element_wise(rows.open, rows.high, rows.low, rows.close)
-    outside = pc.or_(pc.less(rows.close, rows.low), pc.greater(rows.close, rows.high))
-    flagged = pc.or_(pc.or_(outside, pc.less(rows.high, rows.low)), pc.equal(least, _ZERO))
-    return int(pc.sum(flagged).as_py() or 0)
+    return not (low <= close <= high and open_price and low and close)

@@ -1,9 +1,9 @@
 """Bytes of company files for the tests, and what is read back from a checked one."""
 
+from datetime import date
 from typing import NamedTuple
 
-from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
-from etl.files.rules import Rows
+from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
 
 HEADER = "Date,Open,High,Low,Close,Volume,OpenInt"
 FIRST = "2020-01-02,10.5,12,9.75,11,1000,0"
@@ -14,9 +14,13 @@ def company_file(*lines: str, header: str = HEADER, end: str = "\n") -> bytes:
     return "".join(line + end for line in (header, *lines)).encode()
 
 
+def check(content: bytes, *, since: date | None = None) -> CompanyFile | UnusableFile:
+    return check_company_file(content, company_name="x.csv", since=since)
+
+
 def parse(content: bytes) -> CompanyFile:
     """The checked file of bytes that are good enough not to be quarantined."""
-    checked = parse_company_file(content)
+    checked = check(content)
     assert isinstance(checked, CompanyFile), checked
     return checked
 
@@ -28,11 +32,9 @@ class Kept(NamedTuple):
     prices: list[tuple[str, ...]]
 
 
-def kept(rows: Rows) -> Kept:
-    fields = list(zip(*(column.to_pylist() for column in rows.text), strict=True))
-    columns = (rows.open, rows.high, rows.low, rows.close)
-    prices = list(zip(*([price.hex() for price in column.to_pylist()] for column in columns), strict=True))
-    return Kept(fields, prices)
+def kept(checked: CompanyFile) -> Kept:
+    fields = [tuple(line.split(",")[:6]) for line in checked.content.decode().splitlines()]
+    return Kept(fields, [tuple(float(price).hex() for price in row[1:5]) for row in fields])
 
 
 def assert_balanced(checked: CompanyFile | UnusableFile) -> None:
@@ -42,7 +44,7 @@ def assert_balanced(checked: CompanyFile | UnusableFile) -> None:
     if isinstance(checked, UnusableFile):
         assert checked.reason
         return
-    fields, prices = kept(checked.rows)
+    fields, prices = kept(checked)
     assert checked.read == len(fields) + len(checked.rejected)
     assert len(prices) == len(fields)
     assert all(0 < len(field) <= 56 for row in fields for field in row)

@@ -6,10 +6,9 @@ import random
 from dataclasses import dataclass
 from datetime import date
 
-from etl.files.company_file import _check_rows, _Opened
+from etl.files.company_file import UnusableFile, _check_rows, _Opened
 from etl.files.native import Checked
-from etl.files.row_format import format_rows
-from tests.support.company_files import kept
+from etl.files.rules import QuarantineReason
 from tests.support.paths import SAMPLE
 
 COMPANY = "österreich.us.csv"
@@ -28,12 +27,12 @@ class Body:
 def by_rules(body: Body, *, company_name: str = COMPANY) -> Checked | None:
     """Checked row by row in Python; None when any row is rejected or the file is no text."""
     opened = _Opened(b"header\n" + body.content, b"", body.width, list(body.positions), ())
-    checked = _check_rows(opened, since=body.since)
-    if not isinstance(checked, tuple) or checked[2]:
+    checked = _check_rows(opened, company_name=company_name, since=body.since)
+    if isinstance(checked, UnusableFile):
+        return Checked(b"", 0, 0, 0) if checked.reason == QuarantineReason.NO_ROWS else None
+    if checked.rejected:
         return None
-    read, rows, _, before_since = checked
-    content, flagged = format_rows(kept(rows).fields, company_name=company_name)
-    return Checked(content, read, before_since, flagged)
+    return Checked(checked.content, checked.read, checked.before_since, checked.flagged)
 
 
 # --- real rows, changed by chance ----------------------------------------------------------------------------------

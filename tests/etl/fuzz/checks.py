@@ -1,4 +1,4 @@
-"""Bytes go in; an AssertionError comes out when a reader of etl breaks a promise on them, whatever they are."""
+"""Checks what the readers of etl promise of any bytes; an AssertionError says which promise is broken."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from math import isfinite
 
 from etl import BatchError
 from etl.batch.company_index import CompanyIndex, parse_index
-from etl.files.combined_file import format_rows
-from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file, parse_company_files
-from etl.files.rules import count_flagged
+from etl.files.company_file import CompanyFile, UnusableFile
+from tests.support.company_files import check, kept
 
-GOOD = b"Date,Open,High,Low,Close,Volume,OpenInt\n2020-01-02,10,12,9,11,1000,0\n2020-01-03,20,21,19,19,2000,0\n"
 SINCE = date(2020, 1, 3)
 Outcome = tuple[object, ...]
 """Tells kinds of inputs apart: what was decided, less what varies by itself."""
@@ -23,16 +21,13 @@ Outcome = tuple[object, ...]
 
 def check_company_file(content: bytes) -> Outcome:
     """The reader of company files: raises nothing, balances, names lines that are there, accepts what may be loaded."""
-    checked = parse_company_file(content)
+    checked = check(content)
     _check(checked, content)
-    _check(parse_company_file(content, since=SINCE), content)
-    beside = parse_company_files([GOOD, content, GOOD])
-    assert _facts(beside[1]) == _facts(checked)
-    assert _facts(beside[0]) == _facts(beside[2]) == _ALONE
+    _check(check(content, since=SINCE), content)
     if isinstance(checked, UnusableFile):
         return "quarantined", _kind(checked.reason), *sorted({_kind(row.reason) for row in checked.rejected})
     kinds = sorted({(row.column, _kind(row.reason)) for row in checked.rejected})
-    return min(len(checked.rows.open), 3), count_flagged(checked.rows) > 0, bool(checked.extra_columns), *kinds
+    return min(len(kept(checked).fields), 3), checked.flagged > 0, bool(checked.extra_columns), *kinds
 
 
 def _check(checked: CompanyFile | UnusableFile, content: bytes) -> None:
@@ -48,33 +43,22 @@ def _check(checked: CompanyFile | UnusableFile, content: bytes) -> None:
     if isinstance(checked, UnusableFile):
         assert checked.reason.isprintable()
         return
-    text = [column.to_pylist() for column in checked.rows.text]
-    prices = [column.to_pylist() for column in (checked.rows.open, checked.rows.high, checked.rows.low)]
-    days = text[0]
+    lines = checked.content.decode().split("\n")
+    assert lines.pop() == ""
+    cells = [line.split(",") for line in lines]
+    days = [line[0] for line in cells]
     assert checked.read == len(days) + len(checked.rejected)
     assert days or checked.before_since
     assert len(set(days)) == len(days)
     assert all(date.fromisoformat(day) for day in days)
-    assert all(0 < len(field) <= 56 for column in text for field in column)
-    assert all(isfinite(price) and price >= 0 for column in prices for price in column)
-    lines = format_rows(checked.rows, company_name="x.csv").decode().split("\n")
-    assert lines.pop() == ""
-    assert [line.split(",")[:6] for line in lines] == [list(fields) for fields in zip(*text, strict=True)]
-    for line in lines:
-        *_, percent, change, company = line.split(",")
+    for line in cells:
+        assert len(line) == 9
+        *fields, percent, change, company = line
+        assert all(0 < len(field) <= 56 for field in fields)
+        assert all(isfinite(float(price)) and float(price) >= 0 for price in fields[1:5])
         assert company == "x.csv"
         assert not percent or isfinite(float(percent))
         assert isfinite(float(change))
-
-
-def _facts(checked: CompanyFile | UnusableFile) -> object:
-    if isinstance(checked, UnusableFile):
-        return checked.reason, checked.rejected
-    rows = [column.to_pylist() for column in (*checked.rows.text, checked.rows.open, checked.rows.close)]
-    return checked.read, rows, checked.rejected, checked.extra_columns
-
-
-_ALONE = _facts(parse_company_file(GOOD))
 
 
 def _kind(reason: str) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.files.combined_file import format_rows, make_slice
-from etl.files.rules import Rows
+from etl.files.combined_file import make_slice
+from etl.files.company_file import CompanyFile, check_company_file
+from etl.files.row_format import format_rows
 from tests.support.company_files import company_file, parse
 from tests.support.paths import SAMPLE
 
@@ -42,27 +42,20 @@ def bits(column: pd.Series) -> list[str]:
     return [float(value).hex() for value in column]
 
 
-def rows_of(opens: list[float], closes: list[float]) -> Rows:
-    def text(values: list[float]) -> pa.StringArray:
-        return pa.array([repr(value) for value in values], pa.string())
-
-    day = pa.array(["2020-01-02"] * len(opens), pa.string())
-    volume = pa.array(["1"] * len(opens), pa.string())
-    first, last = pa.array(opens, pa.float64()), pa.array(closes, pa.float64())
-    return Rows(
-        (day, text(opens), text(opens), text(closes), text(closes), volume),
-        open=first,
-        high=first,
-        low=last,
-        close=last,
-    )
+def rows_of(opens: list[float], closes: list[float]) -> list[tuple[str, ...]]:
+    return [
+        ("2020-01-02", repr(first), repr(first), repr(last), repr(last), "1")
+        for first, last in zip(opens, closes, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
     "path", [path for path in sorted((SAMPLE / "Stocks").iterdir()) if path.stat().st_size], ids=lambda path: path.name
 )
 def test_real_file_reads_back_as_pandas_computes_it_bit_for_bit(path: Path) -> None:
-    content = format_rows(parse(path.read_bytes()).rows, company_name=path.name)
+    checked = check_company_file(path.read_bytes(), company_name=path.name)
+    assert isinstance(checked, CompanyFile)
+    content = checked.content
     source = pd.read_csv(path, dtype=str, keep_default_na=False)
     percent, change = expected_columns(source[["Open", "Close"]].map(float))
     combined = read_back(content)
@@ -74,30 +67,26 @@ def test_real_file_reads_back_as_pandas_computes_it_bit_for_bit(path: Path) -> N
 
 
 def test_open_of_zero_gives_an_empty_percent_and_a_plain_value_change() -> None:
-    rows = parse(
-        company_file("2020-01-02,0,2,0,1.5,100,0", "2020-01-03,0.0,2,0,0,100,0", "2020-01-06,-0,2,0,2,1,0")
-    ).rows
-    assert format_rows(rows, company_name="wex.us.csv") == (
-        b"2020-01-02,0,2,0,1.5,100,,1.5,wex.us.csv\n"
-        b"2020-01-03,0.0,2,0,0,100,,0,wex.us.csv\n"
-        b"2020-01-06,-0,2,0,2,1,,2,wex.us.csv\n"
+    rows = company_file("2020-01-02,0,2,0,1.5,100,0", "2020-01-03,0.0,2,0,0,100,0", "2020-01-06,-0,2,0,2,1,0")
+    assert parse(rows).content == (
+        b"2020-01-02,0,2,0,1.5,100,,1.5,x.csv\n2020-01-03,0.0,2,0,0,100,,0.0,x.csv\n2020-01-06,-0,2,0,2,1,,2.0,x.csv\n"
     )
 
 
-def test_columns_stand_in_the_contract_order_whatever_the_source_has() -> None:
-    rows = parse(company_file("1000,1.5,0.5,3,2,2020-01-02", header="Volume,close,Low,HIGH,Open,Date")).rows
-    assert format_rows(rows, company_name="österreich.csv").decode() == (
-        "2020-01-02,2,3,0.5,1.5,1000,-25,-0.5,österreich.csv\n"
-    )
+def test_columns_are_in_the_order_of_the_contract_whatever_the_source_has() -> None:
+    content = company_file("1000,1.5,0.5,3,2,2020-01-02", header="Volume,close,Low,HIGH,Open,Date")
+    checked = check_company_file(content, company_name="österreich.csv")
+    assert isinstance(checked, CompanyFile)
+    assert checked.content.decode() == "2020-01-02,2,3,0.5,1.5,1000,-25.0,-0.5,österreich.csv\n"
 
 
-def test_source_fields_stand_as_they_were_written() -> None:
-    rows = parse(company_file('2020-01-02, 010.500 ,"1.2e1",+9.75,11.,1e3,0')).rows
-    assert format_rows(rows, company_name="x").startswith(b"2020-01-02,010.500,1.2e1,+9.75,11.,1e3,")
+def test_source_fields_are_as_they_were_written() -> None:
+    checked = parse(company_file('2020-01-02, 010.500 ,"1.2e1",+9.75,11.,1e3,0'))
+    assert checked.content.startswith(b"2020-01-02,010.500,1.2e1,+9.75,11.,1e3,")
 
 
 def test_percent_beyond_float64_is_empty() -> None:
-    assert format_rows(rows_of([1e-310, 1e-200], [1e300, 1e200]), company_name="x").splitlines() == [
+    assert format_rows(rows_of([1e-310, 1e-200], [1e300, 1e200]), company_name="x")[0].splitlines() == [
         b"2020-01-02,1e-310,1e-310,1e+300,1e+300,1,,1e+300,x",
         b"2020-01-02,1e-200,1e-200,1e+200,1e+200,1,,1e+200,x",
     ]
@@ -116,7 +105,7 @@ def test_any_finite_prices_read_back_as_the_same_float64_in_at_most_56_character
     prices: list[tuple[float, float]],
 ) -> None:
     opens, closes = [first for first, _ in prices], [last for _, last in prices]
-    content = format_rows(rows_of(opens, closes), company_name="wex.us.csv")
+    content, _ = format_rows(rows_of(opens, closes), company_name="wex.us.csv")
     for line, (first, last) in zip(csv.reader(content.decode().splitlines()), prices, strict=True):
         assert len(line) == 9
         assert max(map(len, line)) <= 56
@@ -130,6 +119,6 @@ def test_any_finite_prices_read_back_as_the_same_float64_in_at_most_56_character
 
 
 def test_slice_is_described_by_the_bytes_that_were_written() -> None:
-    part = make_slice(b"a\nb\n", company_name="wex.us.csv", offset=10, flagged=1)
-    assert (part.offset, part.length, part.end, part.rows, part.flagged) == (10, 4, 14, 2, 1)
-    assert part.sha256 == "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2"
+    entry = make_slice(b"a\nb\n", company_name="wex.us.csv", offset=10, flagged=1)
+    assert (entry.offset, entry.length, entry.end, entry.rows, entry.flagged) == (10, 4, 14, 2, 1)
+    assert entry.sha256 == "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2"

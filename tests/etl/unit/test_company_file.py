@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
-from etl.files.rules import RejectedRow, count_flagged
-from tests.support.company_files import FIRST, HEADER, LAST, assert_balanced, company_file, kept, parse
+from etl.files.company_file import CompanyFile, UnusableFile
+from etl.files.rules import RejectedRow
+from tests.support.company_files import FIRST, HEADER, LAST, assert_balanced, check, company_file, kept, parse
 from tests.support.paths import SAMPLE
 
 TWO_ROWS = company_file(FIRST, LAST)
@@ -70,7 +70,7 @@ def test_row_that_breaks_a_rule_is_rejected_with_line_column_value_and_reason(
 ) -> None:
     checked = parse(company_file(FIRST, row, LAST))
     assert checked.rejected == (RejectedRow(3, column, value, reason),)
-    assert kept(checked.rows) == kept(parse(TWO_ROWS).rows)
+    assert kept(checked) == kept(parse(TWO_ROWS))
     assert checked.read == 3
 
 
@@ -90,13 +90,13 @@ def test_number_that_postgresql_cannot_cast_is_rejected_before_it_breaks_the_vie
 def test_price_is_kept_as_it_was_written(number: str) -> None:
     checked = parse(company_file(FIRST, f"2020-01-03,1,2,1,{number},100,0"))
     assert checked.rejected == ()
-    assert checked.rows.text[4].to_pylist() == ["11", number]
-    assert checked.rows.close.to_pylist() == [11.0, float(number)]
+    assert [row[4] for row in kept(checked).fields] == ["11", number]
+    assert kept(checked).prices[1][3] == float(number).hex()
 
 
 @pytest.mark.parametrize("volume", ["0", "100.0", "1e10", "9223372036854775807", "9223372036854775807.0"])
 def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
-    assert parse(company_file(f"2020-01-03,1,2,1,1.5,{volume},0")).rows.text[5].to_pylist() == [volume]
+    assert kept(parse(company_file(f"2020-01-03,1,2,1,1.5,{volume},0"))).fields[0][5] == volume
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
     ],
 )  # fmt: skip
 def test_file_that_cannot_be_used_is_quarantined_with_its_own_reason(content: bytes, reason: str) -> None:
-    checked = parse_company_file(content)
+    checked = check(content)
     assert isinstance(checked, UnusableFile)
     assert checked.reason == reason
     assert_balanced(checked)
 
 
 def test_quarantine_for_want_of_a_usable_row_still_names_every_row() -> None:
-    checked = parse_company_file(company_file("x", "", "2020-01-03,,2,1,1.5,100,0"))
+    checked = check(company_file("x", "", "2020-01-03,,2,1,1.5,100,0"))
     assert isinstance(checked, UnusableFile)
     assert [(row.line, row.column) for row in checked.rejected] == [(2, ""), (4, "Open")]
 
@@ -164,7 +164,7 @@ def test_quarantine_for_want_of_a_usable_row_still_names_every_row() -> None:
 )  # fmt: skip
 def test_same_table_written_otherwise_gives_the_same_rows(content: bytes) -> None:
     checked = parse(content)
-    assert kept(checked.rows) == kept(parse(TWO_ROWS).rows)
+    assert kept(checked) == kept(parse(TWO_ROWS))
     assert (checked.read, checked.rejected) == (2, ())
 
 
@@ -189,13 +189,13 @@ def test_lines_are_counted_as_an_editor_does(end: str) -> None:
 def test_further_columns_are_left_out_and_named() -> None:
     checked = parse(company_file(FIRST + ",a,b", LAST + ",c,d", header=HEADER + ",Currency,Note"))
     assert checked.extra_columns == ("OpenInt", "Currency", "Note")
-    assert kept(checked.rows) == kept(parse(TWO_ROWS).rows)
+    assert kept(checked) == kept(parse(TWO_ROWS))
 
 
 def test_first_of_identical_rows_is_kept_and_the_rest_are_rejected_duplicates() -> None:
     again = FIRST.replace(",", " , ").removesuffix("0") + "9"  # blanks and OpenInt are no part of the row
     checked = parse(company_file(FIRST, LAST, again, FIRST))
-    assert kept(checked.rows) == kept(parse(TWO_ROWS).rows)
+    assert kept(checked) == kept(parse(TWO_ROWS))
     assert checked.rejected == tuple(RejectedRow(line, "Date", "2020-01-02", "duplicate of line 2") for line in (4, 5))
     assert checked.read == 4
 
@@ -204,18 +204,18 @@ def test_conflicting_rows_of_one_day_are_all_rejected_with_their_lines() -> None
     checked = parse(company_file(FIRST, LAST, FIRST.replace("10.5", "10.50"), FIRST))
     reason = "conflicting rows for one day on lines 2, 4, 5"
     assert checked.rejected == tuple(RejectedRow(line, "Date", "2020-01-02", reason) for line in (2, 4, 5))
-    assert kept(checked.rows).fields == [tuple(LAST.split(",")[:6])]
+    assert kept(checked).fields == [tuple(LAST.split(",")[:6])]
 
 
 def test_broken_row_makes_no_conflict_with_a_good_one_of_its_day() -> None:
     checked = parse(company_file(FIRST, FIRST.replace("10.5", "x"), LAST))
     assert [row.reason for row in checked.rejected] == ["not a number"]
-    assert kept(checked.rows) == kept(parse(TWO_ROWS).rows)
+    assert kept(checked) == kept(parse(TWO_ROWS))
 
 
 def test_rows_stay_in_the_order_of_the_file() -> None:
     checked = parse(company_file(LAST, "2020-01-04,1,2,1,1.5,100,0", FIRST))
-    assert checked.rows.text[0].to_pylist() == ["2020-01-06", "2020-01-04", "2020-01-02"]
+    assert [row[0] for row in kept(checked).fields] == ["2020-01-06", "2020-01-04", "2020-01-02"]
 
 
 @pytest.mark.parametrize("spoilt", [(), ("2020-01-01,1,2,x,1.5,100,0", "2019-12-31,1,2,1,1.5,100,0")])
@@ -231,9 +231,9 @@ def test_rows_stay_in_the_order_of_the_file() -> None:
 def test_rows_older_than_since_are_neither_read_nor_rejected(
     since: date, days: list[str], spoilt: tuple[str, ...]
 ) -> None:
-    checked = parse_company_file(company_file(FIRST, LAST, *spoilt), since=since)
+    checked = check(company_file(FIRST, LAST, *spoilt), since=since)
     assert isinstance(checked, CompanyFile)
-    assert checked.rows.text[0].to_pylist() == days
+    assert [row[0] for row in kept(checked).fields] == days
     rejected = ["2020-01-01"] if spoilt and since == date(2020, 1, 1) else []
     assert len(checked.rejected) == len(rejected)
     assert checked.read == len(days) + len(rejected)
@@ -259,7 +259,7 @@ def test_rows_older_than_since_are_neither_read_nor_rejected(
 def test_row_that_looks_wrong_is_kept_and_flagged_once(prices: str, flagged: int) -> None:
     checked = parse(company_file(FIRST, f"2020-01-03,{prices},100,0"))
     assert (checked.read, checked.rejected) == (2, ())
-    assert count_flagged(checked.rows) == flagged
+    assert checked.flagged == flagged
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_real_file_is_accepted_whole(path: Path) -> None:
 
 
 def test_file_of_nothing_but_bad_rows_is_given_up_early_and_stays_balanced() -> None:
-    checked = parse_company_file(HEADER.encode() + b"\n" + b"x\n" * 50_000)
+    checked = check(HEADER.encode() + b"\n" + b"x\n" * 50_000)
     assert isinstance(checked, UnusableFile)
     assert checked.reason == "not a company file: 10,000 rows rejected by line 10001, the rest was not looked at"
     assert len(checked.rejected) == 10_000
@@ -285,7 +285,7 @@ def test_file_of_nothing_but_repeated_days_is_given_up_early_and_stays_balanced(
 ) -> None:
     # identical rows are no fault, but 700,000 of them in one file would be as many rejected rows in memory
     monkeypatch.setattr("etl.files.company_file._MOST_REPEATED", 1_000)
-    checked = parse_company_file(company_file("bad", *[FIRST] * 5_000))
+    checked = check(company_file("bad", *[FIRST] * 5_000))
     assert isinstance(checked, UnusableFile)
     assert checked.reason == "not a company file: 1,001 rows rejected by line 1003, the rest was not looked at"
     assert [row.line for row in checked.rejected] == [2, *range(4, 1004)]
@@ -294,9 +294,9 @@ def test_file_of_nothing_but_repeated_days_is_given_up_early_and_stays_balanced(
 def test_file_that_holds_itself_several_times_over_is_accepted() -> None:
     days = [f"{1990 + month // 12}-{month % 12 + 1:02}-01,1,2,1,1.5,100,0" for month in range(300)]
     checked = parse(company_file(*days * 5))
-    assert (len(checked.rows.open), len(checked.rejected)) == (300, 1_200)
+    assert (len(kept(checked).fields), len(checked.rejected)) == (300, 1_200)
 
 
 def test_file_of_a_million_columns_is_quarantined_before_each_is_given_a_name() -> None:
-    checked = parse_company_file(HEADER.encode() + b"," * 1_000_000 + b"\n" + FIRST.encode() + b"\n")
+    checked = check(HEADER.encode() + b"," * 1_000_000 + b"\n" + FIRST.encode() + b"\n")
     assert checked == UnusableFile("not a company file: the first line has more than 1,000 columns")

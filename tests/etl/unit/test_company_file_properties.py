@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.files import company_file as checking
-from etl.files import plain_rows
-from etl.files.company_file import CompanyFile, UnusableFile, parse_company_file
+from etl.files import native
+from etl.files.company_file import CompanyFile, UnusableFile
 from etl.files.rules import COLUMNS
-from tests.support.company_files import HEADER, Kept, assert_balanced, kept
-from tests.support.paths import SAMPLE
+from tests.support.company_files import HEADER, Kept, assert_balanced, check, kept
 
 property_test = settings(
     max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -100,64 +99,30 @@ dirty_files = st.lists(dirty_line, min_size=1, max_size=14)
 # --- both ways of checking -----------------------------------------------------------------------------------------
 
 
-def by_column(
-    bodies: list[bytes], *, width: int, positions: list[int], since: date | None
-) -> list[plain_rows.Checked] | None:
-    """The fast way, for bodies that may take it."""
-    counted = [(body, plain_rows.count_plain_rows(body)) for body in bodies]
-    plain = [(body, count) for body, count in counted if count]
-    if len(plain) < len(bodies):
-        return None
-    return plain_rows.check_columns(plain, width=width, positions=positions, since=since)
-
-
-def by_row(content: bytes, *, width: int, positions: list[int], since: date | None) -> plain_rows.Checked:
-    slow = checking._check_rows(checking._Opened(content, b"", width, positions, ()), since=since)
-    assert isinstance(slow, tuple)
-    return slow
-
-
-def facts(checked: plain_rows.Checked) -> tuple[object, ...]:
-    return checked[0], kept(checked[1]), checked[2], checked[3]
-
-
 @given(plain_files(), SINCE)
 @property_test
-def test_checking_by_column_and_by_row_give_the_same_rows(
+def test_a_plain_file_is_checked_alike_natively_and_row_by_row(
     plain: tuple[bytes, int, list[int]], since: date | None
 ) -> None:
-    # The fast way has no face of its own: which one a file takes cannot be seen from outside, and that is what must
-    # hold. So the two private functions are compared with each other; None means that the fast one leaves the file.
+    # Which way a file takes cannot be seen from outside, and that is what must hold. So the two are compared.
     body, width, positions = plain
-    fast = by_column([body], width=width, positions=positions, since=since)
+    fast = native.check_plain(body, width=width, positions=positions, company_name="x.csv", since=since)
     if fast is not None:
-        slow = by_row(b"header\n" + body, width=width, positions=positions, since=since)
-        assert [facts(one) for one in fast] == [facts(slow)]
-
-
-def test_real_files_take_the_fast_way_together() -> None:
-    # without this, the property above would also hold for a fast way that leaves everything
-    files = [path.read_bytes() for path in (SAMPLE / "Stocks").iterdir() if path.stat().st_size]
-    bodies = [content.partition(b"\n")[2] for content in files]
-    layout = {"width": 7, "positions": list(range(6)), "since": date(2010, 1, 1)}
-    fast = by_column(bodies, **layout)  # type: ignore[arg-type]
-    assert fast is not None
-    assert [facts(one) for one in fast] == [facts(by_row(content, **layout)) for content in files]  # type: ignore[arg-type]
-
-
-@given(st.lists(st.one_of(plain_files().map(lambda plain: plain[0]), st.binary(max_size=40)), max_size=5), SINCE)
-@property_test
-def test_files_checked_together_come_out_as_each_alone(bodies: list[bytes], since: date | None) -> None:
-    contents = [HEADER.encode() + b"\n" + body for body in bodies] + bodies
-    together = checking.parse_company_files(contents, since=since)
-    alone = [parse_company_file(content, since=since) for content in contents]
-    assert [describe(one) for one in together] == [describe(one) for one in alone]
+        opened = checking._Opened(b"header\n" + body, body, width, positions, ())
+        slow = checking._check_rows(opened, company_name="x.csv", since=since)
+        if isinstance(slow, UnusableFile):
+            assert (fast.read, fast.before_since) == (0, 0)
+        else:
+            assert (fast.content, fast.read, fast.before_since, fast.flagged) == (
+                slow.content, slow.read, slow.before_since, slow.flagged
+            )  # fmt: skip
+            assert slow.rejected == ()
 
 
 def describe(checked: CompanyFile | UnusableFile) -> tuple[object, ...]:
     if isinstance(checked, UnusableFile):
         return checked.reason, checked.rejected
-    return checked.read, kept(checked.rows), checked.rejected, checked.before_since, checked.extra_columns
+    return checked.read, kept(checked), checked.rejected, checked.before_since, checked.extra_columns
 
 
 # --- the oracle: plain pandas for the lines, plain Python for the rules ----------------------------------------------
@@ -230,11 +195,11 @@ def test_dirty_file_is_checked_as_plain_pandas_and_python_would(
 ) -> None:
     content = (("\ufeff" if bom else "") + end.join([HEADER, *lines]) + end).encode()
     accepted, rejected, older = oracle(content, since)
-    checked = parse_company_file(content, since=since)
+    checked = check(content, since=since)
     assert_balanced(checked)
     assert [row.line for row in checked.rejected] == rejected
     if isinstance(checked, CompanyFile):
-        assert kept(checked.rows) == accepted
+        assert kept(checked) == accepted
         assert checked.before_since == older
         assert checked.read == len(accepted.fields) + len(rejected)
     else:
@@ -276,8 +241,8 @@ fragments = st.sampled_from(
 )
 @property_test
 def test_arbitrary_bytes_never_raise_and_always_balance(content: bytes) -> None:
-    assert_balanced(parse_company_file(content))
-    assert_balanced(parse_company_file(HEADER.encode() + b"\n" + content, since=date(2020, 1, 3)))
+    assert_balanced(check(content))
+    assert_balanced(check(HEADER.encode() + b"\n" + content, since=date(2020, 1, 3)))
 
 
 number_text = st.builds(
@@ -292,17 +257,17 @@ number_text = st.builds(
 @settings(property_test, max_examples=120)
 def test_price_of_any_exponent_means_the_same_as_text_and_as_float(price: str) -> None:
     # the text goes to the table, the float into the formulas: where one is 0, so is the other
-    checked = parse_company_file(f"{HEADER}\n2020-01-04,1,2,1,{price},100,0\n".encode())
+    checked = check(f"{HEADER}\n2020-01-04,1,2,1,{price},100,0\n".encode())
     assert_balanced(checked)
     if isinstance(checked, CompanyFile):
         written_zero = not price.lower().partition("e")[0].strip("+-0.")
-        assert (checked.rows.close[0].as_py() == 0) == written_zero
+        assert (float.fromhex(kept(checked).prices[0][3]) == 0) == written_zero
 
 
 @given(number_text)
 @settings(property_test, max_examples=120)
 def test_volume_of_any_exponent_never_raises(volume: str) -> None:
-    assert_balanced(parse_company_file(f"{HEADER}\n2020-01-04,1,2,1,1,{volume},0\n".encode()))
+    assert_balanced(check(f"{HEADER}\n2020-01-04,1,2,1,1,{volume},0\n".encode()))
 
 
 # --- the same table, written otherwise -------------------------------------------------------------------------------
@@ -318,13 +283,13 @@ def test_line_ends_bom_and_header_order_case_and_blanks_change_nothing(lines: li
     moved = [",".join(line.split(",")[column] for column in columns) for line in lines]
     end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
     written = (data.draw(st.sampled_from(["", "\ufeff"])) + end.join([head, *moved])).encode()
-    this, that = parse_company_file("\n".join([HEADER, *lines]).encode()), parse_company_file(written)
+    this, that = check("\n".join([HEADER, *lines]).encode()), check(written)
     assert type(this) is type(that)
     assert [(row.line, row.column, row.value, row.reason) for row in this.rejected] == [
         (row.line, row.column, row.value, row.reason) for row in that.rejected
     ]
     if isinstance(this, CompanyFile) and isinstance(that, CompanyFile):
-        assert (kept(this.rows), this.read) == (kept(that.rows), that.read)
+        assert (kept(this), this.read) == (kept(that), that.read)
 
 
 def test_the_oracle_knows_the_six_columns() -> None:
