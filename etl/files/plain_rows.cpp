@@ -43,7 +43,7 @@ bool is_digit(char sign) { return sign >= '0' && sign <= '9'; }
 
 // Moves `at` behind digits with at most one point among or behind them; false when there are none or too many.
 bool read_number(const char *&at, const char *end, Number &number) {
-    uint64_t digits = 0; // wraps where there are too many, which their count tells
+    uint64_t digits = 0; // wraps where there are too many, which their count shows
     const char *begin = at;
     for (; at < end && is_digit(*at); ++at) digits = digits * 10 + uint64_t(*at - '0');
     const int64_t whole = at - begin;
