@@ -1,4 +1,4 @@
-"""The password comes from SSM by the layer's CLI, once for a warm function, and shows itself to Airflow alone."""
+"""The password is read from SSM through the layer's CLI, once while the function is warm, and only Airflow gets it."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def run() -> str | None:
 
 
 def shown(error: BaseException) -> list[str]:
-    """Everything that an error could show, with all that led to it."""
+    """Everything that an error could show, including its causes."""
     texts = traceback.format_exception(error)
     at: BaseException | None = error
     while at:

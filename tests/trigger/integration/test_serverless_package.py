@@ -308,7 +308,7 @@ def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str)
         "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880"
     ]
     with pytest.raises(SettingsError):
-        watchdog._patience({"WATCHDOG_MINUTES": minutes})
+        watchdog.read_patience({"WATCHDOG_MINUTES": minutes})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command that SSM runs on the instance: run for real by sh, with a `docker` that notes what it was asked."""
+"""The command that SSM runs on the instance: run for real by sh, with a `docker` that records its arguments."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ INSTANCE = "i-0123456789abcdef0"
 CONF = {"marker": {"bucket": "b", "key": "k.SUCCESS", "etag": "e"}, "requested_at": "2026-11-22T08:00:00+00:00"}
 RUN_ID = "marker_2026-11-22T08:18:01Z_aac3424847_52e682ae"
 
-# The words of Airflow 3.3.2's command line, cut to what matters; all around them it writes warnings of its own.
+# What Airflow 3.3.2's command line prints, cut to what matters; it also writes warnings of its own.
 DETAILS = '[{"dag_id": "moving_big_data", "is_paused": "%s", "is_stale": "False"}]'
 UNKNOWN = "echo warning; echo \"DAG: moving_big_data does not exist in 'dag' table\" >&2; exit 1"
 NO_DATABASE = "echo 'relation \"dag\" does not exist' >&2; exit 1"
@@ -51,7 +51,7 @@ esac
 
 
 class Instance:
-    """A folder with a stack, and on PATH a `docker` whose answers a test sets."""
+    """A folder with an Airflow, and on PATH a `docker` whose answers a test sets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "stack"
@@ -86,7 +86,7 @@ class Instance:
             check=True,
         )
         taken = Path(f"{self._calls}.input")
-        assert not taken.exists() or taken.read_bytes() == b"", "a command inside read what was not meant for it"
+        assert not taken.exists() or taken.read_bytes() == b"", "a command inside read input that was not meant for it"
         return done.stdout.decode()
 
 
@@ -150,15 +150,15 @@ def test_database_that_is_not_there_yet_is_no_unknown_dag(instance: Instance) ->
 
 
 class Ssm:
-    """SSM as the trigger meets it: it runs the script on the instance, and tells of it when asked."""
+    """An SSM that runs the script on the instance and reports the result when asked."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.sent: list[dict[str, Any]] = []
-        self.unregistered = 0  # how many times the agent is not there yet
-        self.before: list[str] = []  # what is answered before the outcome: a status, or an error's code
+        self.unregistered = 0  # how many calls come before the agent has registered
+        self.before: list[str] = []  # answers before the outcome: each a status or the code of an error
         self.status = "Success"
-        self.states: list[str] = []  # of the instance, one after the other; moto's own where there are none
+        self.states: list[str] = []  # of the instance, in turn; moto's own if empty
         self._output = ""
 
     def __call__(self, call: Call) -> Answer | None:
@@ -223,15 +223,15 @@ def test_instance_that_closed_its_door_to_stop_itself_is_woken_again(
     instance.stack(true="echo 'no container' >&2; exit 1")
     ssm.states = ["stopping", "stopped", "running"]
     assert start() == "started"
-    told = ["SendCommand", "GetCommandInvocation"]
+    asked = ["SendCommand", "GetCommandInvocation"]
     describe = "DescribeInstances"
-    assert cloud.proxy.operations() == [*told, describe, describe, "StartInstances", describe, *told]
+    assert cloud.proxy.operations() == [*asked, describe, describe, "StartInstances", describe, *asked]
 
 
 def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
     ssm: Ssm, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(airflow_command, "_AWAKE_SECONDS", 0.5)
+    monkeypatch.setattr("trigger.instance.LOOK_AGAIN_SECONDS", 0.5)
     ssm.before = ["Pending"] * 1000
     ssm.states = ["running", "stopping", "stopped", "running", "running"]
     assert start() == "started"
@@ -243,14 +243,14 @@ def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
     ]
 
 
-# What the instance's word means is sorted without the CLI: the test above has shown the way there.
+# These need no CLI: the tests above have shown how the word gets here.
 WORDS: dict[str, tuple[type[errors.TriggerError], str]] = {
     "paused": (errors.PausedDagError, "airflow dags unpause moving_big_data"),
     "unknown_dag": (errors.UnknownDagError, "list-import-errors"),
     "refused": (errors.RefusedRunError, f"refused to make DagRun {RUN_ID}"),
     "not_ready": (errors.NotReadyError, r"was not up in time.*docker compose ps"),
-    "no_stack": (errors.WrongApiError, "found no stack of this pipeline .'no_stack'"),
-    "": (errors.WrongApiError, "found no stack of this pipeline"),
+    "no_stack": (errors.WrongApiError, "found no Airflow of this pipeline .'no_stack'"),
+    "": (errors.WrongApiError, "found no Airflow of this pipeline"),
 }
 
 
@@ -275,7 +275,7 @@ def test_command_that_did_not_end_well_may_be_repeated(status: str, monkeypatch:
     }
     monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(aws_cli, "call", lambda _, operation, *__, **___: answers[operation])
-    with pytest.raises(errors.ServerFailedError, match=f"ended as {status}.*a repeat is safe"):
+    with pytest.raises(errors.ServerFailedError, match=f"ended as {status}.*A repeat is safe"):
         start()
 
 
@@ -308,7 +308,7 @@ def test_event_starts_a_run_by_ssm_once_without_url_user_or_password(
 
 def test_real_ssm_stand_in_takes_the_command_as_it_is_sent(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.01)
-    with pytest.raises(errors.WrongApiError):  # moto runs nothing, so nothing is said
+    with pytest.raises(errors.WrongApiError):  # moto runs nothing, so nothing is printed
         start()
     [command] = cloud.ssm.list_commands()["Commands"]
     assert command["DocumentName"] == "AWS-RunShellScript"

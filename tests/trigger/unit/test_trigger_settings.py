@@ -1,4 +1,4 @@
-"""Settings are complete and usable, or one message says all that has to be set."""
+"""Settings are complete and usable, or one message lists everything that must be set."""
 
 import logging
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.airflow_stand_in import PASSWORD
+from trigger import mail
 from trigger.errors import SettingsError
 from trigger.settings import SET_BY, MailSettings, Settings, read_mail_settings, read_settings
 
@@ -40,10 +41,10 @@ def test_complete_environment_gives_settings_with_a_url_without_trailing_slash()
     )
 
 
-@pytest.mark.parametrize(("stage", "told"), [("", ""), ("prod", ""), ("dev", " --stage dev")])
-def test_redrive_command_names_the_stage_where_it_is_not_the_usual_one(stage: str, told: str) -> None:
-    command = read_mail_settings({**MAIL, "STAGE": stage}).redrive_command
-    assert command == "npx serverless invoke --function redrive" + told
+@pytest.mark.parametrize(("stage", "option"), [("", ""), ("prod", ""), ("dev", " --stage dev")])
+def test_mail_names_the_stage_in_the_redrive_command_unless_it_is_prod(stage: str, option: str) -> None:
+    text = mail.no_run("x", tries=3, reason="y", settings=read_mail_settings({**MAIL, "STAGE": stage}))
+    assert text.endswith(f"\n  npx serverless invoke --function redrive{option}\n")
 
 
 def test_complete_mail_settings_are_read_as_they_are() -> None:
@@ -121,7 +122,7 @@ def test_pin_for_plain_http_is_refused_as_nothing_would_be_checked() -> None:
 def test_listening_to_the_bucket_of_the_output_is_refused(
     read: Callable[[dict[str, str]], object], complete: dict[str, str]
 ) -> None:
-    with pytest.raises(SettingsError, match=r"are both ' ?b'.*own output.*bucket of their own"):
+    with pytest.raises(SettingsError, match=r"are both ' ?b'.*own output.*separate bucket for markers"):
         read({**complete, "SOURCE_BUCKET": " b"})
 
 
