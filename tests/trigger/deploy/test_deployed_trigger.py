@@ -114,7 +114,7 @@ def test_event_that_is_delivered_twice_starts_one_run(system: LocalSystem, servi
         system.receive_mail(seconds=2)
 
 
-def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_works(
+def test_airflow_that_starts_no_run_leads_to_one_failure_mail_and_a_working_redrive(
     system: LocalSystem, service: Deployment
 ) -> None:
     known = system.runs()

@@ -135,7 +135,9 @@ def test_call_is_ended_at_the_deadline(cloud: Cloud) -> None:
     assert time.monotonic() - begun < 4
 
 
-def test_missing_login_is_told_without_a_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_login_is_reported_without_a_call(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -50,7 +50,7 @@ def test_each_marker_of_one_event_has_its_own_alarm() -> None:
     assert alarms == ["marker_2026-11-22T08:18:01Z_aac3424847", "marker_2026-11-22T08:18:02Z_0d2b4451b9"]
 
 
-def test_one_event_is_one_mail_and_kept_at_each_delivery_also_after_sns_was_down(office: Office, cloud: Cloud) -> None:
+def test_event_is_mailed_once_and_kept_at_each_delivery_even_after_sns_was_down(office: Office, cloud: Cloud) -> None:
     failed = failure("retries_exhausted")
     cloud.proxy.script = refusing("Publish", "AuthorizationError", status=403)
     with pytest.raises(errors.AwsRefusedError, match=r"sns publish failed with AuthorizationError.*Allow"):

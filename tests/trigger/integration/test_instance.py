@@ -65,7 +65,7 @@ def test_instance_that_is_stopping_is_started_after_it_has_stopped(cloud: Cloud)
     assert cloud.proxy.operations() == [*["DescribeInstances"] * 2, "StartInstances", "DescribeInstances"]
 
 
-def test_short_of_time_it_says_so_and_the_next_try_resumes(cloud: Cloud) -> None:
+def test_start_that_runs_out_of_time_says_so_and_the_next_try_resumes(cloud: Cloud) -> None:
     scripted(cloud, "stopped", "pending")
     begun = time.monotonic()
     with pytest.raises(errors.NotReadyError, match=r"i-1 was not running in time .*Lambda tries again"):

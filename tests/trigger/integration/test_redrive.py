@@ -51,7 +51,7 @@ def test_event_that_fails_stays_in_the_queue_and_the_next_redrive_starts_its_run
     assert office.kept_events() == []
 
 
-def test_message_that_report_could_not_take_is_unwrapped_and_what_is_no_event_goes_with_a_word(
+def test_wrapped_event_is_unwrapped_and_a_message_without_one_is_logged_and_removed(
     airflow: AirflowStandIn, office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     failure = json.loads((EVENTS / "failures" / "timed_out.json").read_text())

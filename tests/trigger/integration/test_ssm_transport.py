@@ -137,7 +137,7 @@ OUTCOMES: dict[str, tuple[Callable[[Instance], None], int]] = {
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_command_says_in_one_word_what_it_met(outcome: str, instance: Instance) -> None:
+def test_command_prints_in_one_word_what_it_found(outcome: str, instance: Instance) -> None:
     arrange, calls = OUTCOMES[outcome]
     arrange(instance)
     assert said(instance) == outcome
@@ -202,7 +202,7 @@ def start(seconds: float = 60) -> str:
     return airflow_command.start_run(instance_id=INSTANCE, dag_run_id=RUN_ID, conf=CONF, deadline=deadline)
 
 
-def test_agent_that_has_not_registered_and_an_answer_that_is_not_there_are_waited_for(ssm: Ssm, cloud: Cloud) -> None:
+def test_unregistered_agent_and_missing_answer_are_waited_for(ssm: Ssm, cloud: Cloud) -> None:
     ssm.unregistered = 1
     ssm.states = ["running"]
     ssm.before = ["InvocationDoesNotExist", "InProgress"]
@@ -217,7 +217,7 @@ def test_agent_that_has_not_registered_and_an_answer_that_is_not_there_are_waite
     assert (sent["InstanceIds"], sent["DocumentName"]) == ([INSTANCE], "AWS-RunShellScript")
 
 
-def test_instance_that_closed_its_door_to_stop_itself_is_woken_again(
+def test_instance_that_stopped_its_api_server_to_stop_itself_is_woken_again(
     ssm: Ssm, instance: Instance, cloud: Cloud
 ) -> None:
     instance.stack(true="echo 'no container' >&2; exit 1")

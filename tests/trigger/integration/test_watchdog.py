@@ -129,7 +129,7 @@ def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     assert "Publish" not in cloud.proxy.operations()
 
 
-def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_with_what_it_came_to(
+def test_ended_run_without_a_record_of_its_mail_is_reported_with_its_outcome(
     history: History, job: etl.Job, office: Office
 ) -> None:
     states = {"success": None, "dry_run": None, "failed": "The database said no.\nAnd much more.", "kept": None}
@@ -158,7 +158,7 @@ def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_wit
     assert handler({}, None)["missed"] == []
 
 
-def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
+def test_receipt_of_an_older_etl_without_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
     run = run_of("old.SUCCESS", history.put("old.SUCCESS", hours_ago=3))
     receipt = json.loads(etl.Receipt(run_id=run.run_id, state=State.SUCCESS, started_at=run.started_at).to_json())
     del receipt["mail"]
@@ -166,7 +166,7 @@ def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: Histor
     assert handler({}, None)["missed"] == []
 
 
-def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_before(
+def test_dry_run_reports_no_marker_but_sends_mails_that_sns_refused_before(
     history: History, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "on")
@@ -180,7 +180,7 @@ def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_be
     assert handler({}, None)["missed"] == ["rehearsed.SUCCESS"]
 
 
-def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_back(
+def test_refused_notices_are_sent_once_and_one_failure_does_not_hold_up_others(
     history: History, job: etl.Job, office: Office, cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     deaf = etl.Mailbox(office.topic.replace("SNS", "absent"), "ada", "Lovelace")

@@ -181,7 +181,7 @@ def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
     assert airflow.calls() == [HEALTH] * (len(answers) + 1)
 
 
-def test_airflow_that_stays_ill_is_given_up_before_the_deadline_saying_what_is_ill(
+def test_airflow_that_stays_unhealthy_is_given_up_in_time_saying_which_part_is(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
@@ -193,7 +193,7 @@ def test_airflow_that_stays_ill_is_given_up_before_the_deadline_saying_what_is_i
     assert len(airflow.calls()) > 2
 
 
-def test_airflow_that_is_down_is_given_up_saying_how_it_was_met(
+def test_airflow_that_is_down_is_given_up_with_the_connection_error(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     airflow.stop()

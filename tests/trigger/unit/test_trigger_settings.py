@@ -80,7 +80,7 @@ def test_one_missing_setting_is_the_only_one_named(
         assert not [other for other in SET_BY if other != name and f"{other} (" in str(raised.value)]
 
 
-def test_instance_without_an_url_needs_no_user_and_no_password() -> None:
+def test_instance_without_a_url_needs_no_user_and_no_password() -> None:
     settings = read_settings({"INSTANCE_ID": " i-0123456789abcdef0\n", "MONITORED_BUCKET": "b", "SOURCE_BUCKET": "s"})
     assert (settings.instance_id, settings.airflow_url) == ("i-0123456789abcdef0", "")
 
@@ -91,7 +91,7 @@ def test_neither_url_nor_instance_is_a_missing_url(instance_id: str) -> None:
         read_settings({**COMPLETE, "AIRFLOW_URL": " ", "INSTANCE_ID": instance_id})
 
 
-def test_instance_with_an_url_is_woken_and_called_by_http() -> None:
+def test_instance_with_a_url_is_woken_and_called_by_http() -> None:
     settings = read_settings({**COMPLETE, "INSTANCE_ID": "i-0123456789abcdef0"})
     assert (settings.instance_id, settings.airflow_url) == ("i-0123456789abcdef0", "https://airflow.example:8080")
     with pytest.raises(SettingsError, match="AIRFLOW_PASSWORD_PARAMETER"):
@@ -170,6 +170,6 @@ def test_unusable_url_is_refused_and_never_quoted(url: str, caplog: pytest.LogCa
         ("https://airflow.example", False),
     ],
 )
-def test_plain_http_beyond_this_machine_is_warned_of(url: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_plain_http_to_another_machine_logs_a_warning(url: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     read_settings({**COMPLETE, "AIRFLOW_URL": url})
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warned
