@@ -53,7 +53,7 @@ def wait_until_healthy(server: Server, *, deadline: Deadline, wake: Callable[[],
     while True:
         try:
             response = _send("GET", _HEALTH, server=server)
-            unhealthy = _unhealthy_parts(response)
+            unhealthy = _unhealthy_components(response)
             if not unhealthy:
                 return
             found = f"answered {response.status_code}; not healthy: {', '.join(unhealthy)}"
@@ -175,7 +175,7 @@ class _Pinned(HTTPAdapter):
         return super().proxy_manager_for(proxy, assert_fingerprint=self._sha256, **arguments)
 
 
-def _unhealthy_parts(response: requests.Response) -> list[str]:
+def _unhealthy_components(response: requests.Response) -> list[str]:
     """What is not up, as Airflow's health, or a proxy in front of it, reports."""
     if response.status_code == 429 or response.status_code >= 500:
         return ["the server"]
@@ -184,12 +184,12 @@ def _unhealthy_parts(response: requests.Response) -> list[str]:
         raise _wrong_api(response)
     if "metadatabase" not in fields:
         raise _wrong_api(response, lacks="Airflow's health")
-    parts = ("metadatabase", "scheduler", "dag_processor")
-    return [part for part in parts if not _is_healthy(fields.get(part))]
+    components = ("metadatabase", "scheduler", "dag_processor")
+    return [name for name in components if not _is_healthy(fields.get(name))]
 
 
-def _is_healthy(part: object) -> bool:
-    return isinstance(part, dict) and part.get("status") == "healthy"
+def _is_healthy(component: object) -> bool:
+    return isinstance(component, dict) and component.get("status") == "healthy"
 
 
 def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

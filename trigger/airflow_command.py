@@ -14,14 +14,14 @@ from trigger.airflow_client import DAG_ID
 from trigger.deadline import Deadline
 from trigger.states import Outcome
 
-STACK_FOLDER = "/opt/moving-big-data"
+AIRFLOW_FOLDER = "/opt/moving-big-data"
 _POLL_SECONDS = 2.0
 _NOT_READY_SECONDS = 10.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
 
 _SCRIPT = """\
 set -u
-cd {folder} || {{ echo no_stack; exit 0; }}
+cd {folder} || {{ echo no_airflow; exit 0; }}
 inside() {{ docker compose exec -T scheduler "$@" </dev/null; }}
 # An instance that is about to stop itself stops the api-server first.
 docker compose exec -T api-server true </dev/null >/dev/null 2>&1 || {{ echo not_ready; exit 0; }}
@@ -56,7 +56,7 @@ def start_run(*, instance_id: str, dag_run_id: str, conf: Mapping[str, object], 
             case "not_ready":
                 raise errors.NotReadyError(
                     f"Airflow on instance {instance_id} was not up in time. Lambda tries again; if that does not help, "
-                    f"run `docker compose ps` in {STACK_FOLDER} there."
+                    f"run `docker compose ps` in {AIRFLOW_FOLDER} there."
                 )
             case "paused":
                 raise errors.PausedDagError(
@@ -76,14 +76,14 @@ def start_run(*, instance_id: str, dag_run_id: str, conf: Mapping[str, object], 
             case _:
                 raise errors.WrongApiError(
                     f"The command on instance {instance_id} found no Airflow of this pipeline ({word[:80]!r}). "
-                    f"Install it in {STACK_FOLDER} there, then redrive the event."
+                    f"Install it in {AIRFLOW_FOLDER} there, then redrive the event."
                 )
 
 
 def command(*, dag_run_id: str, conf: Mapping[str, object]) -> str:
     """The shell script that starts the run on the instance and prints what happened, in one word."""
     encoded = base64.b64encode(json.dumps(conf).encode()).decode()
-    return _SCRIPT.format(folder=STACK_FOLDER, dag_id=DAG_ID, dag_run_id=dag_run_id, conf=encoded)
+    return _SCRIPT.format(folder=AIRFLOW_FOLDER, dag_id=DAG_ID, dag_run_id=dag_run_id, conf=encoded)
 
 
 def _run_on_instance(script: str, *, instance_id: str, deadline: Deadline) -> str:

@@ -139,7 +139,7 @@ def _airflow_url(url: str, *, is_pinned: bool) -> str:
         )
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost"):
         log.warning(
-            "AIRFLOW_URL is plain http to %r: the network can read the password. Put TLS in front of Airflow.",
+            "AIRFLOW_URL is plain http to %r: anyone on the network can read the password. Use https.",
             parts.hostname,
         )
     return url.rstrip("/")

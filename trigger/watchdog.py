@@ -156,7 +156,7 @@ def text_of(put: Put, *, run: str | None, receipt: Mapping[str, object], setting
 def _send_notices(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerError]) -> Iterator[str]:
     """Send the mails of finished runs that SNS refused at the time; each is deleted once it is sent."""
     for key, _ in _listing(settings.source_bucket, Prefix=NOTICES, deadline=deadline):
-        if not key.endswith(".json"):  # such as the empty object that stands for a folder in the S3 console
+        if not key.endswith(".json"):  # such as the empty object of a folder that the S3 console made
             continue
         try:
             match _read_object(key, settings=settings, deadline=deadline):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from etl import Mailbox
 from tests.support.aws_proxy import refusing
 from tests.support.cloud import MONITORED, SOURCE, Cloud, Office
 from tests.support.paths import EVENTS
@@ -74,9 +73,3 @@ def test_longest_mail_goes_through_the_cli(office: Office) -> None:
     settings = replace(SETTINGS, topic_arn=office.topic)
     mail.publish(f"{longest}more", subject="s", settings=settings, deadline=Deadline.of(None))
     assert office.mails() == [("s", f"{longest}\n... cut here\n")]
-
-
-@pytest.mark.parametrize(("first", "last"), [("Ada", "Lovelace"), ("ada", "lovelace"), ("Anna-Maria", "mcGregor")])
-def test_subject_is_the_one_that_the_pipeline_mails(first: str, last: str) -> None:
-    settings = replace(SETTINGS, first_name=first, last_name=last)
-    assert mail.failure_subject(settings) == Mailbox("arn", first, last).subject(success=False)

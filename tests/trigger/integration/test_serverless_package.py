@@ -368,6 +368,18 @@ def test_names_of_resources_are_derived_as_in_every_package(names: dict[str, str
     )
 
 
+DEFAULTS = json.loads((CONTRACTS / "defaults.json").read_text())
+
+
+@pytest.mark.parametrize("case", DEFAULTS["transport"], ids=str)
+def test_transport_is_chosen_as_in_every_package(case: dict[str, Any]) -> None:
+    assert derive({**SETTINGS, **case["environment"]})["transport"] == case["transport"]
+
+
+def test_region_that_is_not_set_is_the_default_of_every_package() -> None:
+    assert derive(SETTINGS)["region"] == DEFAULTS["settings"]["AWS_REGION"]
+
+
 def test_names_are_too_long_if_the_bucket_of_the_stage_is() -> None:
     longest = {"MBD_FIRST_NAME": "a" * 15, "MBD_LAST_NAME": "b" * 15}
     assert problems(longest) == problems(longest, options={"stage": "prod"}) == []

@@ -54,14 +54,16 @@ class Instance:
     """A folder with an Airflow, and on PATH a `docker` whose answers a test sets."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "stack"
+        self.folder = folder / "airflow"
         self.folder.mkdir()
         self.bin = folder / "bin"
         self.bin.mkdir()
         self._calls = folder / "calls"
-        self.stack()
+        self.airflow()
 
-    def stack(self, *, true: str = ":", details: str = f"echo '{DETAILS % 'False'}'", trigger: str = "echo []") -> None:
+    def airflow(
+        self, *, true: str = ":", details: str = f"echo '{DETAILS % 'False'}'", trigger: str = "echo []"
+    ) -> None:
         docker = self.bin / "docker"
         docker.write_text(DOCKER.format(calls=self._calls, true=true, details=details, trigger=trigger))
         docker.chmod(0o755)
@@ -93,7 +95,7 @@ class Instance:
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
     made = Instance(tmp_path)
-    monkeypatch.setattr(airflow_command, "STACK_FOLDER", str(made.folder))
+    monkeypatch.setattr(airflow_command, "AIRFLOW_FOLDER", str(made.folder))
     return made
 
 
@@ -127,12 +129,12 @@ def test_hostile_key_is_only_data_on_the_instance(name: str, instance: Instance)
 
 
 OUTCOMES: dict[str, tuple[Callable[[Instance], None], int]] = {
-    "already_accepted": (lambda instance: instance.stack(trigger=EXISTS), 3),
-    "refused": (lambda instance: instance.stack(trigger="echo 'no such param' >&2; exit 1"), 3),
-    "paused": (lambda instance: instance.stack(details=f"echo '{DETAILS % 'True'}'"), 2),
-    "unknown_dag": (lambda instance: instance.stack(details=UNKNOWN), 2),
-    "not_ready": (lambda instance: instance.stack(true="echo 'no container' >&2; exit 1"), 1),
-    "no_stack": (lambda instance: instance.folder.rmdir(), 0),
+    "already_accepted": (lambda instance: instance.airflow(trigger=EXISTS), 3),
+    "refused": (lambda instance: instance.airflow(trigger="echo 'no such param' >&2; exit 1"), 3),
+    "paused": (lambda instance: instance.airflow(details=f"echo '{DETAILS % 'True'}'"), 2),
+    "unknown_dag": (lambda instance: instance.airflow(details=UNKNOWN), 2),
+    "not_ready": (lambda instance: instance.airflow(true="echo 'no container' >&2; exit 1"), 1),
+    "no_airflow": (lambda instance: instance.folder.rmdir(), 0),
 }
 
 
@@ -145,7 +147,7 @@ def test_command_prints_in_one_word_what_it_found(outcome: str, instance: Instan
 
 
 def test_database_that_is_not_there_yet_is_no_unknown_dag(instance: Instance) -> None:
-    instance.stack(details=NO_DATABASE)
+    instance.airflow(details=NO_DATABASE)
     assert said(instance) == "not_ready"
 
 
@@ -165,7 +167,7 @@ class Ssm:
         if call.operation == "DescribeInstances" and self.states:
             return states(self.states.pop(0))[0]
         if call.operation == "StartInstances":
-            self.instance.stack()
+            self.instance.airflow()
             self.before = []
             return Answer(200, b"<StartInstancesResponse/>")
         if call.operation == "SendCommand":
@@ -220,7 +222,7 @@ def test_unregistered_agent_and_missing_answer_are_waited_for(ssm: Ssm, cloud: C
 def test_instance_that_stopped_its_api_server_to_stop_itself_is_woken_again(
     ssm: Ssm, instance: Instance, cloud: Cloud
 ) -> None:
-    instance.stack(true="echo 'no container' >&2; exit 1")
+    instance.airflow(true="echo 'no container' >&2; exit 1")
     ssm.states = ["stopping", "stopped", "running"]
     assert start() == "started"
     asked = ["SendCommand", "GetCommandInvocation"]
@@ -249,7 +251,7 @@ WORDS: dict[str, tuple[type[errors.TriggerError], str]] = {
     "unknown_dag": (errors.UnknownDagError, "list-import-errors"),
     "refused": (errors.RefusedRunError, f"refused to make DagRun {RUN_ID}"),
     "not_ready": (errors.NotReadyError, r"was not up in time.*docker compose ps"),
-    "no_stack": (errors.WrongApiError, "found no Airflow of this pipeline .'no_stack'"),
+    "no_airflow": (errors.WrongApiError, "found no Airflow of this pipeline .'no_airflow'"),
     "": (errors.WrongApiError, "found no Airflow of this pipeline"),
 }
 

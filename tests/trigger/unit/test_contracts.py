@@ -2,14 +2,15 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.airflow_stand_in import AirflowStandIn
 from tests.support.paths import CONTRACTS, EVENTS
-from trigger import aws_cli, mail, states, watchdog
+from trigger import airflow_client, aws_cli, mail, states, watchdog
 from trigger.deadline import Deadline
 from trigger.handler import handler
 from trigger.settings import MailSettings
@@ -29,7 +30,9 @@ def contract(name: str) -> Any:  # noqa: ANN401
     return json.loads((CONTRACTS / f"{name}.json").read_text())
 
 
-CONF, RECEIPT, NOTICE, STATES = (contract(name) for name in ("conf", "receipt", "notice", "states"))
+CONF, RECEIPT, NOTICE, STATES, DEFAULTS, NAMES = (
+    contract(name) for name in ("conf", "receipt", "notice", "states", "defaults", "names")
+)
 
 
 @pytest.fixture
@@ -57,6 +60,19 @@ def test_enumerations_have_the_values_of_the_contract() -> None:
     assert list(states.Outcome) == STATES["outcomes of a record"]
     assert set(STATES["ended"]) == states.ENDED
     assert set(STATES["told"]) == states.MAILED
+
+
+def test_places_and_defaults_are_those_of_the_contract() -> None:
+    assert DEFAULTS["dag_id"] == airflow_client.DAG_ID
+    assert DEFAULTS["receipts_prefix"] == watchdog.RECEIPTS
+    assert watchdog.read_patience({}) == timedelta(minutes=DEFAULTS["settings"]["MBD_WATCHDOG_MINUTES"])
+    assert CONF["dag_run_id"].startswith(DEFAULTS["marker_run_prefix"])
+
+
+@pytest.mark.parametrize("names", NAMES["derived"], ids=str)
+def test_subject_is_the_one_of_the_pipeline(names: dict[str, str]) -> None:
+    settings = replace(SETTINGS, first_name=names["first"], last_name=names["last"])
+    assert mail.failure_subject(settings) == names["subject_failure"]
 
 
 @pytest.mark.parametrize("state", STATES["receipt"])
