@@ -1,1 +1,1 @@
-"""An S3 event goes in; one DagRun of moving_big_data for each marker, accepted by Airflow, comes out."""
+"""Starts one run of the DAG moving_big_data for each marker that S3 reports, and reports each marker without a run."""

@@ -1,20 +1,21 @@
-"""A login or a DagRun goes in; what Airflow 3's REST API made of it, or one error of our own, comes out.
+"""Starts a DagRun through Airflow 3's REST API.
 
-What the answers mean was seen on Airflow 3.3.2: a wrong path below the root answers 405, or 200 with a web page; a bad
-token 403; an unknown DAG 404 with its id in "detail".
+What the answers mean was observed on Airflow 3.3.2: a wrong path below the root answers 405, or 200 with a web page; a
+bad token 403; an unknown DAG 404 with its id in "detail".
 """
 
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
-from trigger import errors
+from trigger import errors, instance
 from trigger.deadline import Deadline
+from trigger.states import Outcome
 
 DAG_ID = "moving_big_data"
 TIMEOUT_SECONDS = (5.0, 15.0)  # connect, read; one run takes three calls, so the function needs more than 60 s
@@ -22,14 +23,13 @@ TIMEOUT_SECONDS = (5.0, 15.0)  # connect, read; one run takes three calls, so th
 _DAG = f"/api/v2/dags/{DAG_ID}"
 _HEALTH = "/api/v2/monitor/health"
 _HEALTH_PAUSE_SECONDS = 5.0
-_AWAKE_SECONDS = 15.0
-# A token that does not fit into a header would be quoted by the error of the HTTP library.
+# The HTTP library's error would quote a token that does not fit into a header.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """One Airflow: its root URL, and the SHA-256 of its certificate (hex) where no authority vouches for it."""
+    """One Airflow: its root URL, and the SHA-256 of its certificate (hex) where no authority signed it."""
 
     url: str
     certificate_sha256: str = ""
@@ -37,34 +37,34 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Leave to call one Airflow, for as long as its token lives."""
+    """A login at one Airflow, for as long as its token is valid."""
 
     server: Server
     token: str = field(repr=False)
 
 
 def wait_until_healthy(server: Server, *, deadline: Deadline, wake: Callable[[], object]) -> None:
-    """Return once database, scheduler and dag-processor are up; `wake` is called now and then while they are not.
+    """Return once database, scheduler and dag-processor are up; `wake` is called from time to time until then.
 
-    Raises NotReadyError when time is up first; WrongApiError, at once, for an answer that no Airflow 3 gives, not even
-    one that is starting (a 429 or 5xx may be of a proxy before it).
+    Raises NotReadyError if time is up first, and WrongApiError at once for an answer that no Airflow 3 gives, not even
+    while it starts (429 or 5xx may come from a proxy in front of it).
     """
     looked_at = time.monotonic()
     while True:
         try:
             response = _send("GET", _HEALTH, server=server)
-            ill = _ill_parts(response)
-            if not ill:
+            unhealthy = _unhealthy_components(response)
+            if not unhealthy:
                 return
-            found = f"answered {response.status_code}; not healthy: {', '.join(ill)}"
+            found = f"answered {response.status_code}; not healthy: {', '.join(unhealthy)}"
         except (errors.UnreachableError, errors.NoAnswerError) as error:
             found = str(error)
         if not deadline.sleep(_HEALTH_PAUSE_SECONDS):
             raise errors.NotReadyError(
-                f"Airflow at {server.url} was not up in time ({found}). Lambda tries again; if that does not help, see "
+                f"Airflow at {server.url} was not up in time ({found}). Lambda tries again; if that does not help, run "
                 "`docker compose ps` on its instance."
             )
-        if time.monotonic() - looked_at >= _AWAKE_SECONDS:  # its instance may have been about to stop itself
+        if time.monotonic() - looked_at >= instance.LOOK_AGAIN_SECONDS:
             wake()
             looked_at = time.monotonic()
 
@@ -75,7 +75,7 @@ def log_in(server: Server, *, username: str, password: str) -> Access:
     if response.status_code == 401:
         raise errors.LoginRefusedError(
             f"Airflow at {server.url} refused the login of user {username!r} (401). "
-            "Mend AIRFLOW_USERNAME or the password in its SSM parameter, then redrive the event."
+            "Fix AIRFLOW_USERNAME or the password in its SSM parameter, then redrive the event."
         )
     if response.status_code != 201:
         raise _error(response)
@@ -86,7 +86,7 @@ def log_in(server: Server, *, username: str, password: str) -> Access:
 
 
 def require_unpaused(access: Access) -> None:
-    """Raise unless Airflow knows the DAG and would start a run of it: a paused DAG keeps runs queued for ever."""
+    """Raise unless Airflow knows the DAG and would start a run of it: a paused DAG keeps runs queued forever."""
     response = _send("GET", _DAG, server=access.server, access=access)
     if response.status_code != 200:
         raise _error(response)
@@ -100,8 +100,8 @@ def require_unpaused(access: Access) -> None:
         )
 
 
-def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) -> Literal["started", "already_accepted"]:
-    """Ask for one DagRun; the answer says whether this call made it or an earlier one with the same id did."""
+def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) -> Outcome:
+    """Ask for one DagRun; returns whether this call made it (STARTED) or an earlier one with the same id did."""
     response = _send(
         "POST",
         f"{_DAG}/dagRuns",
@@ -110,14 +110,14 @@ def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) ->
         access=access,
     )
     if response.status_code == 200:
-        return "started"
+        return Outcome.STARTED
     if response.status_code == 409:
-        return "already_accepted"
+        return Outcome.ALREADY_ACCEPTED
     if response.status_code in (400, 422):
         raise errors.RefusedRunError(
-            f"Airflow at {access.server.url} refused to make DagRun {dag_run_id} ({response.status_code}). See if DAG "
-            f"{DAG_ID} has import errors (`airflow dags list-import-errors`) or params that this conf does not meet, "
-            "then redrive the event."
+            f"Airflow at {access.server.url} refused to make DagRun {dag_run_id} ({response.status_code}). Check "
+            f"DAG {DAG_ID} for import errors (`airflow dags list-import-errors`) and for params that this conf does "
+            "not satisfy, then redrive the event."
         )
     raise _error(response)
 
@@ -125,43 +125,43 @@ def start_run(access: Access, *, dag_run_id: str, conf: Mapping[str, object]) ->
 def _send(
     method: str, path: str, *, server: Server, json: Mapping[str, object] | None = None, access: Access | None = None
 ) -> requests.Response:
-    """Make one call, once; no redirect is followed, as the password or the token would go along."""
+    """Make one call, once. No redirect is followed, as it would get the password or the token too."""
     url = server.url + path
     auth = _bearer(access.token) if access else None
     try:
         with requests.Session() as session:
             if server.certificate_sha256:
                 session.mount("https://", _Pinned(server.certificate_sha256))
-            verify = not server.certificate_sha256  # else the pin is what counts
+            verify = not server.certificate_sha256  # else the pin decides
             return session.request(
                 method, url, json=json, auth=auth, timeout=TIMEOUT_SECONDS, allow_redirects=False, verify=verify
             )
     except requests.exceptions.SSLError as error:
         raise errors.WrongApiError(
-            f"{method} {url} met a server whose certificate is not trusted"
+            f"{method} {url}: the server's certificate is not trusted"
             + (" (it is not the pinned one)" if server.certificate_sha256 else "")
-            + ". Nothing was sent to it. Set AIRFLOW_CERTIFICATE_SHA256 to the fingerprint that the stack prints, or "
-            "give Airflow a certificate of an authority; deploy, then redrive the event."
+            + ". Nothing was sent to it. Set AIRFLOW_CERTIFICATE_SHA256 to the fingerprint that `make up` prints, or "
+            "give Airflow a certificate signed by an authority; deploy, then redrive the event."
         ) from error
     except requests.ReadTimeout as error:
         raise errors.NoAnswerError(
             f"{method} {url} got no answer within {TIMEOUT_SECONDS[1]:g} s. Airflow may be overloaded: see the log of "
-            "its api-server. A repeat is safe: a run that was accepted is answered 409."
+            "its api-server. A repeat is safe: it starts no second run."
         ) from error
     except requests.ConnectTimeout as error:
         raise errors.UnreachableError(
-            f"{method} {url} found no connection within {TIMEOUT_SECONDS[0]:g} s. See that the instance is running and "
-            "that its security group lets this function in."
+            f"{method} {url} found no connection within {TIMEOUT_SECONDS[0]:g} s. Check that the instance is running "
+            "and that its security group lets this function in."
         ) from error
     except requests.RequestException as error:
         raise errors.UnreachableError(
-            f"{method} {url} found no working connection ({type(error).__name__}). See that AIRFLOW_URL has the right "
-            "scheme, host and port, that the instance is running and that Airflow's api-server is up."
+            f"{method} {url} found no working connection ({type(error).__name__}). Check that AIRFLOW_URL has the "
+            "right scheme, host and port, that the instance is running and that Airflow's api-server is up."
         ) from error
 
 
 class _Pinned(HTTPAdapter):
-    """Talks only to the server that has the private key of one certificate, whoever signed it."""
+    """Talks only to the server that has the private key of one certificate, whoever signed that."""
 
     def __init__(self, certificate_sha256: str) -> None:
         self._sha256 = certificate_sha256
@@ -171,12 +171,12 @@ class _Pinned(HTTPAdapter):
         super().init_poolmanager(connections, maxsize, block, assert_fingerprint=self._sha256)
 
     def proxy_manager_for(self, proxy: str, **arguments: Any) -> Any:  # noqa: ANN401
-        """The same behind HTTPS_PROXY, which has connections of its own."""
+        """The same through HTTPS_PROXY, which has its own connections."""
         return super().proxy_manager_for(proxy, assert_fingerprint=self._sha256, **arguments)
 
 
-def _ill_parts(response: requests.Response) -> list[str]:
-    """What Airflow's health, or a proxy in its place, says is not up."""
+def _unhealthy_components(response: requests.Response) -> list[str]:
+    """What is not up, as Airflow's health, or a proxy in front of it, reports."""
     if response.status_code == 429 or response.status_code >= 500:
         return ["the server"]
     fields = _fields(response)
@@ -184,16 +184,16 @@ def _ill_parts(response: requests.Response) -> list[str]:
         raise _wrong_api(response)
     if "metadatabase" not in fields:
         raise _wrong_api(response, lacks="Airflow's health")
-    parts = ("metadatabase", "scheduler", "dag_processor")
-    return [part for part in parts if not _is_healthy(fields.get(part))]
+    components = ("metadatabase", "scheduler", "dag_processor")
+    return [name for name in components if not _is_healthy(fields.get(name))]
 
 
-def _is_healthy(part: object) -> bool:
-    return isinstance(part, dict) and part.get("status") == "healthy"
+def _is_healthy(component: object) -> bool:
+    return isinstance(component, dict) and component.get("status") == "healthy"
 
 
 def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Set the token last: as a plain header it would give way to an entry in a .netrc file."""
+    """Set the token last: an entry in a .netrc file would override a plain header."""
 
     def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {token}"
@@ -203,7 +203,7 @@ def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.Prepare
 
 
 def _fields(response: requests.Response) -> dict[str, object]:
-    """The answer's JSON object; empty when it is anything else, such as a web page."""
+    """The answer's JSON object; empty if it is anything else, such as a web page."""
     try:
         body = response.json()
     except requests.JSONDecodeError:
@@ -212,18 +212,18 @@ def _fields(response: requests.Response) -> dict[str, object]:
 
 
 def _error(response: requests.Response) -> errors.TriggerError:
-    """What an answer stands for that has no meaning of its own for the call."""
+    """The error for an answer that means the same whatever was called."""
     status = response.status_code
     call = f"{response.request.method} {response.url}"
     if status == 404 and DAG_ID in str(_fields(response).get("detail")):
         return errors.UnknownDagError(
-            f"Airflow has no DAG {DAG_ID} ({call} answered 404). See that {DAG_ID}.py is in its DAG folder and has no "
-            "import errors (`airflow dags list-import-errors`), then redrive the event."
+            f"Airflow has no DAG {DAG_ID} ({call} answered 404). Check that {DAG_ID}.py is in its DAG folder and has "
+            "no import errors (`airflow dags list-import-errors`), then redrive the event."
         )
     if status in (401, 403):
         return errors.AccessDeniedError(
             f"{call} answered {status}. Give the user in AIRFLOW_USERNAME a role that may read and start DAG {DAG_ID}; "
-            "if it has one, see that all of Airflow's containers share one API_AUTH__JWT_SECRET."
+            "if it has one, check that all of Airflow's containers share one API_AUTH__JWT_SECRET."
         )
     if status == 429 or status >= 500:
         return errors.ServerFailedError(f"{call} answered {status}. See the api-server's log; a repeat is safe.")
@@ -233,6 +233,7 @@ def _error(response: requests.Response) -> errors.TriggerError:
 def _wrong_api(response: requests.Response, *, lacks: str | None = None) -> errors.WrongApiError:
     answer = f"{response.status_code} without {lacks}" if lacks else str(response.status_code)
     return errors.WrongApiError(
-        f"{response.request.method} {response.url} answered {answer}, which Airflow 3 does not. Set AIRFLOW_URL to the "
-        "root of Airflow 3 (no /api/v1 or /api/v2; http or https as Airflow speaks it), deploy, then redrive the event."
+        f"{response.request.method} {response.url} answered {answer}, which Airflow 3 never does. Set AIRFLOW_URL to "
+        "the root of Airflow 3 (no /api/v1 or /api/v2; http or https, as Airflow serves it), deploy, then redrive the "
+        "event."
     )

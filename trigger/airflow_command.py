@@ -1,31 +1,29 @@
-"""A DagRun goes in; what Airflow made of it comes out, by way of a command that SSM runs on the instance.
+"""Starts a DagRun by a command that SSM runs on the instance, which needs no open port for that.
 
-For an instance with no open port: SSM's agent fetches the command and reports its output. The command is run by a
-shell, so nothing of an event stands in it as it is: the conf travels as base64, the run's id is letters and digits.
+SSM's agent fetches the command and reports its output. A shell runs the command, so no text of an event appears in it
+as it is: the conf travels as base64, and the run's id has only harmless characters.
 """
 
 import base64
 import json
 import time
 from collections.abc import Mapping
-from typing import Literal
 
-from trigger import aws_cli, errors
+from trigger import aws_cli, errors, instance
 from trigger.airflow_client import DAG_ID
 from trigger.deadline import Deadline
-from trigger.instance import wake
+from trigger.states import Outcome
 
-STACK_FOLDER = "/opt/moving-big-data"
+AIRFLOW_FOLDER = "/opt/moving-big-data"
 _POLL_SECONDS = 2.0
 _NOT_READY_SECONDS = 10.0
-_AWAKE_SECONDS = 15.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
 
 _SCRIPT = """\
 set -u
-cd {folder} || {{ echo no_stack; exit 0; }}
+cd {folder} || {{ echo no_airflow; exit 0; }}
 inside() {{ docker compose exec -T scheduler "$@" </dev/null; }}
-# The api-server is the door: an instance that is about to stop itself closes it first.
+# An instance that is about to stop itself stops the api-server first.
 docker compose exec -T api-server true </dev/null >/dev/null 2>&1 || {{ echo not_ready; exit 0; }}
 if ! details=$(inside airflow dags details {dag_id} --output json 2>&1); then
   case $details in *"DAG: {dag_id} does not exist"*) echo unknown_dag ;; *) echo not_ready ;; esac
@@ -33,33 +31,32 @@ if ! details=$(inside airflow dags details {dag_id} --output json 2>&1); then
 fi
 case $details in *'"is_paused": "True"'*) echo paused; exit 0 ;; esac
 conf=$(printf %s {conf} | base64 -d)
-if said=$(inside airflow dags trigger {dag_id} --run-id {dag_run_id} --conf "$conf" --output json 2>&1 >/dev/null); then
+if answer=$(inside airflow dags trigger {dag_id} --run-id {dag_run_id} --conf "$conf" --output json 2>&1 >/dev/null)
+then
   echo started
 else
-  case $said in *DagRunAlreadyExists*) echo already_accepted ;; *) echo refused ;; esac
+  case $answer in *DagRunAlreadyExists*) echo already_accepted ;; *) echo refused ;; esac
 fi
 """
 
 
-def start_run(
-    *, instance_id: str, dag_run_id: str, conf: Mapping[str, object], deadline: Deadline
-) -> Literal["started", "already_accepted"]:
-    """Ask for one DagRun; waits, until the deadline, for an instance and a stack that are still starting.
+def start_run(*, instance_id: str, dag_run_id: str, conf: Mapping[str, object], deadline: Deadline) -> Outcome:
+    """Ask for one DagRun; returns STARTED or ALREADY_ACCEPTED. Waits for an instance and an Airflow that still start.
 
-    An instance that ran when it was looked at may have been about to stop itself, so it is woken again meanwhile.
+    An instance that was seen running may have been about to stop itself, so it is woken again meanwhile.
     """
     script = command(dag_run_id=dag_run_id, conf=conf)
     while True:
-        said = _run(script, instance_id=instance_id, deadline=deadline)
-        match said:
-            case "started" | "already_accepted":
-                return said
+        word = _run_on_instance(script, instance_id=instance_id, deadline=deadline)
+        match word:
+            case Outcome.STARTED | Outcome.ALREADY_ACCEPTED:
+                return Outcome(word)
             case "not_ready" if deadline.sleep(_NOT_READY_SECONDS):
-                wake(instance_id, deadline=deadline)
+                instance.wake(instance_id, deadline=deadline)
             case "not_ready":
                 raise errors.NotReadyError(
                     f"Airflow on instance {instance_id} was not up in time. Lambda tries again; if that does not help, "
-                    f"see `docker compose ps` in {STACK_FOLDER} there."
+                    f"run `docker compose ps` in {AIRFLOW_FOLDER} there."
                 )
             case "paused":
                 raise errors.PausedDagError(
@@ -68,33 +65,34 @@ def start_run(
                 )
             case "unknown_dag":
                 raise errors.UnknownDagError(
-                    f"Airflow on instance {instance_id} has no DAG {DAG_ID}. See `airflow dags list-import-errors`, "
-                    "then redrive the event."
+                    f"Airflow on instance {instance_id} has no DAG {DAG_ID}. Run `airflow dags list-import-errors` "
+                    "there, fix the DAG, then redrive the event."
                 )
             case "refused":
                 raise errors.RefusedRunError(
-                    f"Airflow on instance {instance_id} refused to make DagRun {dag_run_id}. See if DAG {DAG_ID} has "
-                    "import errors or params that this conf does not meet, then redrive the event."
+                    f"Airflow on instance {instance_id} refused to make DagRun {dag_run_id}. Check DAG {DAG_ID} for "
+                    "import errors and for params that this conf does not satisfy, then redrive the event."
                 )
             case _:
                 raise errors.WrongApiError(
-                    f"The command on instance {instance_id} found no stack of this pipeline ({said[:80]!r}). Bring it "
-                    f"to {STACK_FOLDER} there, then redrive the event."
+                    f"The command on instance {instance_id} found no Airflow of this pipeline ({word[:80]!r}). "
+                    f"Install it in {AIRFLOW_FOLDER} there, then redrive the event."
                 )
 
 
 def command(*, dag_run_id: str, conf: Mapping[str, object]) -> str:
-    """The shell script that starts the run on the instance and prints one word about it."""
+    """The shell script that starts the run on the instance and prints what happened, in one word."""
     encoded = base64.b64encode(json.dumps(conf).encode()).decode()
-    return _SCRIPT.format(folder=STACK_FOLDER, dag_id=DAG_ID, dag_run_id=dag_run_id, conf=encoded)
+    return _SCRIPT.format(folder=AIRFLOW_FOLDER, dag_id=DAG_ID, dag_run_id=dag_run_id, conf=encoded)
 
 
-def _run(script: str, *, instance_id: str, deadline: Deadline) -> str:
-    """The last line that the script printed, or "not_ready" while SSM does not reach the instance.
+def _run_on_instance(script: str, *, instance_id: str, deadline: Deadline) -> str:
+    """The last line that the script printed, or "not_ready" while SSM cannot reach the instance.
 
-    So also when it stopped with the command: should that be run after all, the next one is answered already_accepted.
+    Also "not_ready" if the instance stopped meanwhile: if it runs the command nevertheless, the next one prints
+    already_accepted.
     """
-    request: dict[str, object] = {
+    request = {
         "InstanceIds": [instance_id],
         "DocumentName": "AWS-RunShellScript",
         "Parameters": {"commands": [script]},
@@ -103,30 +101,30 @@ def _run(script: str, *, instance_id: str, deadline: Deadline) -> str:
     try:
         sent = aws_cli.call("ssm", "send-command", request, deadline=deadline)
     except errors.AwsRefusedError as error:
-        if error.code == "InvalidInstanceId":  # so until the agent of an instance that just started has registered
+        if error.code == "InvalidInstanceId":  # until the agent of an instance that just started has registered
             return "not_ready"
         raise
     match sent:
         case {"Command": {"CommandId": str(command_id)}}:
             pass
         case _:
-            raise errors.AwsFailedError("aws ssm send-command gave no command id.", code="")
-    invocation: dict[str, object] = {"CommandId": command_id, "InstanceId": instance_id}
+            raise errors.AwsFailedError("aws ssm send-command returned no command id.")
+    invocation = {"CommandId": command_id, "InstanceId": instance_id}
     looked_at = time.monotonic()
     while True:
         if not deadline.sleep(_POLL_SECONDS):
             raise errors.NoAnswerError(
-                f"The command on instance {instance_id} gave no answer in time. A repeat is safe: a run that was "
-                "accepted is not made twice."
+                f"The command on instance {instance_id} gave no answer in time. A repeat is safe: it starts no second "
+                "run."
             )
-        if time.monotonic() - looked_at >= _AWAKE_SECONDS:
-            if wake(instance_id, deadline=deadline):
+        if time.monotonic() - looked_at >= instance.LOOK_AGAIN_SECONDS:
+            if instance.wake(instance_id, deadline=deadline):
                 return "not_ready"
             looked_at = time.monotonic()
         try:
             answer = aws_cli.call("ssm", "get-command-invocation", invocation, deadline=deadline)
         except errors.AwsRefusedError as error:
-            if error.code == "InvocationDoesNotExist":  # so for a moment after it was sent
+            if error.code == "InvocationDoesNotExist":  # for a moment after it was sent
                 continue
             raise
         if answer.get("Status") in _UNFINISHED:
@@ -134,6 +132,6 @@ def _run(script: str, *, instance_id: str, deadline: Deadline) -> str:
         if answer.get("Status") != "Success":
             raise errors.ServerFailedError(
                 f"The command on instance {instance_id} ended as {answer.get('Status')}. See Run Command in the "
-                "Systems Manager console; a repeat is safe."
+                "Systems Manager console. A repeat is safe."
             )
         return str(answer.get("StandardOutputContent", "")).strip().rpartition("\n")[2]

@@ -1,7 +1,7 @@
-"""One call of the AWS CLI in the layer: a command in; its answer, or one error of ours, out.
+"""Calls AWS through the CLI in the function's layer: the course's brief asks for that layer, though Lambda has boto3.
 
 Parameters travel as a JSON file, so no object key, mail or error text is ever read as an option, a file name or a
-shell's word. The CLI does its own retries.
+shell's word, and none is too long for a command line. The CLI does its own retries.
 """
 
 import json
@@ -10,23 +10,23 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trigger.deadline import Deadline
 from trigger.errors import AwsFailedError, AwsRefusedError
 
-_ERROR = re.compile(
+_CLI_ERROR = re.compile(
     r"An error occurred \((?P<code>[\w.]+)\) when calling the (?P<operation>\w+) operation"
     r"(?: \([^)]*\))?: ?(?P<text>.*)"
 )
-# What AWS says of itself; every other error of a service is about what was asked or about who asked.
-_PASSING = re.compile(
+# Errors of AWS itself; every other error of a service is about what was asked or about who asked.
+_TRANSIENT = re.compile(
     r"Throttl|TooManyRequests|LimitExceeded|SlowDown|Internal|^5\d\d$|Unavailable|Capacity|RequestTimeout"
 )
 
 
-def call(service: str, operation: str, parameters: dict[str, object], *, deadline: Deadline) -> dict[str, object]:
-    """`aws {service} {operation}` with these API parameters; the answer's JSON object, empty when there is none."""
+def call(service: str, operation: str, parameters: Mapping[str, object], *, deadline: Deadline) -> dict[str, object]:
+    """Run `aws {service} {operation}` with these API parameters; returns its JSON object, empty if it prints none."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(parameters, file)
         file.flush()
@@ -36,9 +36,9 @@ def call(service: str, operation: str, parameters: dict[str, object], *, deadlin
 
 
 def run(command: Sequence[str], *, deadline: Deadline, given: bytes | None = None) -> bytes:
-    """`aws {command}`; what it printed. `given` is its standard input.
+    """Run `aws {command}`, with `given` as its standard input; returns what it printed.
 
-    Raises AwsRefusedError for what has to be mended, AwsFailedError for what may pass, each with the error's code.
+    Raises AwsRefusedError for what must be fixed and AwsFailedError for what may pass, each with the error's code.
     """
     name = "aws " + " ".join(command[:2])
     try:
@@ -55,29 +55,31 @@ def run(command: Sequence[str], *, deadline: Deadline, given: bytes | None = Non
         raise AwsFailedError(f"{name} had no answer before the function's time was up.", code="Timeout") from error
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.decode(errors="replace").strip()
-    found = _ERROR.search(said)
+    message = done.stderr.decode(errors="replace").strip()
+    found = _CLI_ERROR.search(message)
     if found is None:
-        last_line = said.splitlines()[-1] if said else f"exit code {done.returncode}"
-        raise AwsFailedError(f"{name} failed: {last_line}", code="")
-    code, detail = found["code"], found["text"].strip().rstrip(".")  # SSM gives no detail for what is not there
-    text = f"{name} was answered {code}: {detail}." if detail else f"{name} was answered {code}."
-    if _PASSING.search(code):
+        last_line = message.splitlines()[-1] if message else f"exit code {done.returncode}"
+        raise AwsFailedError(f"{name} failed: {last_line}")
+    code, detail = found["code"], found["text"].strip().rstrip(".")  # SSM gives none for a missing parameter
+    text = f"{name} failed with {code}: {detail}." if detail else f"{name} failed with {code}."
+    if _TRANSIENT.search(code):
         raise AwsFailedError(text, code=code)
-    if re.search("AccessDenied|Unauthorized|AuthorizationError|^403$", code):  # a HEAD has only its status
+    if re.search("AccessDenied|Unauthorized|AuthorizationError|^403$", code):  # HEAD has only a status
         text += f" Allow the function's role {found['operation']} on it."
     raise AwsRefusedError(text, code=code)
 
 
 def _endpoint() -> list[str]:
-    """AWS_ENDPOINT_URL as an option: for SQS this CLI would not read it."""
+    """AWS_ENDPOINT_URL as an option: this CLI ignores the variable for SQS."""
     url = os.environ.get("AWS_ENDPOINT_URL")
     return ["--endpoint-url", url] if url else []
 
 
 def _environment() -> dict[str, str]:
-    """Ours; a child inherits no sys.path, which has the layer, and the layer cannot be written to, so Python would
-    compile the whole CLI anew at each call."""
+    """Ours, with sys.path, which has the layer and which a child does not inherit.
+
+    The layer is read-only: without a folder for what it compiles, Python would compile the whole CLI at each call.
+    """
     paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
     return {
         **os.environ,

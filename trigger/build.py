@@ -1,9 +1,9 @@
-"""The locks and the code of this folder go in; the function's zip and the zip of the awscli layer come out.
+"""Builds the function's zip and the awscli layer's zip from the locks and the code in this folder.
 
     python -m trigger.build
 
-Nothing compiled is left in them (what is there is only a faster twin of Python code), so they are right for every
-architecture, and the same sources give the same bytes. Both lie in trigger/.build/, unpacked too.
+Compiled code is removed (each such module only speeds up a Python one), so the zips suit every architecture, and the
+same sources give the same bytes. Both are in trigger/.build/, also unpacked.
 """
 
 import shutil
@@ -17,7 +17,7 @@ LARGEST_ZIP_BYTES = 50 << 20  # https://docs.aws.amazon.com/lambda/latest/dg/get
 LARGEST_UNPACKED_BYTES = 250 << 20  # of function and layers together
 _HERE = Path(__file__).parent
 BUILD = _HERE / ".build"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can tell
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 _AWS = """\
 #!/bin/sh
@@ -26,7 +26,7 @@ PYTHONPATH="$(dirname "$0")/../python${PYTHONPATH:+:$PYTHONPATH}" exec python3 -
 
 
 def build_function(folder: Path) -> None:
-    """requests and what it needs, and this package without its build."""
+    """Put requests, what it needs, and this package without build.py into the folder."""
     _install(_HERE / "function.lock", folder)
     (folder / "trigger").mkdir()
     for module in _HERE.glob("*.py"):
@@ -35,7 +35,7 @@ def build_function(folder: Path) -> None:
 
 
 def build_layer(folder: Path) -> None:
-    """awscli, importable and as the command `aws`, without examples and help topics."""
+    """Put awscli into the folder, importable and as the command `aws`, without examples and help topics."""
     _install(_HERE / "layer.lock", folder / "python")
     for unused in ("examples", "topics"):
         shutil.rmtree(folder / "python" / "awscli" / unused)
@@ -46,19 +46,10 @@ def build_layer(folder: Path) -> None:
 
 
 def _install(lock: Path, folder: Path) -> None:
-    """Wheels for Lambda, whatever Python runs this, without their commands, whose first lines name this machine."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--no-deps",
-    ]
+    """Install wheels for Lambda, whatever Python runs this, without scripts, which would name this machine's Python."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     wheels = ["--only-binary=:all:", "--platform=manylinux2014_aarch64", f"--python-version={RUNTIME}"]
-    subprocess.run([*pip, *wheels, f"--target={folder}", f"--requirement={lock}"], check=True)  # noqa: S603
+    subprocess.run([*pip, "--no-deps", *wheels, f"--target={folder}", f"--requirement={lock}"], check=True)  # noqa: S603
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for compiled in folder.rglob("*.so"):
         compiled.unlink()

@@ -1,49 +1,53 @@
-"""What can keep a marker from becoming a DagRun, sorted by what the reader does next.
+"""Defines why a marker did not start a DAG run, sorted by what the reader does next.
 
 TriggerError
-├── SettingsError              mend the function's environment, or what it names
-│   ├── LoginRefusedError      the user name or password is wrong
-│   ├── AccessDeniedError      the login works, the token or the user's rights do not
-│   ├── WrongApiError          the URL is not the root of an Airflow 3 API, or not the pinned certificate's
-│   ├── SecretError            the password cannot be read
-│   ├── InstanceGoneError      the instance does not exist any more
-│   └── AwsRefusedError        AWS refuses what the function asks for
-├── DagError                   mend the DAG in Airflow, then redrive the event
+├── SettingsError              fix the function's environment, or what it names
+│   ├── LoginRefusedError
+│   ├── AccessDeniedError
+│   ├── WrongApiError
+│   ├── SecretError
+│   ├── InstanceGoneError
+│   └── AwsRefusedError
+├── DagError                   fix the DAG in Airflow, then redrive the event
 │   ├── UnknownDagError
 │   ├── PausedDagError
-│   └── RefusedRunError        Airflow will not make a run of this DAG from what was sent
-├── ServiceError               try again; Lambda does, and a repeat is answered 409
-│   ├── UnreachableError       no connection, or a broken one
-│   ├── NoAnswerError          a connection, but no answer in time
-│   ├── ServerFailedError      Airflow answered that it could not (5xx, 429)
-│   ├── NotReadyError          the instance or Airflow was still starting when time was up
-│   └── AwsFailedError         AWS could not, or did not in time
-├── MarkersFailedError         several markers of one event, each with its own error from above
-└── RedriveError               a kept event failed again; it stays in the queue
+│   └── RefusedRunError
+├── ServiceError               try again: Lambda does, and a repeat starts no second run
+│   ├── UnreachableError
+│   ├── NoAnswerError
+│   ├── ServerFailedError
+│   ├── NotReadyError
+│   └── AwsFailedError
+├── MarkersFailedError         read the error of each marker
+└── RedriveError               fix the cause that it gives, then redrive again
 
-Lambda reports only the class and the text of what is raised, not its cause: each text says by itself what happened,
-to which thing, and what to do. No text quotes a body of Airflow's: its 422 echoes the password that was sent.
+Lambda reports only the class and the text of an error, not its cause, so each text says by itself what happened, to
+which thing, and what to do. No text quotes a response body of Airflow: its 422 echoes the password that was sent.
 """
 
 
 class TriggerError(Exception):
-    """Any reason for which a marker became no DagRun."""
+    """Base class. `code` is AWS's own word for what went wrong, such as AccessDenied, where AWS gave one."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SettingsError(TriggerError):
-    """The function's environment has to be mended; a repeat fails in the same way."""
+    """The function's environment must be fixed; a repeat fails in the same way."""
 
 
 class LoginRefusedError(SettingsError):
-    """Airflow does not know this user name with this password."""
+    """Airflow does not accept this user name with this password."""
 
 
 class AccessDeniedError(SettingsError):
-    """Airflow refuses the token that it gave, or the user may not do this."""
+    """Airflow rejects the token that it issued, or the user lacks a permission."""
 
 
 class WrongApiError(SettingsError):
-    """What answers at the URL is not the Airflow 3 REST API."""
+    """The URL is not the root of an Airflow 3 API, or its certificate is not trusted."""
 
 
 class SecretError(SettingsError):
@@ -51,19 +55,15 @@ class SecretError(SettingsError):
 
 
 class InstanceGoneError(SettingsError):
-    """The instance that Airflow runs on is terminated."""
+    """The instance that Airflow runs on no longer exists."""
 
 
 class AwsRefusedError(SettingsError):
-    """AWS refused a call; `code` is its own word for why, such as AccessDenied."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+    """AWS refused a call."""
 
 
 class DagError(TriggerError):
-    """The DAG has to be mended in Airflow; a repeat fails in the same way until then."""
+    """The DAG must be fixed in Airflow; until then a repeat fails in the same way."""
 
 
 class UnknownDagError(DagError):
@@ -75,11 +75,11 @@ class PausedDagError(DagError):
 
 
 class RefusedRunError(DagError):
-    """Airflow looked at the run and said no."""
+    """Airflow refuses to make a run of this DAG from what was sent."""
 
 
 class ServiceError(TriggerError):
-    """Airflow is not able to answer now; the same call may work later."""
+    """A service did not answer as it should; the same call may work later."""
 
 
 class UnreachableError(ServiceError):
@@ -87,28 +87,24 @@ class UnreachableError(ServiceError):
 
 
 class NoAnswerError(ServiceError):
-    """Airflow did not answer in time; a run may have been accepted all the same."""
+    """Airflow did not answer in time; it may have accepted a run nevertheless."""
 
 
 class ServerFailedError(ServiceError):
-    """Airflow answered that it could not serve the call."""
+    """Airflow answered that it could not serve the call (5xx, 429)."""
 
 
 class NotReadyError(ServiceError):
-    """The instance or Airflow was still starting when time was up."""
+    """The instance or Airflow was still starting when time ran out."""
 
 
 class AwsFailedError(ServiceError):
-    """AWS could not answer a call, or not in time; `code` is its own word for why, where it gave one."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+    """AWS did not answer a call, or could not serve it."""
 
 
 class MarkersFailedError(TriggerError):
-    """Several markers of one event became no DagRun, for reasons that may differ."""
+    """Several markers of one event started no run, each for its own reason."""
 
 
 class RedriveError(TriggerError):
-    """A kept event failed again, with the reason of that; it and those behind it stay in the queue."""
+    """A redrive was refused, or a kept event failed again: it and all later events stay in the queue."""

@@ -1,4 +1,4 @@
-"""The id of the instance that Airflow runs on goes in; it is running when this returns."""
+"""Starts the EC2 instance that Airflow runs on, and waits until it is running."""
 
 import logging
 
@@ -8,19 +8,22 @@ from trigger.errors import AwsFailedError, AwsRefusedError, InstanceGoneError, N
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN_SECONDS = 15.0
+"""Look at the instance this often while Airflow is awaited: it may have been about to stop itself."""
+
 
 def wake(instance_id: str, *, deadline: Deadline) -> bool:
     """Start the instance unless it runs; returns whether it had to be started.
 
-    Raises NotReadyError when time is up first: the next try finds the instance further on.
+    Raises NotReadyError when time is up first: the next try continues from where the instance is then.
     """
     state = _state(instance_id, deadline=deadline)
     if state == "running":
         return False
     if state not in ("pending", "stopping", "stopped"):
         raise InstanceGoneError(
-            f"Instance {instance_id} is {state}: it will not come back. Make a new one, set MBD_INSTANCE_ID to its id, "
-            "deploy, then redrive the event."
+            f"Instance {instance_id} is {state} and cannot be started. Create a new one, set MBD_INSTANCE_ID to its "
+            "id, deploy, then redrive the event."
         )
     if state == "stopping":
         _wait_until("stopped", instance_id=instance_id, deadline=deadline)
@@ -35,7 +38,7 @@ def _state(instance_id: str, *, deadline: Deadline) -> str:
     try:
         answer = aws_cli.call("ec2", "describe-instances", {"InstanceIds": [instance_id]}, deadline=deadline)
     except AwsRefusedError as error:
-        if error.code.startswith("InvalidInstanceID"):  # AWS forgets an instance an hour after its end
+        if error.code.startswith("InvalidInstanceID"):  # AWS forgets an instance an hour after it was terminated
             return "unknown to AWS in this region"
         raise
     match answer:
@@ -50,6 +53,6 @@ def _wait_until(state: str, *, instance_id: str, deadline: Deadline) -> None:
         aws_cli.run(["ec2", "wait", f"instance-{state}", "--instance-ids", instance_id], deadline=deadline)
     except AwsFailedError as error:
         raise NotReadyError(
-            f"Instance {instance_id} was not {state} in time ({error}) Lambda tries again; see the instance in EC2's "
-            "console if that does not help."
+            f"Instance {instance_id} was not {state} in time ({error}) Lambda tries again; if that does not help, look "
+            "at the instance in the EC2 console."
         ) from error

@@ -1,4 +1,4 @@
-"""The queue of kept events goes in; a run for each of their markers comes out.
+"""Starts a run for each kept event, or for one marker; invoked by a person.
 
 npx serverless invoke --function redrive                                        every kept event
 npx serverless invoke --function redrive --data '{"marker": "batch.SUCCESS"}'   one marker, as it is in its bucket
@@ -11,62 +11,62 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote_plus
 
+import trigger.handler
 from trigger import aws_cli
 from trigger.deadline import Deadline
 from trigger.errors import AwsRefusedError, RedriveError, TriggerError
-from trigger.handler import Result
-from trigger.handler import handler as start_runs
 from trigger.settings import MailSettings, read_mail_settings, read_settings
+from trigger.states import Outcome
 
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
 
 def handler(event: object, context: object) -> dict[str, object]:
-    """Returns {"records": as of the trigger itself, "events": how many were redriven}.
+    """Returns {"records": as the trigger returns them, "events": how many were redriven}.
 
-    Stops at the first event that fails, with RedriveError: it and those behind it stay in the queue, for two weeks from
-    their failure. A message that holds no marker can start nothing ever: it goes to the log and out of the queue.
-    Data that is neither empty nor {"marker": key} is refused: who mistypes a marker does not mean the whole queue.
+    Stops at the first event that fails, with RedriveError: it and all later events stay in the queue, for two weeks
+    from their failure. A message without a marker can never start anything: it is logged and removed from the queue.
+    Data that is neither empty nor {"marker": key} is refused: a mistyped marker must not redrive the whole queue.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
     match event:
         case {"marker": str(key), **rest} if key and not rest:
-            marker = _event_of(key, settings=settings, deadline=deadline)
-            return {"records": start_runs(marker, context)["records"], "events": 1}
+            made = _event_of_marker(key, settings=settings, deadline=deadline)
+            return {"records": trigger.handler.handler(made, context)["records"], "events": 1}
         case _ if event not in (None, "", {}):
             raise RedriveError(
                 f"Nothing was redriven: the data is {event!r:.200}. Give none, for every kept event, or one marker as "
-                """JSON, such as --data '{"marker": "batch.SUCCESS"}'; make redrive MARKER=batch.SUCCESS does."""
+                """JSON, such as --data '{"marker": "batch.SUCCESS"}'; make redrive MARKER=batch.SUCCESS does that."""
             )
     if read_settings(os.environ).dry_run:
         raise RedriveError(
-            "DRY_RUN is on: no run would be started, and the kept events would be gone. Take MBD_TRIGGER_DRY_RUN out "
-            "of .env, deploy, then redrive."
+            "Nothing was redriven: DRY_RUN is on, so no run would start and the kept events would be lost. Remove "
+            "MBD_TRIGGER_DRY_RUN from .env, deploy, then redrive."
         )
-    records: list[Result] = []
+    records: list[trigger.handler.Result] = []
     events = 0
     while True:
-        message = _next(settings, deadline=deadline)
+        message = _next_message(settings, deadline=deadline)
         if message is None:
             return {"records": records, "events": events}
         body, receipt_handle = message
-        handle: dict[str, object] = {"QueueUrl": settings.kept_events_url, "ReceiptHandle": receipt_handle}
+        handle = {"QueueUrl": settings.kept_events_url, "ReceiptHandle": receipt_handle}
         try:
-            done = start_runs(_event_in(body), context)["records"]
+            done = trigger.handler.handler(_unwrap(body), context)["records"]
         except TriggerError as error:
             aws_cli.call("sqs", "change-message-visibility", {**handle, "VisibilityTimeout": 0}, deadline=deadline)
             raise RedriveError(f"{events} events were redriven; the next one failed and is kept: {error}") from error
-        if all(record["outcome"] == "ignored" for record in done):
+        if all(record["outcome"] == Outcome.IGNORED for record in done):
             log.error("a kept message starts nothing and is removed: %.2000r", body)
         records += done
         aws_cli.call("sqs", "delete-message", handle, deadline=deadline)
         events += 1
 
 
-def _event_in(body: str) -> object:
-    """The event of a kept message; one that `report` could not take stands inside what Lambda wrote about it."""
+def _unwrap(body: str) -> object:
+    """The event of a kept message. One that `report` could not handle is still inside what Lambda wrote about it."""
     try:
         message = json.loads(body)
     except ValueError:
@@ -78,9 +78,9 @@ def _event_in(body: str) -> object:
             return message
 
 
-def _next(settings: MailSettings, *, deadline: Deadline) -> tuple[str, str] | None:
+def _next_message(settings: MailSettings, *, deadline: Deadline) -> tuple[str, str] | None:
     """Body and receipt handle of a kept event."""
-    request: dict[str, object] = {"QueueUrl": settings.kept_events_url, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 2}
+    request = {"QueueUrl": settings.kept_events_url, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 2}
     match aws_cli.call("sqs", "receive-message", request, deadline=deadline):
         case {"Messages": [{"Body": str(body), "ReceiptHandle": str(receipt_handle)}]}:
             return body, receipt_handle
@@ -88,15 +88,15 @@ def _next(settings: MailSettings, *, deadline: Deadline) -> tuple[str, str] | No
             return None
 
 
-def _event_of(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
+def _event_of_marker(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
     """The event that S3 would have sent about a marker that is in its bucket."""
-    marker: dict[str, object] = {"Bucket": settings.monitored_bucket, "Key": key}
+    marker = {"Bucket": settings.monitored_bucket, "Key": key}
     try:
         head = aws_cli.call("s3api", "head-object", marker, deadline=deadline)
     except AwsRefusedError as error:
         raise RedriveError(f"The marker {key!r} is not in bucket {settings.monitored_bucket}: {error}") from error
-    put_at = parsedate_to_datetime(str(head["LastModified"])).isoformat()  # the CLI gives the header as it came
-    asked_at = datetime.now(UTC).isoformat()  # each time that it is asked for is a run of its own
+    put_at = parsedate_to_datetime(str(head["LastModified"])).isoformat()  # the CLI prints the header as it is
+    asked_at = datetime.now(UTC).isoformat()  # so each redrive is a run of its own
     entry = {"key": quote_plus(key), "eTag": str(head["ETag"]).strip('"'), "sequencer": f"redriven {asked_at}"}
     record = {
         "eventName": "ObjectCreated:Redrive",

@@ -1,4 +1,4 @@
-"""A raw S3 event notification goes in; for each of its records a Marker, or the reason to ignore it, comes out.
+"""Reads an S3 event notification: each of its records is a Marker, or is ignored for a reason.
 
 The shape is that of https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html.
 """
@@ -15,27 +15,27 @@ MARKER_SUFFIX = ".SUCCESS"
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """The object that says that a batch is complete, as one event tells of it."""
+    """The object that says that a batch is complete, as one event reports it."""
 
     bucket: str
     key: str  # decoded: the name under which the object can be opened
     etag: str
     event_time: datetime  # UTC; when S3 finished the put
-    put_id: str  # tells one put of this key from the next
+    put_id: str  # distinguishes one put of this key from the next
 
     @property
     def dag_run_id(self) -> str:
-        """The same for every delivery of one event, another for every put; 47 characters that Airflow takes as an id.
+        """The same for every delivery of one event, another for every put; 47 characters that Airflow accepts as an id.
 
-        A marker is mostly empty, so its ETag is the same each time and says nothing about which put it was. The
-        watchdog, which has only the bucket's listing, finds a run by the parts before the last: the time and the key.
+        A marker is usually empty, so its ETag does not distinguish one put from the next. The watchdog, which has only
+        the bucket's listing, finds a run by the parts before the last: the time and the key.
         """
         put = hashlib.sha256(self.put_id.encode()).hexdigest()[:8]
         return f"{marker_name(self.bucket, self.key, self.event_time)}_{put}"
 
 
 def marker_name(bucket: str, key: str, time: datetime) -> str:
-    """`marker_{UTC time}_{hash of bucket and key}`: what all names about one marker begin with."""
+    """`marker_{UTC time}_{hash of bucket and key}`: the beginning of every name about one marker."""
     digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()[:10]
     return f"marker_{time:%Y-%m-%dT%H:%M:%SZ}_{digest}"
 
@@ -108,10 +108,10 @@ def _utc(value: object) -> datetime | None:
 
 
 def _put_id(entry: Mapping[object, object], *, event_time: datetime) -> str:
-    """The first that is there of sequencer, versionId and event time.
+    """The sequencer, else the versionId, else the event time.
 
-    S3 sends a sequencer with every put; moto sends none and a versionId only sometimes. The versionId "null" belongs to
-    every object of a bucket without versions, so it tells nothing apart.
+    S3 sends a sequencer with every put; moto sends none, and a versionId only sometimes. Every object of a bucket
+    without versions has the versionId "null", so that distinguishes nothing.
     """
     for name in ("sequencer", "versionId"):
         value = entry.get(name)

@@ -1,15 +1,15 @@
-"""The name of an SSM parameter goes in; its value, read once for as long as the function stays warm, comes out."""
+"""Reads a secret from an SSM parameter, once for as long as the function stays warm."""
 
 from trigger import aws_cli
 from trigger.deadline import Deadline
 from trigger.errors import AwsRefusedError, SecretError
 
-_read: dict[str, str] = {}
+_secrets: dict[str, str] = {}
 
 
 def read_secret(parameter: str, *, deadline: Deadline) -> str:
     """The decrypted value. Raises SecretError when there is no such parameter or no right to read it."""
-    if parameter not in _read:
+    if parameter not in _secrets:
         try:
             answer = aws_cli.call(
                 "ssm", "get-parameter", {"Name": parameter, "WithDecryption": True}, deadline=deadline
@@ -21,14 +21,14 @@ def read_secret(parameter: str, *, deadline: Deadline) -> str:
             ) from error
         match answer:
             case {"Parameter": {"Value": str(value)}} if value:
-                _read[parameter] = value
+                _secrets[parameter] = value
             case _:
                 raise SecretError(
                     f"The SSM parameter {parameter} is empty. Put the password there, then redrive the event."
                 )
-    return _read[parameter]
+    return _secrets[parameter]
 
 
 def forget_secret(parameter: str) -> None:
-    """Read it anew next time, as it may have been changed."""
-    _read.pop(parameter, None)
+    """Read it again next time, as it may have been changed."""
+    _secrets.pop(parameter, None)

@@ -1,5 +1,5 @@
-// What serverless.yml cannot say: refuse a deployment with settings missing or wrong, give no right that the transport does
-// not need, package without an AWS account, invoke once, and empty the monitored bucket before the stack is removed.
+// Does what serverless.yml cannot: refuses a deployment with missing or wrong settings, drops the permissions that the
+// transport does not need, packages without an AWS account, invokes once, and empties the monitored bucket before `remove`.
 
 "use strict";
 
@@ -27,27 +27,27 @@ module.exports = class TriggerPlugin {
   }
 
   adapt() {
-    // Here, as it is before the first call of AWS; and a stack of the example's names may be somebody else's to remove.
+    // Here, before AWS is called for the first time; and a stack with the example's names may be somebody else's.
     if (["deploy", "remove"].includes(this.command)) this.refuse();
     if (this.command === "invoke") this.invokeOnce();
-    this.leaveOutUnusedRights();
+    this.dropUnusedPermissions();
     if (this.settings.isCourse) this.openMonitoredBucket();
     if (!this.settings.hasReservedConcurrency) delete this.serverless.service.functions.trigger.reservedConcurrency;
     if (this.command === "package") {
-      // It asks CloudFormation only to find out whether the same layer was uploaded before.
+      // This calls CloudFormation only to find out whether the same layer was uploaded before.
       const layers = this.serverless.pluginManager.plugins.find((one) => one.constructor.name === "AwsCompileLayers");
       layers.compareWithLastLayer = async () => {};
     }
   }
 
-  // osls would give up an answer after two minutes and invoke again, four times; a function may take 15 minutes.
+  // osls would stop waiting after two minutes and invoke again, four times; a function may take 15 minutes.
   invokeOnce() {
     process.env.AWS_CLIENT_TIMEOUT = "910000";
     process.env.SLS_AWS_REQUEST_MAX_RETRIES = "0";
   }
 
   // ssm:SendCommand is root on the instance.
-  leaveOutUnusedRights() {
+  dropUnusedPermissions() {
     const { transport, instanceId } = this.settings;
     const unused = transport === "ssm" ? ["ssm:GetParameter"] : ["ssm:SendCommand", "ssm:GetCommandInvocation"];
     if (!instanceId) unused.push("ec2:StartInstances", "ec2:DescribeInstances", "ssm:SendCommand", "ssm:GetCommandInvocation");
@@ -58,7 +58,7 @@ module.exports = class TriggerPlugin {
     role.statements = role.statements.filter((statement) => statement.Action.length);
   }
 
-  // What the course's brief asks for; the sound default is closed.
+  // The course's brief asks for this; by default the bucket is closed.
   openMonitoredBucket() {
     const { monitored } = this.serverless.service.provider.s3;
     const { Statement } = this.serverless.service.resources.Resources.MonitoredBucketPolicy.Properties.PolicyDocument;
@@ -67,21 +67,21 @@ module.exports = class TriggerPlugin {
     }
     const Action = ["s3:GetObject", "s3:PutObject"];
     Statement.push({ Sid: "Everyone", Effect: "Allow", Principal: "*", Action, Resource: Statement[0].Resource[1] });
-    this.log.warning(`profile course: everyone on the internet may put markers into ${monitored.name}, and so start runs`);
+    this.log.warning(`profile course: everyone on the internet may put markers into ${monitored.name} and so start runs`);
   }
 
   check() {
     if (this.settings.problems.length) {
-      this.log.warning(`packaged with example values, not to be deployed: ${this.settings.problems.join("; ")}`);
+      this.log.warning(`packaged with example values; do not deploy this: ${this.settings.problems.join("; ")}`);
     }
     const missing = ARTIFACTS.filter((path) => !fs.existsSync(path));
-    if (missing.length) throw this.error(`${missing.join(" and ")} not built yet. Run: make package`);
+    if (missing.length) throw this.error(`Not built yet: ${missing.join(" and ")}. Run: make package`);
   }
 
   refuse() {
     const { problems } = this.settings;
     if (!problems.length) return;
-    throw this.error(`${this.command}: nothing was done. Mend in .env (.env.example explains each):\n  - ${problems.join("\n  - ")}`);
+    throw this.error(`${this.command}: nothing was done. Fix these in .env (.env.example explains each):\n  - ${problems.join("\n  - ")}`);
   }
 
   async emptyMonitoredBucket() {
@@ -101,7 +101,7 @@ module.exports = class TriggerPlugin {
       const Objects = (page.Contents || []).map(({ Key }) => ({ Key }));
       if (!Objects.length) break;
       const { Errors } = await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects, Quiet: true } }));
-      if (Errors?.length) throw this.error(`${Bucket}/${Errors[0].Key} cannot be removed: ${Errors[0].Message}`);
+      if (Errors?.length) throw this.error(`${Bucket}/${Errors[0].Key} could not be deleted: ${Errors[0].Message}`);
       emptied += Objects.length;
     }
     this.log.notice(`Removed ${emptied} markers from ${Bucket}`);

@@ -1,4 +1,4 @@
-"""The environment of a function goes in; settings that are complete and usable, or one SettingsError, come out."""
+"""Reads the settings of the functions from their environment, and refuses unusable ones."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from trigger.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-# Where each variable of the function comes from; serverless.yml fills them from .env.
+# What sets each variable of a function; serverless.yml fills them from .env.
 SET_BY = {
     "AIRFLOW_URL": "AIRFLOW_URL in .env: the root of Airflow, such as https://airflow.example:8080",
     "AIRFLOW_USERNAME": "serverless.yml: an Airflow user who may start the DAG",
@@ -32,15 +32,15 @@ class Settings:
     airflow_url: str  # no trailing slash, no user information
     username: str
     password_parameter: str
-    certificate_sha256: str  # hex; of Airflow's own certificate, when no authority vouches for it
-    instance_id: str  # started when it does not run
+    certificate_sha256: str  # hex; of Airflow's own certificate, where no authority signed it
+    instance_id: str  # started if it is not running
     monitored_bucket: str
     dry_run: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class MailSettings:
-    """Where failure mails go, and what they and the watchdog need to know."""
+    """Where failure mails go, and what they and the watchdog refer to."""
 
     topic_arn: str
     first_name: str
@@ -49,11 +49,6 @@ class MailSettings:
     monitored_bucket: str
     kept_events_url: str
     stage: str
-
-    @property
-    def redrive_command(self) -> str:
-        """What a mail tells to call, in the project's folder."""
-        return "npx serverless invoke --function redrive" + ("" if self.stage == "prod" else f" --stage {self.stage}")
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -77,7 +72,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def read_mail_settings(environment: Mapping[str, str]) -> MailSettings:
-    """The same for the functions that write mails."""
+    """The same for the functions that send mails."""
     names = ["TOPIC_ARN", "FIRST_NAME", "LAST_NAME", "SOURCE_BUCKET", "MONITORED_BUCKET", "KEPT_EVENTS_URL"]
     _require(environment, names)
     _refuse_own_output(environment)
@@ -86,7 +81,7 @@ def read_mail_settings(environment: Mapping[str, str]) -> MailSettings:
 
 
 def is_dry_run(environment: Mapping[str, str]) -> bool:
-    """Whether the trigger only logs what it would start."""
+    """Whether the trigger only logs which runs it would start."""
     return environment.get("DRY_RUN", "").strip().lower() in ("1", "on", "true", "yes")
 
 
@@ -96,21 +91,21 @@ def _require(environment: Mapping[str, str], names: list[str]) -> None:
         noun = "setting is" if len(missing) == 1 else "settings are"
         raise SettingsError(
             f"{len(missing)} {noun} missing from the function's environment: {'; '.join(missing)}. "
-            "Set what is named, deploy, then redrive the event."
+            "Set them, deploy, then redrive the event."
         )
 
 
 def _refuse_own_output(environment: Mapping[str, str]) -> None:
-    """A function that listens to the bucket that the pipeline writes to could start itself for ever."""
+    """Refuse a function that listens to the bucket that the pipeline writes to: it could start itself forever."""
     if environment["MONITORED_BUCKET"].strip() == environment["SOURCE_BUCKET"].strip():
         raise SettingsError(
             f"MONITORED_BUCKET and SOURCE_BUCKET are both {environment['SOURCE_BUCKET']!r}: the pipeline would listen "
-            "to its own output. Give markers a bucket of their own, deploy, then redrive the event."
+            "to its own output. Use a separate bucket for markers, deploy, then redrive the event."
         )
 
 
 def _fingerprint(text: str) -> str:
-    """64 hex digits, as openssl prints them (colons and upper case are fine); empty when nothing is pinned."""
+    """64 hex digits, as openssl prints them (colons and upper case are fine); empty if nothing is pinned."""
     digits = text.strip().replace(":", "").lower()
     if digits and not _FINGERPRINT.fullmatch(digits):
         raise SettingsError(
@@ -121,11 +116,11 @@ def _fingerprint(text: str) -> str:
 
 
 def _airflow_url(url: str, *, is_pinned: bool) -> str:
-    """The root URL of Airflow; a URL that cannot be used is refused and never quoted, as it may hold a password."""
+    """The root URL of Airflow. An unusable one is refused and never quoted, as it may hold a password."""
     if "@" in url:
         raise SettingsError(
-            "AIRFLOW_URL holds user information (something before an @), which would end up in logs. "
-            "Set it without: the user is AIRFLOW_USERNAME, the password stands in an SSM parameter."
+            "AIRFLOW_URL contains a user name or password (something before an @), which would end up in logs. Set it "
+            "without: the user is AIRFLOW_USERNAME, and the password is in an SSM parameter."
         )
     try:
         parts = urlsplit(url)
@@ -134,8 +129,8 @@ def _airflow_url(url: str, *, is_pinned: bool) -> str:
         usable = False
     if not usable or "?" in url or "#" in url or not url.isprintable() or " " in url:
         raise SettingsError(
-            "AIRFLOW_URL is not the address of a web server. Set it to http:// or https://, host and port of Airflow, "
-            "without query or fragment, such as https://airflow.example:8080."
+            "AIRFLOW_URL is not the address of a web server. Set it to http:// or https:// with Airflow's host and "
+            "port, without query or fragment, such as https://airflow.example:8080."
         )
     if parts.scheme == "http" and is_pinned:
         raise SettingsError(
@@ -144,7 +139,7 @@ def _airflow_url(url: str, *, is_pinned: bool) -> str:
         )
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost"):
         log.warning(
-            "AIRFLOW_URL is plain http to %r: the password crosses the network readable. Put TLS in front of Airflow.",
+            "AIRFLOW_URL is plain http to %r: anyone on the network can read the password. Use https.",
             parts.hostname,
         )
     return url.rstrip("/")

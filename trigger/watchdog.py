@@ -1,33 +1,33 @@
-"""The markers of the last two days go in; a failure mail for each that has no finished run with a mail comes out.
+"""Mails a failure for each marker of the last two days that still has no finished run, or whose run sent no mail.
 
-Also sends the mails that SNS refused before. Runs on a schedule, so that it notices when nothing else did.
+Also sends the mails that SNS refused before. It runs on a schedule, so it works when nothing else did.
 """
 
 import json
 import logging
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from trigger import aws_cli
-from trigger.alarm import ALARMS, publish, raise_alarm
+from trigger import aws_cli, mail
+from trigger.alarm import ALARMS, raise_alarm
 from trigger.deadline import Deadline
 from trigger.errors import SettingsError, TriggerError
 from trigger.s3_event import MARKER_SUFFIX, marker_name
 from trigger.settings import MailSettings, is_dry_run, read_mail_settings
+from trigger.states import ENDED, MAILED, MailState
 
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
 RECEIPTS, NOTICES = "Output/receipts/", "Output/notices/"
 _LOOKS_BACK = timedelta(days=2)
-_PATIENCE_MINUTES = "120"  # a run may take one hour, and may have had to wait for another one
-_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
-_CLOCKS = timedelta(seconds=10)
-"""S3 dates an object by the second and by the beginning of its put, an event by its end."""
+_PATIENCE_MINUTES = "120"  # a run may take one hour, and may have waited for another one
+_MARKER_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
+_CLOCK_TOLERANCE = timedelta(seconds=10)
+"""S3 dates an object by the second and by the start of its put, an event by the end of the put."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Put:
 
 
 def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: ARG001
-    """Returns {"missed": keys that a mail was sent about, "sent": notices that went out now}.
+    """Returns {"missed": keys of the markers that were mailed about, "sent": names of the notices that were sent}.
 
-    What fails for one marker or notice is logged and keeps none of the others back; the first error is raised then.
+    A failure of one marker or notice is logged and does not hold up the others; at the end the first error is raised.
     While DRY_RUN is on no marker gets a run, so none is missed.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
     now = datetime.now(UTC)
     failures: list[TriggerError] = []
-    patience = _patience(os.environ)
+    patience = read_patience(os.environ)
     missed: list[str] = []
     if is_dry_run(os.environ):
-        log.info("dry run: no marker is looked at, as none of them starts a run")
+        log.info("dry run: markers are not checked, as none of them starts a run")
     else:
         puts = _puts(settings, since=now - _LOOKS_BACK, until=now - patience, deadline=deadline)
         missed += _report_missed(puts, settings=settings, deadline=deadline, failures=failures)
@@ -61,20 +61,20 @@ def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: AR
     return {"missed": missed, "sent": sent}
 
 
-def _patience(environment: Mapping[str, str]) -> timedelta:
-    """How old a marker has to be before its run counts as missed."""
+def read_patience(environment: Mapping[str, str]) -> timedelta:
+    """How old a marker must be before its run counts as missed."""
     text = environment.get("WATCHDOG_MINUTES", "").strip() or _PATIENCE_MINUTES
     longest = _LOOKS_BACK / timedelta(minutes=1)
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or not 0 < float(text) < longest:
         raise SettingsError(
-            f"WATCHDOG_MINUTES is {text!r}. Set MBD_WATCHDOG_MINUTES in .env to minutes above 0 and under "
+            f"WATCHDOG_MINUTES is {text!r}. Set MBD_WATCHDOG_MINUTES in .env to a number of minutes above 0 and below "
             f"{longest:.0f}, or leave it out; then deploy."
         )
     return timedelta(minutes=float(text))
 
 
 def _puts(settings: MailSettings, *, since: datetime, until: datetime, deadline: Deadline) -> list[Put]:
-    entries = _listing(settings.monitored_bucket, {}, deadline=deadline)
+    entries = _listing(settings.monitored_bucket, deadline=deadline)
     puts = [Put(key, time) for key, time in entries if key.endswith(MARKER_SUFFIX)]
     return [put for put in puts if since <= put.time <= until]
 
@@ -82,7 +82,7 @@ def _puts(settings: MailSettings, *, since: datetime, until: datetime, deadline:
 def _report_missed(
     puts: list[Put], *, settings: MailSettings, deadline: Deadline, failures: list[TriggerError]
 ) -> Iterator[str]:
-    """Mail each put that has no finished run with a mail, unless that was done; gives their keys."""
+    """Mail each put that has no finished run with a mail, unless that was done before; yields their keys."""
     if not puts:
         return
     first = min(put.time for put in puts)
@@ -94,13 +94,12 @@ def _report_missed(
             continue
         runs = [name for name in receipts if _is_of(put, name, settings=settings)]
         try:
-            ends = [_read(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs]
-            if any(_is_told(receipt) for receipt in ends):
+            ends = [_read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs]
+            if any(has_mail(receipt) for receipt in ends):
                 continue
-            text = _text(put, run=runs[-1] if runs else None, receipt=ends[-1] if ends else {}, settings=settings)
-            if raise_alarm(
-                marker_name(settings.monitored_bucket, put.key, put.time), text, settings=settings, deadline=deadline
-            ):
+            name = marker_name(settings.monitored_bucket, put.key, put.time)
+            text = text_of(put, run=runs[-1] if runs else None, receipt=ends[-1] if ends else {}, settings=settings)
+            if raise_alarm(name, text, settings=settings, deadline=deadline):
                 yield put.key
         except TriggerError as error:
             log.error("no mail about the marker %r: %s", put.key, error)
@@ -108,85 +107,76 @@ def _report_missed(
 
 
 def _names(folder: str, *, since: datetime, settings: MailSettings, deadline: Deadline) -> list[str]:
-    """What a folder has about markers of this time or later, without folder and ending."""
-    which: dict[str, object] = {"Prefix": folder, "StartAfter": f"{folder}{_beginning(since)}"}
-    entries = _listing(settings.source_bucket, which, deadline=deadline)
+    """Names of the objects in a folder about markers of this time or later, without folder and suffix."""
+    entries = _listing(
+        settings.source_bucket, Prefix=folder, StartAfter=f"{folder}{_beginning(since)}", deadline=deadline
+    )
     return [key.removeprefix(folder).removesuffix(".json") for key, _ in entries]
 
 
 def _is_of(put: Put, name: str, *, settings: MailSettings) -> bool:
-    """Whether an alarm or a run with this name is about this put, and not an earlier one, of the marker."""
+    """Whether an alarm or a run of this name is about this put of the marker, and not about an earlier one."""
     key = marker_name(settings.monitored_bucket, put.key, put.time).rpartition("_")[2]
-    of = _NAME.match(name)
-    return of is not None and of["key"] == key and name >= _beginning(put.time)
+    found = _MARKER_NAME.match(name)
+    return found is not None and found["key"] == key and name >= _beginning(put.time)
 
 
 def _beginning(time: datetime) -> str:
-    return f"marker_{time - _CLOCKS:%Y-%m-%dT%H:%M:%SZ}"
+    return f"marker_{time - _CLOCK_TOLERANCE:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _is_told(receipt: Mapping[str, object]) -> bool:
-    """Whether the run has ended and its mail went out, or is kept among the notices.
+def has_ended(receipt: Mapping[str, object]) -> bool:
+    """Whether the run of this receipt is over."""
+    return receipt.get("state") in ENDED
 
-    "failed" alone is no end: Airflow may try the task again. A receipt of an etl that tells of no mail has no `mail`.
+
+def has_mail(receipt: Mapping[str, object]) -> bool:
+    """Whether the run has ended and its mail was sent, or is kept as a notice.
+
+    A receipt of an older etl has no `mail`; its mail counts as sent.
     """
-    return _has_ended(receipt) and receipt.get("mail", "sent") in ("sent", "kept")
+    return has_ended(receipt) and receipt.get("mail", MailState.SENT) in MAILED
 
 
-def _has_ended(receipt: Mapping[str, object]) -> bool:
-    return receipt.get("state") in ("success", "failed", "dry_run")
-
-
-def _text(put: Put, *, run: str | None, receipt: Mapping[str, object], settings: MailSettings) -> str:
-    """The mail about a put, whose last run, where it has one, wrote `receipt`."""
-    marker = f"the marker {put.key!r} in bucket {settings.monitored_bucket}, put {put.time:%Y-%m-%d %H:%M:%S} UTC,"
-    redrive = f"{settings.redrive_command} --data {shlex.quote(json.dumps({'marker': put.key}))}"
-    if not _has_ended(receipt):
-        found = f"Its run {run} began and has not ended." if run else "No run of it has begun."
-        return (
-            f"FAILED: {marker} has no finished run. {found}\n\n"
-            "The table holds the last batch that was loaded, whole. See in Airflow what became of the run, and in the "
-            f"log of the trigger what became of the event. Then, in the project's folder:\n  {redrive}\n"
-        )
-    state = receipt["state"]
-    found = (
-        f"FAILED: {marker} got no mail. Its run {run} ended as {state}, and no mail about it is known to have gone out "
-        "(it may come twice)."
+def text_of(put: Put, *, run: str | None, receipt: Mapping[str, object], settings: MailSettings) -> str:
+    """The mail about a put whose last run, if it has one, wrote `receipt`."""
+    if run is None or not has_ended(receipt):
+        return mail.no_finished_run(put.key, put_at=put.time, run=run, settings=settings)
+    return mail.no_mail(
+        put.key,
+        put_at=put.time,
+        run=run,
+        state=str(receipt["state"]),
+        error=str(receipt.get("error") or ""),
+        receipt=f"{RECEIPTS}{run}.json",
+        settings=settings,
     )
-    look = f"  aws s3 cp s3://{settings.source_bucket}/{RECEIPTS}{run}.json -\n"
-    if state == "failed":
-        [error, *_] = str(receipt.get("error") or "its receipt has no error").splitlines()
-        return (
-            f"{found}\n\n{error}\n\nThe table holds the last batch that was loaded, whole. The receipt has the rest:\n"
-            f"{look}When the cause is mended, in the project's folder:\n  {redrive}\n"
-        )
-    return f"{found}\n\nThere is nothing to redrive. What the run did stands in its receipt:\n{look}"
 
 
 def _send_notices(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerError]) -> Iterator[str]:
-    """Mails of finished runs that SNS refused at the time; each is removed once it is sent."""
-    for key, _ in _listing(settings.source_bucket, {"Prefix": NOTICES}, deadline=deadline):
-        if not key.endswith(".json"):  # such as the empty object by which S3's console makes a folder
+    """Send the mails of finished runs that SNS refused at the time; each is deleted once it is sent."""
+    for key, _ in _listing(settings.source_bucket, Prefix=NOTICES, deadline=deadline):
+        if not key.endswith(".json"):  # such as the empty object of a folder that the S3 console made
             continue
         try:
-            match _read(key, settings=settings, deadline=deadline):
+            match _read_object(key, settings=settings, deadline=deadline):
                 case {"Subject": str(subject), "Message": str(message)}:
-                    publish(message, subject=subject, settings=settings, deadline=deadline)
+                    mail.publish(message, subject=subject, settings=settings, deadline=deadline)
                 case _:
-                    log.error("%r is no mail, and stays", key)
+                    log.error("%r is not a mail; it is left there", key)
                     continue
-            notice: dict[str, object] = {"Bucket": settings.source_bucket, "Key": key}
+            notice = {"Bucket": settings.source_bucket, "Key": key}
             aws_cli.call("s3api", "delete-object", notice, deadline=deadline)
         except TriggerError as error:
-            log.error("the mail %r stays unsent: %s", key, error)
+            log.error("the mail %r was not sent: %s", key, error)
             failures.append(error)
             continue
-        log.info("sent the mail %r, which was refused before", key)
+        log.info("sent the mail %r, which SNS had refused before", key)
         yield key.removeprefix(NOTICES)
 
 
-def _read(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
-    """The JSON object that is kept under this name; empty when it is anything else."""
+def _read_object(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
+    """The JSON object under this key; empty if it holds anything else."""
     content = aws_cli.run(["s3", "cp", f"s3://{settings.source_bucket}/{key}", "-"], deadline=deadline)
     try:
         facts = json.loads(content)
@@ -195,10 +185,9 @@ def _read(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, 
     return facts if isinstance(facts, dict) else {}
 
 
-def _listing(bucket: str, which: dict[str, object], *, deadline: Deadline) -> list[tuple[str, datetime]]:
-    """Keys and times of last modification (UTC), all pages."""
-    answer = aws_cli.call("s3api", "list-objects-v2", {"Bucket": bucket, **which}, deadline=deadline)
-    match answer:
+def _listing(bucket: str, *, deadline: Deadline, **parameters: str) -> list[tuple[str, datetime]]:
+    """Keys and times of last modification (UTC), of all pages."""
+    match aws_cli.call("s3api", "list-objects-v2", {"Bucket": bucket, **parameters}, deadline=deadline):
         case {"Contents": list(entries)}:
             return [(entry["Key"], datetime.fromisoformat(entry["LastModified"]).astimezone(UTC)) for entry in entries]
         case _:

@@ -146,7 +146,7 @@ def test_the_command_that_systems_manager_brings_starts_a_run_once_and_tells_wha
 
     def said() -> str:
         """As SSM's agent runs it, with the test's stack in place of the instance's."""
-        here = script.replace(airflow_command.STACK_FOLDER, str(stack.directory))
+        here = script.replace(airflow_command.AIRFLOW_FOLDER, str(stack.directory))
         return subprocess.run(["sh"], input=here, check=True, capture_output=True, text=True, env=stack.shell).stdout
 
     stack.airflow.request("PATCH", f"dags/{DAG_ID}", body={"is_paused": True}).raise_for_status()

@@ -21,7 +21,7 @@ WEB_PAGE = "<!doctype html><title>Airflow</title>"
 
 @dataclass(frozen=True)
 class Answer:
-    """One scripted answer; status 0 hangs up without one, a negative status keeps the caller waiting."""
+    """One scripted answer. Status 0 hangs up without one; a negative status keeps the caller waiting."""
 
     status: int
     body: object = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Request:
 
 
 class AirflowStandIn:
-    """Airflow with one DAG; the runs that it accepted and every request are there to look at."""
+    """Airflow with one DAG; `runs` has the accepted runs, `requests` every request."""
 
     def __init__(self) -> None:
         self.password = PASSWORD
@@ -71,7 +71,7 @@ class AirflowStandIn:
             self._server.server_close()
 
     def script(self, call: str, *answers: Answer) -> None:
-        """The next answers to this call; after them the usual one."""
+        """Set the next answers to this call; after them come the usual ones."""
         self.scripted[call] = list(answers)
 
     def calls(self) -> list[str]:
@@ -129,6 +129,6 @@ def _handler_of(airflow: AirflowStandIn) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: tests look at the trigger's own log."""
+            """Log nothing: tests look at the trigger's own log."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""A reverse proxy before the moto server: each call of an AWS operation is noted, and a test may answer it instead."""
+"""A reverse proxy in front of the moto server: it records each AWS call, and a test may answer one instead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Call:
 
     @property
     def operation(self) -> str:
-        """What AWS calls it, such as `GetParameter`; of S3 the method and whether it is of a key: `HEAD key`."""
+        """AWS's name for it, such as `GetParameter`; for S3 the method and whether it is about a key: `HEAD key`."""
         if named := self.headers.get("X-Amz-Target"):
             return str(named).rpartition(".")[2]
         if b"Action=" in self.body:
@@ -36,7 +36,7 @@ class Call:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Of a service that speaks JSON, or form fields."""
+        """Of a service that takes JSON or form fields."""
         if self.headers.get("X-Amz-Target"):
             loaded: dict[str, Any] = json.loads(self.body)
             return loaded
@@ -49,7 +49,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What AWS would answer; a status of 0 keeps the caller waiting until the test is over."""
+    """What AWS would answer. KEEP_WAITING keeps the caller waiting until the test is over."""
 
     status: int
     body: bytes
@@ -61,7 +61,7 @@ Script = Callable[[Call], Answer | None]
 
 
 def refusal(call: Call, code: str, *, status: int = 400, text: str = "as the test wants it") -> Answer:
-    """An error in the words of the service that was called."""
+    """An error in the format of the service that was called."""
     if call.headers.get("X-Amz-Target"):
         return Answer(status, json.dumps({"__type": code, "message": text}).encode(), {"x-amzn-errortype": code})
     error = f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
@@ -85,7 +85,7 @@ def refusing(operation: str, code: str, *, status: int = 400, times: int = 1000)
 
 
 class AwsProxy:
-    """Listens while its `with` block lasts; `script` is asked before a call is passed on to moto."""
+    """Listens during its `with` block; `script` is asked before a call is passed on to moto."""
 
     def __init__(self, server_url: str) -> None:
         self.calls: list[Call] = []
@@ -124,7 +124,7 @@ class AwsProxy:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a connection that its client keeps open has a thread that waits
+    block_on_close = False  # else a connection that its client keeps open would block
 
 
 def _handler(proxy: AwsProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
@@ -162,6 +162,6 @@ def _handler(proxy: AwsProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(answer.body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: `proxy.calls` has it."""
+            """Log nothing: `proxy.calls` has it."""
 
     return Handler

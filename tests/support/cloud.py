@@ -1,4 +1,4 @@
-"""One empty AWS as the trigger meets it, and where its mails and kept events arrive."""
+"""An empty AWS for the trigger, and the queues where its mails and kept events arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCE, MONITORED = "de-mbd-predict-ada-lovelace-s3-source", "de-mbd-predict-ada
 
 
 class Cloud:
-    """One empty AWS: the proxy that the trigger's calls go through, and clients that go past it."""
+    """An empty AWS: the proxy that the trigger's calls go through, and clients that bypass it."""
 
     def __init__(self, moto: MotoServer, proxy: AwsProxy) -> None:
         self.proxy = proxy
@@ -63,14 +63,14 @@ class Office:
 
     def mails(self) -> list[tuple[str, str]]:
         """Subject and text of each new mail."""
-        told = [json.loads(body) for body in self._take(self.inbox)]
-        return sorted((one["Subject"], one["Message"]) for one in told)
+        mails = [json.loads(body) for body in self._take(self.inbox)]
+        return sorted((one["Subject"], one["Message"]) for one in mails)
 
     def kept_events(self) -> list[str]:
         return self._take(self.kept)
 
     def _take(self, queue: str) -> list[str]:
-        """All messages, which are gone then."""
+        """Receive and delete all messages."""
         bodies = []
         while found := self.cloud.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
             for message in found:

@@ -1,4 +1,4 @@
-"""The trigger service, deployed for real by serverless to a ministack server."""
+"""The trigger service as serverless sees it: what it derives from settings, and a real deployment to ministack."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from tests.support.process import HOST, StackError
 
 
 def missing() -> str | None:
-    """What is not there for a deployment, and how to get it; None when all is."""
+    """What a deployment lacks, and how to get it; None if nothing is missing."""
     if shutil.which("node") is None or shutil.which("npx") is None:
         return "Node.js 20 or newer is missing (npx was not found): install it, for example Debian's nodejs and npm"
     if not (ROOT / "node_modules" / "osls").is_dir():
         return "serverless is missing: run make package, which installs it (npm ci)"
     return None
+
+
+def derive(settings: Mapping[str, str], *, options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What trigger/deployment.js makes of an environment: names, settings and problems. Needs node."""
+    given = json.dumps({"env": dict(settings), "options": dict(options or {})})
+    code = "console.log(JSON.stringify(require(process.argv[1])(JSON.parse(process.argv[2]))))"
+    done = subprocess.run(
+        ["node", "-e", code, ROOT / "trigger" / "deployment.js", given], capture_output=True, text=True, check=True
+    )
+    derived: dict[str, Any] = json.loads(done.stdout)
+    return derived
 
 
 _UNSET = (
@@ -35,7 +46,7 @@ _UNSET = (
 
 
 class Deployment:
-    """`npx serverless ...` with the settings of `environment`, which also points it at AWS, and of nobody's .env."""
+    """`npx serverless ...` with the settings of `environment`, which also point it at AWS, and of no .env file."""
 
     def __init__(self, environment: Mapping[str, str], *, home: Path) -> None:
         self._environment = {
@@ -50,7 +61,7 @@ class Deployment:
         }
 
     def run(self, *arguments: str, seconds: float = 180) -> str:
-        """What it printed. Raises StackError with the output when it fails."""
+        """Returns what it printed. Raises StackError with the output if it fails."""
         done = subprocess.run(
             ["npx", "serverless", *arguments],
             cwd=ROOT,
@@ -66,6 +77,6 @@ class Deployment:
         return done.stdout + done.stderr
 
     def invoke(self, function: str, *, data: Any = None) -> Any:  # noqa: ANN401
-        """Call a deployed function and wait; returns its answer."""
+        """Call a deployed function and wait for its answer, which is returned."""
         given = ["--data", json.dumps(data)] if data is not None else []
         return json.loads(self.run("invoke", "--function", function, *given))

@@ -1,4 +1,4 @@
-"""Runs the packaged function as Lambda does: the unpacked zips and an event in, what Lambda would get back out."""
+"""Runs the packaged function as Lambda does, from the unpacked zips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOCK = Path(__file__).with_name("awslambdaric.lock")
 _VENV = ROOT / ".venv-lambda"  # kept, as make keeps .venv
 _API = "/2018-06-01/runtime"
 
-# As Lambda's own bootstrap: function and layer stand on sys.path, and not in a variable that a child would inherit.
+# As Lambda's own bootstrap: function and layer are on sys.path, not in a variable that a child would inherit.
 _BOOTSTRAP = """\
 import sys
 sys.path[:0] = sys.argv[1:3]
@@ -40,40 +40,31 @@ main(["awslambdaric", sys.argv[3]])
 
 @cache
 def python() -> Path:
-    """A Python with Lambda's runtime client and nothing else; skips where that cannot be installed."""
+    """A Python with Lambda's runtime client and nothing else; skips the test where that cannot be installed."""
     base = _base()
     print(f"the packaged function runs on {base}")
     executable, installed = _VENV / "bin" / "python", _VENV / _LOCK.name
     wanted = f"{_LOCK.read_text()}# {base}\n"
     if installed.exists() and installed.read_text() == wanted:
         return executable
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        executable,
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
+    pip = [sys.executable, "-m", "pip", f"--python={executable}", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([base, "-m", "venv", "--clear", "--without-pip", _VENV], check=True)
     done = subprocess.run([*pip, "--no-deps", "--requirement", _LOCK], capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         pytest.skip(f"awslambdaric cannot be installed from PyPI (pip install -r {_LOCK.name}): {said}")
     installed.write_text(wanted)
     return executable
 
 
 def _base() -> str:
-    """Lambda's own version of Python where this machine has it, else the one that runs the tests."""
+    """Lambda's version of Python if this machine has it, else the one that runs the tests."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
         return sys.executable
     found = subprocess.run(
         [uv, "python", "find", RUNTIME, "--offline", "--no-project"],
-        env={**os.environ, "PYENV_VERSION": RUNTIME},  # else pyenv's stand-in for it is there and does not run
+        env={**os.environ, "PYENV_VERSION": RUNTIME},  # else pyenv's shim for it is found but does not run
         capture_output=True,
         text=True,
         check=False,
@@ -91,7 +82,7 @@ class Result:
 
 
 class LambdaFunction:
-    """One warm function: `invoke` gives it an event. Its folder is what /var/task, /opt and /tmp are to Lambda."""
+    """One warm function; `invoke` gives it an event. Its folder has what Lambda has in /var/task, /opt and /tmp."""
 
     def __init__(self, handler: str, *, folder: Path, environment: Mapping[str, str]) -> None:
         self.task, self.opt, self.tmp = (folder / name for name in ("task", "opt", "tmp"))
@@ -139,7 +130,7 @@ class LambdaFunction:
         self._server.server_close()
 
     def invoke(self, event: object, *, seconds: float = 60) -> Result:
-        """The first call starts the function, and so measures it cold."""
+        """Give it an event and wait. The first call starts the function, so it measures a cold start."""
         begun = time.monotonic()
         if self._process is None:
             command: Command = [python(), "-c", _BOOTSTRAP, self.task, self.opt / "python", self._handler]
@@ -183,6 +174,6 @@ def _runtime_api(
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""AWS that really deploys: a ministack server, whose CloudFormation makes functions and whose S3 calls them."""
+"""An AWS that really deploys: a ministack server, whose CloudFormation creates functions and whose S3 calls them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ACCOUNT = "000000000000"
 
 
 class MinistackServer:
-    """A ministack server with empty AWS services, forgotten when it stops.
+    """A ministack server with empty AWS services, whose state is lost when it stops.
 
-    It has a venv of its own: functions run on its Python, where a package that their zip lacks must be missing.
+    It has its own venv: functions run on its Python, which must not have a package that their zip lacks.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,7 +32,7 @@ class MinistackServer:
 
     @property
     def log(self) -> Path:
-        """Has what the functions logged."""
+        """Contains what the functions logged."""
         return self.directory / "ministack.log"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What `make package` makes, for tests that run it; they fail, saying so, when it is missing or older than the code."""
+"""What `make package` builds, for tests that run it; they fail if it is missing or older than the code."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def zipped(name: str) -> Path:
 def _built(name: str) -> Path:
     path = _BUILD / name
     if not path.exists():
-        pytest.fail(f"trigger/.build/{name} is not there. Run: make package", pytrace=False)
+        pytest.fail(f"trigger/.build/{name} is missing. Run: make package", pytrace=False)
     code = max(source.stat().st_mtime for kind in ("*.py", "*.lock") for source in Path(_ROOM).glob(kind))
     if path.suffix == ".zip" and path.stat().st_mtime < code:
         pytest.fail(f"trigger/.build/{name} is older than the code in trigger/. Run: make package", pytrace=False)

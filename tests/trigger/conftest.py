@@ -21,6 +21,6 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowStandIn]:
         monkeypatch.setenv("SOURCE_BUCKET", "de-mbd-predict-ada-lovelace-s3-source")
         for name in ("INSTANCE_ID", "AIRFLOW_CERTIFICATE_SHA256", "DRY_RUN"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(secret, "_read", {PARAMETER: PASSWORD})
+        monkeypatch.setattr(secret, "_secrets", {PARAMETER: PASSWORD})
         monkeypatch.setenv("NO_PROXY", "*")
         yield server

@@ -1,4 +1,4 @@
-"""The trigger as it is deployed: a marker put into the bucket starts a run in real Airflow, by the function that
+"""The deployed trigger: a marker put into the bucket starts a run in a real Airflow, through the function that
 `serverless deploy` made from the packaged zip and layer."""
 
 import json
@@ -114,7 +114,7 @@ def test_event_that_is_delivered_twice_starts_one_run(system: LocalSystem, servi
         system.receive_mail(seconds=2)
 
 
-def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_works(
+def test_airflow_that_starts_no_run_leads_to_one_failure_mail_and_a_working_redrive(
     system: LocalSystem, service: Deployment
 ) -> None:
     known = system.runs()
@@ -137,7 +137,7 @@ def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_
         return str(found["Attributes"][attribute])
 
     eventually(lambda: kept() == "1")
-    with pytest.raises(StackError, match="Nothing was redriven"):  # serverless passes what is no JSON on as a text
+    with pytest.raises(StackError, match="Nothing was redriven"):  # serverless passes on as text what is not JSON
         service.run("invoke", "--function", "redrive", "--data", '{"marker": "a"b.SUCCESS"}')
     answer = service.invoke("redrive")
     [record] = answer["records"]
@@ -149,7 +149,7 @@ def test_airflow_that_starts_no_run_ends_in_one_failure_mail_and_a_redrive_that_
 
 
 def test_deployed_watchdog_sends_the_mail_that_sns_refused_before(system: LocalSystem, service: Deployment) -> None:
-    notice = {"TopicArn": system.topic_arn, "Subject": SUCCESS, "Message": "Loaded yesterday; told today."}
+    notice = {"TopicArn": system.topic_arn, "Subject": SUCCESS, "Message": "Loaded yesterday, mailed today."}
     system.s3.put_object(Bucket=SOURCE_BUCKET, Key="Output/notices/marker_1.json", Body=json.dumps(notice).encode())
     assert service.invoke("watchdog") == {"missed": [], "sent": ["marker_1.json"]}
     mail = system.receive_mail()
@@ -170,7 +170,7 @@ def test_no_secret_is_in_the_functions_settings_the_template_or_the_log(system: 
 
 
 def made_by_the_deployment(system: LocalSystem) -> dict[str, list[str]]:
-    """Names of all that is there and is not the rest of the system's, by kind."""
+    """Names of everything that does not belong to the rest of the system, by kind."""
     queues = [url.rpartition("/")[2] for url in aws(system, "sqs").list_queues()["QueueUrls"]]
     return {
         "functions": [one["FunctionName"] for one in aws(system, "lambda").list_functions()["Functions"]],
@@ -185,7 +185,7 @@ def made_by_the_deployment(system: LocalSystem) -> dict[str, list[str]]:
 
 def test_remove_leaves_nothing(system: LocalSystem, service: Deployment) -> None:
     made = made_by_the_deployment(system)
-    assert [kind for kind, names in made.items() if not names] == [], "what is not found now would not be missed below"
+    assert [kind for kind, names in made.items() if not names] == [], "what is not found here could not be missed below"
     assert made["roles"] == [f"{PREFIX}-trigger"]
     assert f"Removed 7 markers from {MONITORED_BUCKET}" in service.run("remove")
     assert made_by_the_deployment(system) == {kind: [] for kind in made}

@@ -1,6 +1,6 @@
-"""Fifty trigger events at once: each asks for one run, by an id of its own, the same however often it is delivered.
+"""Fifty trigger events at once: each asks for one run, by its own id, which is the same at every delivery.
 
-That Airflow makes one run of one id is for Airflow to keep, and for the end-to-end tests to see; here is a stand-in.
+That Airflow makes only one run of an id is tested end to end; here a stand-in takes its place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PUT = json.loads((EVENTS / "put.json").read_text())
 
 
 def event(number: int) -> dict[str, object]:
-    """The captured event, of another marker."""
+    """The captured event, with another marker."""
     made: dict[str, object] = copy.deepcopy(PUT)
     made["Records"][0]["s3"]["object"]["key"] = f"batches/{number:03}.SUCCESS"  # type: ignore[index]
     return made
@@ -31,7 +31,7 @@ def event(number: int) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _busy_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in, as a server that takes in many connections at once; it decides about one after the other."""
+    """Lets the stand-in accept many connections at once; it answers one request after the other."""
     deciding, answer = threading.Lock(), AirflowStandIn.answer
 
     def answer_alone(server: AirflowStandIn, request: Request) -> Answer | None:

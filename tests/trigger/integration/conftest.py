@@ -1,4 +1,4 @@
-"""AWS as the trigger meets it: the CLI of the built layer, before it a proxy that notes each call, behind that moto."""
+"""AWS for the trigger: the built layer's CLI calls a proxy, which records each call and passes it on to moto."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -18,9 +17,6 @@ from tests.support.moto import MotoServer
 from tests.support.trigger_build import layer
 from trigger import secret
 
-if TYPE_CHECKING:
-    pass
-
 
 @pytest.fixture(scope="session")
 def trigger_moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
@@ -30,7 +26,7 @@ def trigger_moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServe
 
 @pytest.fixture(scope="session")
 def lambda_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is /tmp to a warm function: the CLI, once compiled, stays so."""
+    """The /tmp of a warm function, where the CLI stays compiled."""
     return tmp_path_factory.mktemp("lambda-tmp")
 
 
@@ -44,7 +40,7 @@ def cloud(trigger_moto: MotoServer, lambda_tmp: Path, monkeypatch: pytest.Monkey
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("PYTHONPATH", str(layer() / "python"))
         monkeypatch.setattr(tempfile, "tempdir", str(lambda_tmp))
-        monkeypatch.setattr(secret, "_read", {})
+        monkeypatch.setattr(secret, "_secrets", {})
         yield Cloud(trigger_moto, proxy)
 
 
@@ -62,7 +58,7 @@ def airflow(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowSt
 
 @pytest.fixture
 def office(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Office:
-    """The buckets, the topic with a reader, the queue of kept events; and the settings of the functions that mail."""
+    """The buckets, the topic with a subscriber, the queue of kept events, and settings of the functions that mail."""
     for bucket in (SOURCE, MONITORED):
         cloud.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     topic = cloud.sns.create_topic(Name="de-mbd-predict-ada-lovelace-SNS")["TopicArn"]

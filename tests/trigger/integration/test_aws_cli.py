@@ -1,4 +1,4 @@
-"""The layer's AWS CLI takes what it is given as data and says what went wrong by one of two errors."""
+"""The layer's AWS CLI takes all parameters as data, and a failure is one of two errors."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_error_of_aws_is_refused_or_failed_with_its_code_and_what_was_called(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the CLI's own retries are its own affair
     cloud.proxy.script = refusing("GetParameter", code, status=status)
-    with pytest.raises(kind, match=rf"^aws ssm get-parameter was answered {code}: as the test wants it\.") as raised:
+    with pytest.raises(kind, match=rf"^aws ssm get-parameter failed with {code}: as the test wants it\.") as raised:
         call()
     assert isinstance(raised.value, (AwsRefusedError, AwsFailedError))
     assert raised.value.code == code
@@ -89,7 +89,7 @@ def test_error_of_aws_is_refused_or_failed_with_its_code_and_what_was_called(
 
 SAID = "An error occurred ({}) when calling the {} operation{}: {}"  # as the CLI 1.46 says it
 REFUSED = {
-    SAID.format("ParameterNotFound", "GetParameter", "", ""): r"answered ParameterNotFound\.$",
+    SAID.format("ParameterNotFound", "GetParameter", "", ""): r"with ParameterNotFound\.$",
     SAID.format("UnauthorizedOperation", "StartInstances", "", "You are not."): r"not\. Allow .* StartInstances on it",
     SAID.format("403", "HeadObject", "", "Forbidden"): r"403: Forbidden\. Allow the function's role HeadObject on it",
     SAID.format("AWS.SimpleQueueService.NonExistentQueue", "SendMessage", "", "a: b"): r"NonExistentQueue: a: b",
@@ -135,7 +135,9 @@ def test_call_is_ended_at_the_deadline(cloud: Cloud) -> None:
     assert time.monotonic() - begun < 4
 
 
-def test_missing_login_is_told_without_a_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_login_is_reported_without_a_call(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", str(tmp_path))

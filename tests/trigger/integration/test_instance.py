@@ -1,4 +1,4 @@
-"""The instance that Airflow runs on is running afterwards, or the error says why not."""
+"""After a wake the instance of Airflow is running, or the error says why not."""
 
 import json
 import time
@@ -31,7 +31,7 @@ def soon(seconds: float = 40) -> Deadline:
 
 
 def states(*names: str) -> list[Answer]:
-    """Answers of describe-instances, as they would follow each other."""
+    """Answers of describe-instances, in turn."""
     xml = (
         "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId>"
         "<instanceState><code>0</code><name>{}</name></instanceState></item></instancesSet></item></reservationSet>"
@@ -65,7 +65,7 @@ def test_instance_that_is_stopping_is_started_after_it_has_stopped(cloud: Cloud)
     assert cloud.proxy.operations() == [*["DescribeInstances"] * 2, "StartInstances", "DescribeInstances"]
 
 
-def test_short_of_time_it_says_so_and_the_next_try_resumes(cloud: Cloud) -> None:
+def test_start_that_runs_out_of_time_says_so_and_the_next_try_resumes(cloud: Cloud) -> None:
     scripted(cloud, "stopped", "pending")
     begun = time.monotonic()
     with pytest.raises(errors.NotReadyError, match=r"i-1 was not running in time .*Lambda tries again"):
@@ -81,7 +81,7 @@ def test_short_of_time_it_says_so_and_the_next_try_resumes(cloud: Cloud) -> None
 
 def test_instance_that_is_terminated_is_not_started(cloud: Cloud) -> None:
     scripted(cloud, "terminated")
-    with pytest.raises(errors.InstanceGoneError, match=r"i-1 is terminated.*Make a new one, set MBD_INSTANCE_ID"):
+    with pytest.raises(errors.InstanceGoneError, match=r"i-1 is terminated.*Create a new one, set MBD_INSTANCE_ID"):
         wake("i-1", deadline=soon())
     assert cloud.proxy.operations() == ["DescribeInstances"]
 
@@ -95,9 +95,9 @@ def test_instance_that_stops_itself_after_it_was_seen_running_is_woken_again(
     cloud: Cloud, airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INSTANCE_ID", "i-1")
-    monkeypatch.setattr(secret, "_read", {PARAMETER: PASSWORD})
+    monkeypatch.setattr(secret, "_secrets", {PARAMETER: PASSWORD})
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(airflow_client, "_AWAKE_SECONDS", 0.1)
+    monkeypatch.setattr("trigger.instance.LOOK_AGAIN_SECONDS", 0.1)
     airflow.script(HEALTH, *[HANG_UP] * 10_000)
     answers = states("running", "stopping", "stopped", "running")
 

@@ -1,4 +1,4 @@
-"""Kept events, or a marker by its name, become runs; what fails stays kept, and what can start nothing goes."""
+"""Kept events, or one marker, become runs; what fails stays in the queue, and what can start nothing is removed."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from trigger.s3_event import Marker, read_records
 @pytest.fixture(autouse=True)
 def _warm(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password was read before."""
-    monkeypatch.setattr(secret, "_read", {PARAMETER: PASSWORD})
+    monkeypatch.setattr(secret, "_secrets", {PARAMETER: PASSWORD})
 
 
 def event(name: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_event_that_fails_stays_in_the_queue_and_the_next_redrive_starts_its_run
     assert office.kept_events() == []
 
 
-def test_message_that_report_could_not_take_is_unwrapped_and_what_is_no_event_goes_with_a_word(
+def test_wrapped_event_is_unwrapped_and_a_message_without_one_is_logged_and_removed(
     airflow: AirflowStandIn, office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     failure = json.loads((EVENTS / "failures" / "timed_out.json").read_text())
@@ -91,7 +91,7 @@ def test_marker_by_its_name_starts_a_run_of_what_is_in_the_bucket_each_time(
     airflow: AirflowStandIn, office: Office, cloud: Cloud
 ) -> None:
     key = json.loads((EVENTS / "hostile_key.expected.json").read_text())["records"][0]["key"]
-    key = key.replace("\n", " ")  # moto takes none
+    key = key.replace("\n", " ")  # moto refuses newlines
     made = cloud.s3.put_object(Bucket=MONITORED, Key=key, Body=b"")
     [first, again] = [handler({"marker": key}, None)["records"] for _ in range(2)]
     assert isinstance(first, list)

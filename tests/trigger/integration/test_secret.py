@@ -1,4 +1,4 @@
-"""The password comes from SSM by the layer's CLI, once for a warm function, and shows itself to Airflow alone."""
+"""The password is read from SSM through the layer's CLI, once while the function is warm, and only Airflow gets it."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def run() -> str | None:
 
 
 def shown(error: BaseException) -> list[str]:
-    """Everything that an error could show, with all that led to it."""
+    """Everything that an error could show, including its causes."""
     texts = traceback.format_exception(error)
     at: BaseException | None = error
     while at:
@@ -37,7 +37,7 @@ def shown(error: BaseException) -> list[str]:
     return texts
 
 
-def test_password_is_read_once_for_as_long_as_the_function_is_warm_and_shown_nowhere(
+def test_password_is_read_once_while_the_function_is_warm_and_shown_nowhere(
     cloud: Cloud, airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(cloud, PASSWORD)
@@ -80,13 +80,13 @@ def test_wrong_password_is_read_again_but_not_tried_twice(
     assert wrong not in "".join([caplog.text, *shown(raised.value)])
 
 
-def test_missing_parameter_is_told_with_how_to_put_it(cloud: Cloud, airflow: AirflowStandIn) -> None:
+def test_missing_parameter_is_reported_with_the_command_that_puts_it(cloud: Cloud, airflow: AirflowStandIn) -> None:
     with pytest.raises(errors.SecretError, match=rf"{PARAMETER} cannot be read.*ParameterNotFound.*put-parameter"):
         run()
     assert airflow.requests == []
 
 
-def test_forbidden_parameter_is_told_with_what_to_allow(cloud: Cloud, airflow: AirflowStandIn) -> None:
+def test_forbidden_parameter_is_reported_with_what_to_allow(cloud: Cloud, airflow: AirflowStandIn) -> None:
     put(cloud, PASSWORD)
     cloud.proxy.script = refusing("GetParameter", "AccessDeniedException")
     with pytest.raises(errors.SecretError, match=r"AccessDeniedException.*Allow the function's role GetParameter"):

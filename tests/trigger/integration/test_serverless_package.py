@@ -1,4 +1,4 @@
-"""`npx serverless` from a clean environment: what it makes of serverless.yml, what it refuses before it calls AWS."""
+"""`npx serverless` in a clean environment: what it makes of serverless.yml, and what it refuses before it calls AWS."""
 
 import json
 import os
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support.deployment import derive
+from tests.support.paths import CONTRACTS, ROOT
 from tests.support.trigger_build import zipped
 from trigger import watchdog
 from trigger.errors import SettingsError
@@ -33,12 +34,12 @@ LOGIN = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AW
 
 # Every statement of the role that allows something on all resources, with the reason.
 ON_EVERYTHING = {
-    frozenset({"ec2:DescribeInstances", "ssm:GetCommandInvocation"}): "AWS knows no narrower resource; they only read",
+    frozenset({"ec2:DescribeInstances", "ssm:GetCommandInvocation"}): "AWS has no narrower resource; they only read",
 }
 
 
 class DeafAws:
-    """Listens where AWS would; counts who comes, and refuses all but the invocation of a function."""
+    """Listens in AWS's place, records each call, and refuses all but the invocation of a function."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -76,7 +77,7 @@ class DeafAws:
                     self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -135,14 +136,14 @@ class Service:
 def require(*programs: str) -> None:
     for program in programs:
         if not shutil.which(program):
-            pytest.skip(f"{program} is not there: install make and Node 20.19 or later (apt install make nodejs npm)")
+            pytest.skip(f"{program} is missing: install make and Node 20.19 or later (apt install make nodejs npm)")
 
 
 @pytest.fixture
 def service(tmp_path: Path, aws: DeafAws) -> Service:
     require("node", "npx")
     if not (ROOT / "node_modules").exists():
-        pytest.skip("the Serverless Framework is not there: run npm ci")
+        pytest.skip("the Serverless Framework is missing: run npm ci")
     zipped("function")
     return Service(tmp_path, aws)
 
@@ -160,7 +161,7 @@ def listed(value: object) -> list[Any]:
 def test_package_without_an_account_makes_a_sound_closed_template(service: Service, aws: DeafAws) -> None:
     done = service("package", SETTINGS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "not to be deployed" not in done.stderr + done.stdout
+    assert "do not deploy this" not in done.stderr + done.stdout
     assert aws.calls == []
 
     linter = Path(sys.executable).with_name("cfn-lint")
@@ -169,7 +170,7 @@ def test_package_without_an_account_makes_a_sound_closed_template(service: Servi
 
     named = [one["Export"]["Name"] for one in json.loads(service.template_path.read_text())["Outputs"].values()]
     [role] = service.of("AWS::IAM::Role").values()
-    for name in [role["RoleName"], *named]:  # so that a second person's trigger fits into the same account
+    for name in [role["RoleName"], *named]:  # so that a second person can deploy into the same account
         assert "de-mbd-predict-grace-hopper-trigger" in name
     for statement in allowed(service):
         actions = frozenset(listed(statement["Action"]))
@@ -201,7 +202,7 @@ def test_package_in_a_fresh_clone_works_with_example_values_and_says_so(service:
     done = service("package", {})
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
-    assert "packaged with example values, not to be deployed: MBD_FIRST_NAME is not set" in said
+    assert "packaged with example values; do not deploy this: MBD_FIRST_NAME is not set" in said
     assert service.of("AWS::Lambda::Function")
     assert aws.calls == []
 
@@ -215,11 +216,11 @@ def test_deploy_with_settings_missing_names_all_of_them_and_makes_nothing(servic
         "MBD_FIRST_NAME is not set",
         "MBD_TOPIC_ARN is not set",
         "neither AIRFLOW_URL",
-        'MBD_LAST_NAME is "O\'Neill", which cannot stand in a bucket',
-        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880",
+        'MBD_LAST_NAME is "O\'Neill": use letters A to Z',
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880",
     ):
         assert part in said, said
-    # The Framework itself asks who is logged in, before a plugin's turn comes; nothing else is read, nothing is made.
+    # The Framework itself asks who is logged in, before it calls a plugin; nothing else is read or created.
     assert not [call for call in aws.calls if "Action=GetCallerIdentity" not in call]
 
 
@@ -271,12 +272,7 @@ def test_role_may_do_what_the_transport_needs_and_no_more(
 def problems(settings: dict[str, str], *, options: dict[str, str] | None = None) -> list[str]:
     """What trigger/deployment.js says of an environment."""
     require("node")
-    given = json.dumps({"env": {**SETTINGS, **settings}, "options": options or {}})
-    code = "console.log(JSON.stringify(require(process.argv[1])(JSON.parse(process.argv[2])).problems))"
-    done = subprocess.run(
-        ["node", "-e", code, ROOT / "trigger" / "deployment.js", given], capture_output=True, text=True, check=True
-    )
-    found: list[str] = json.loads(done.stdout)
+    found: list[str] = derive({**SETTINGS, **settings}, options=options)["problems"]
     return found
 
 
@@ -298,17 +294,17 @@ FINGERPRINT = "0123456789abcdef" * 4
 def test_sound_settings_are_no_problem(settings: dict[str, str]) -> None:
     assert problems(settings) == []
     assert problems({**settings, "MBD_TOPIC_ARN": SETTINGS["MBD_TOPIC_ARN"].replace("-west-1", "-west-2")}) == [
-        "MBD_TOPIC_ARN is of region eu-west-2, but the functions would be in eu-west-1 (AWS_REGION)"
+        "MBD_TOPIC_ARN is in region eu-west-2, but the functions would be in eu-west-1 (AWS_REGION)"
     ]
 
 
 @pytest.mark.parametrize("minutes", ["abc", "nan", "-5", "0", "0.0", "2880", "1e3", "9" * 400, "Infinity", "0x10"])
 def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str) -> None:
     assert problems({"MBD_WATCHDOG_MINUTES": minutes}) == [
-        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and under 2880"
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880"
     ]
     with pytest.raises(SettingsError):
-        watchdog._patience({"WATCHDOG_MINUTES": minutes})
+        watchdog.read_patience({"WATCHDOG_MINUTES": minutes})
 
 
 @pytest.mark.parametrize(
@@ -343,21 +339,64 @@ def test_other_settings_that_a_function_would_refuse_are_refused_before() -> Non
     assert problems(plain) == [
         "AIRFLOW_CERTIFICATE_SHA256 pins a certificate, but AIRFLOW_URL is plain http, which has none"
     ]
-    elsewhere = "MBD_TOPIC_ARN is of region eu-west-1, but the functions would be in us-east-1 (AWS_REGION)"
+    elsewhere = "MBD_TOPIC_ARN is in region eu-west-1, but the functions would be in us-east-1 (AWS_REGION)"
     assert problems({"AWS_REGION": "us-east-1"}) == [elsewhere]
     assert problems({}, options={"region": "us-east-1"}) == [elsewhere]
     assert problems({"AWS_REGION": "us-east-1", "MBD_TOPIC_ARN": ""})[0].startswith("MBD_TOPIC_ARN is not set")
 
 
+NAMES = json.loads((CONTRACTS / "names.json").read_text())
+
+
+@pytest.mark.parametrize(("first", "last"), NAMES["accepted"])
+def test_names_that_every_package_accepts_are_accepted(first: str, last: str) -> None:
+    assert problems({"MBD_FIRST_NAME": first, "MBD_LAST_NAME": last}) == []
+
+
+@pytest.mark.parametrize(("first", "last", "why"), NAMES["refused"])
+def test_names_that_every_package_refuses_are_refused(first: str, last: str, why: str) -> None:
+    assert problems({"MBD_FIRST_NAME": first, "MBD_LAST_NAME": last}) != [], why
+
+
+@pytest.mark.parametrize("names", NAMES["derived"], ids=str)
+def test_names_of_resources_are_derived_as_in_every_package(names: dict[str, str]) -> None:
+    made = derive({**SETTINGS, "MBD_FIRST_NAME": names["first"], "MBD_LAST_NAME": names["last"]})
+    assert (made["name"], made["sourceBucket"], made["monitoredBucket"]) == (
+        names["prefix"],
+        names["source_bucket"],
+        names["monitored_bucket"],
+    )
+
+
+DEFAULTS = json.loads((CONTRACTS / "defaults.json").read_text())
+
+
+@pytest.mark.parametrize("case", DEFAULTS["transport"], ids=str)
+def test_transport_is_chosen_as_in_every_package(case: dict[str, Any]) -> None:
+    assert derive({**SETTINGS, **case["environment"]})["transport"] == case["transport"]
+
+
+def test_region_that_is_not_set_is_the_default_of_every_package() -> None:
+    assert derive(SETTINGS)["region"] == DEFAULTS["settings"]["AWS_REGION"]
+
+
+def test_names_are_too_long_if_the_bucket_of_the_stage_is() -> None:
+    longest = {"MBD_FIRST_NAME": "a" * 15, "MBD_LAST_NAME": "b" * 15}
+    assert problems(longest) == problems(longest, options={"stage": "prod"}) == []
+    assert problems(longest, options={"stage": "dev"}) == [
+        "first and last name together are 4 characters too long for the name of the monitored bucket"
+    ]
+
+
 def test_option_region_counts_as_the_functions_region(service: Service) -> None:
     done = service("package --region us-east-1", SETTINGS)
-    assert "MBD_TOPIC_ARN is of region eu-west-1, but the functions would be in us-east-1" in done.stdout + done.stderr
+    assert "MBD_TOPIC_ARN is in region eu-west-1, but the functions would be in us-east-1" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["slow answer", "no answer"])
 def test_function_is_invoked_once_however_long_it_takes(hangs_up: bool, service: Service, aws: DeafAws) -> None:
     aws.invocation_seconds, aws.hangs_up = 1.5, hangs_up
-    # osls waits two minutes by itself, and as long as this variable says.
+    # osls waits two minutes by default, and as long as this variable says.
     done = service("invoke --function redrive", SETTINGS, **LOGIN, AWS_CLIENT_TIMEOUT="300")
     assert ('"events": 17' in done.stdout) is (done.returncode == 0) is (not hangs_up), done.stdout + done.stderr
     assert aws.calls == ["POST /2015-03-31/functions/de-mbd-predict-grace-hopper-redrive/invocations {}"]

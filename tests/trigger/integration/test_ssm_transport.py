@@ -1,4 +1,4 @@
-"""The command that SSM runs on the instance: run for real by sh, with a `docker` that notes what it was asked."""
+"""The command that SSM runs on the instance: run for real by sh, with a `docker` that records its arguments."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ INSTANCE = "i-0123456789abcdef0"
 CONF = {"marker": {"bucket": "b", "key": "k.SUCCESS", "etag": "e"}, "requested_at": "2026-11-22T08:00:00+00:00"}
 RUN_ID = "marker_2026-11-22T08:18:01Z_aac3424847_52e682ae"
 
-# The words of Airflow 3.3.2's command line, cut to what matters; all around them it writes warnings of its own.
+# What Airflow 3.3.2's command line prints, cut to what matters; it also writes warnings of its own.
 DETAILS = '[{"dag_id": "moving_big_data", "is_paused": "%s", "is_stale": "False"}]'
 UNKNOWN = "echo warning; echo \"DAG: moving_big_data does not exist in 'dag' table\" >&2; exit 1"
 NO_DATABASE = "echo 'relation \"dag\" does not exist' >&2; exit 1"
@@ -51,17 +51,19 @@ esac
 
 
 class Instance:
-    """A folder with a stack, and on PATH a `docker` whose answers a test sets."""
+    """A folder with an Airflow, and on PATH a `docker` whose answers a test sets."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "stack"
+        self.folder = folder / "airflow"
         self.folder.mkdir()
         self.bin = folder / "bin"
         self.bin.mkdir()
         self._calls = folder / "calls"
-        self.stack()
+        self.airflow()
 
-    def stack(self, *, true: str = ":", details: str = f"echo '{DETAILS % 'False'}'", trigger: str = "echo []") -> None:
+    def airflow(
+        self, *, true: str = ":", details: str = f"echo '{DETAILS % 'False'}'", trigger: str = "echo []"
+    ) -> None:
         docker = self.bin / "docker"
         docker.write_text(DOCKER.format(calls=self._calls, true=true, details=details, trigger=trigger))
         docker.chmod(0o755)
@@ -86,14 +88,14 @@ class Instance:
             check=True,
         )
         taken = Path(f"{self._calls}.input")
-        assert not taken.exists() or taken.read_bytes() == b"", "a command inside read what was not meant for it"
+        assert not taken.exists() or taken.read_bytes() == b"", "a command inside read input that was not meant for it"
         return done.stdout.decode()
 
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
     made = Instance(tmp_path)
-    monkeypatch.setattr(airflow_command, "STACK_FOLDER", str(made.folder))
+    monkeypatch.setattr(airflow_command, "AIRFLOW_FOLDER", str(made.folder))
     return made
 
 
@@ -127,17 +129,17 @@ def test_hostile_key_is_only_data_on_the_instance(name: str, instance: Instance)
 
 
 OUTCOMES: dict[str, tuple[Callable[[Instance], None], int]] = {
-    "already_accepted": (lambda instance: instance.stack(trigger=EXISTS), 3),
-    "refused": (lambda instance: instance.stack(trigger="echo 'no such param' >&2; exit 1"), 3),
-    "paused": (lambda instance: instance.stack(details=f"echo '{DETAILS % 'True'}'"), 2),
-    "unknown_dag": (lambda instance: instance.stack(details=UNKNOWN), 2),
-    "not_ready": (lambda instance: instance.stack(true="echo 'no container' >&2; exit 1"), 1),
-    "no_stack": (lambda instance: instance.folder.rmdir(), 0),
+    "already_accepted": (lambda instance: instance.airflow(trigger=EXISTS), 3),
+    "refused": (lambda instance: instance.airflow(trigger="echo 'no such param' >&2; exit 1"), 3),
+    "paused": (lambda instance: instance.airflow(details=f"echo '{DETAILS % 'True'}'"), 2),
+    "unknown_dag": (lambda instance: instance.airflow(details=UNKNOWN), 2),
+    "not_ready": (lambda instance: instance.airflow(true="echo 'no container' >&2; exit 1"), 1),
+    "no_airflow": (lambda instance: instance.folder.rmdir(), 0),
 }
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_command_says_in_one_word_what_it_met(outcome: str, instance: Instance) -> None:
+def test_command_prints_in_one_word_what_it_found(outcome: str, instance: Instance) -> None:
     arrange, calls = OUTCOMES[outcome]
     arrange(instance)
     assert said(instance) == outcome
@@ -145,27 +147,27 @@ def test_command_says_in_one_word_what_it_met(outcome: str, instance: Instance) 
 
 
 def test_database_that_is_not_there_yet_is_no_unknown_dag(instance: Instance) -> None:
-    instance.stack(details=NO_DATABASE)
+    instance.airflow(details=NO_DATABASE)
     assert said(instance) == "not_ready"
 
 
 class Ssm:
-    """SSM as the trigger meets it: it runs the script on the instance, and tells of it when asked."""
+    """An SSM that runs the script on the instance and reports the result when asked."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.sent: list[dict[str, Any]] = []
-        self.unregistered = 0  # how many times the agent is not there yet
-        self.before: list[str] = []  # what is answered before the outcome: a status, or an error's code
+        self.unregistered = 0  # how many calls come before the agent has registered
+        self.before: list[str] = []  # answers before the outcome: each a status or the code of an error
         self.status = "Success"
-        self.states: list[str] = []  # of the instance, one after the other; moto's own where there are none
+        self.states: list[str] = []  # of the instance, in turn; moto's own if empty
         self._output = ""
 
     def __call__(self, call: Call) -> Answer | None:
         if call.operation == "DescribeInstances" and self.states:
             return states(self.states.pop(0))[0]
         if call.operation == "StartInstances":
-            self.instance.stack()
+            self.instance.airflow()
             self.before = []
             return Answer(200, b"<StartInstancesResponse/>")
         if call.operation == "SendCommand":
@@ -202,7 +204,7 @@ def start(seconds: float = 60) -> str:
     return airflow_command.start_run(instance_id=INSTANCE, dag_run_id=RUN_ID, conf=CONF, deadline=deadline)
 
 
-def test_agent_that_has_not_registered_and_an_answer_that_is_not_there_are_waited_for(ssm: Ssm, cloud: Cloud) -> None:
+def test_unregistered_agent_and_missing_answer_are_waited_for(ssm: Ssm, cloud: Cloud) -> None:
     ssm.unregistered = 1
     ssm.states = ["running"]
     ssm.before = ["InvocationDoesNotExist", "InProgress"]
@@ -217,21 +219,21 @@ def test_agent_that_has_not_registered_and_an_answer_that_is_not_there_are_waite
     assert (sent["InstanceIds"], sent["DocumentName"]) == ([INSTANCE], "AWS-RunShellScript")
 
 
-def test_instance_that_closed_its_door_to_stop_itself_is_woken_again(
+def test_instance_that_stopped_its_api_server_to_stop_itself_is_woken_again(
     ssm: Ssm, instance: Instance, cloud: Cloud
 ) -> None:
-    instance.stack(true="echo 'no container' >&2; exit 1")
+    instance.airflow(true="echo 'no container' >&2; exit 1")
     ssm.states = ["stopping", "stopped", "running"]
     assert start() == "started"
-    told = ["SendCommand", "GetCommandInvocation"]
+    asked = ["SendCommand", "GetCommandInvocation"]
     describe = "DescribeInstances"
-    assert cloud.proxy.operations() == [*told, describe, describe, "StartInstances", describe, *told]
+    assert cloud.proxy.operations() == [*asked, describe, describe, "StartInstances", describe, *asked]
 
 
 def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
     ssm: Ssm, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(airflow_command, "_AWAKE_SECONDS", 0.5)
+    monkeypatch.setattr("trigger.instance.LOOK_AGAIN_SECONDS", 0.5)
     ssm.before = ["Pending"] * 1000
     ssm.states = ["running", "stopping", "stopped", "running", "running"]
     assert start() == "started"
@@ -243,14 +245,14 @@ def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
     ]
 
 
-# What the instance's word means is sorted without the CLI: the test above has shown the way there.
+# These need no CLI: the tests above have shown how the word gets here.
 WORDS: dict[str, tuple[type[errors.TriggerError], str]] = {
     "paused": (errors.PausedDagError, "airflow dags unpause moving_big_data"),
     "unknown_dag": (errors.UnknownDagError, "list-import-errors"),
     "refused": (errors.RefusedRunError, f"refused to make DagRun {RUN_ID}"),
     "not_ready": (errors.NotReadyError, r"was not up in time.*docker compose ps"),
-    "no_stack": (errors.WrongApiError, "found no stack of this pipeline .'no_stack'"),
-    "": (errors.WrongApiError, "found no stack of this pipeline"),
+    "no_airflow": (errors.WrongApiError, "found no Airflow of this pipeline .'no_airflow'"),
+    "": (errors.WrongApiError, "found no Airflow of this pipeline"),
 }
 
 
@@ -275,7 +277,7 @@ def test_command_that_did_not_end_well_may_be_repeated(status: str, monkeypatch:
     }
     monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(aws_cli, "call", lambda _, operation, *__, **___: answers[operation])
-    with pytest.raises(errors.ServerFailedError, match=f"ended as {status}.*a repeat is safe"):
+    with pytest.raises(errors.ServerFailedError, match=f"ended as {status}.*A repeat is safe"):
         start()
 
 
@@ -308,7 +310,7 @@ def test_event_starts_a_run_by_ssm_once_without_url_user_or_password(
 
 def test_real_ssm_stand_in_takes_the_command_as_it_is_sent(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.01)
-    with pytest.raises(errors.WrongApiError):  # moto runs nothing, so nothing is said
+    with pytest.raises(errors.WrongApiError):  # moto runs nothing, so nothing is printed
         start()
     [command] = cloud.ssm.list_commands()["Commands"]
     assert command["DocumentName"] == "AWS-RunShellScript"

@@ -1,4 +1,4 @@
-"""A marker without a finished run is mailed once; everything that etl writes about runs is read as it writes it."""
+"""The watchdog mails a marker without a finished run once, and reads everything that etl writes about runs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ HOSTILE = 'it\'s "b" $(touch pwned) `id` \\ --data <&> 100% 株価.SUCCESS'  # m
 
 
 class History:
-    """Lets the listing of the monitored bucket tell other times than those at which a test put the markers."""
+    """Makes the listing of the monitored bucket show other times than those at which a test put the markers."""
 
     def __init__(self, cloud: Cloud, moto: MotoServer) -> None:
         self._cloud, self._moto = cloud, moto
@@ -114,11 +114,11 @@ def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     assert {subject for subject, _ in mails} == {"Ada_Lovelace_Pipeline_Failure"}
     texts = {next(key for key in found["missed"] if repr(key) in text): text for _, text in mails}
     assert set(texts) == set(found["missed"])
-    assert f"Its run {hung.run_id} began and has not ended." in texts["hung.SUCCESS"]
-    assert "No run of it has begun." in texts["again.SUCCESS"]
+    assert f"Its run {hung.run_id} has started but has not ended." in texts["hung.SUCCESS"]
+    assert "No run has started for it." in texts["again.SUCCESS"]
     assert f"put {again:%Y-%m-%d %H:%M:%S} UTC" in texts["again.SUCCESS"]
 
-    # The command is safe to paste: one line, which a shell takes apart into the marker's own name.
+    # The command is safe to paste: it is one line, from which a shell gets the marker's own name.
     [command] = [line for line in texts[HOSTILE].splitlines() if "redrive" in line]
     *words, data = shlex.split(command)
     assert words == ["npx", "serverless", "invoke", "--function", "redrive", "--data"]
@@ -129,7 +129,7 @@ def test_only_markers_without_a_finished_run_are_mailed_and_only_once(
     assert "Publish" not in cloud.proxy.operations()
 
 
-def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_with_what_it_came_to(
+def test_ended_run_without_a_record_of_its_mail_is_reported_with_its_outcome(
     history: History, job: etl.Job, office: Office
 ) -> None:
     states = {"success": None, "dry_run": None, "failed": "The database said no.\nAnd much more.", "kept": None}
@@ -140,14 +140,14 @@ def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_wit
         else:
             leave_receipt(job, run, state=key, error=error)
     failed_first = run_of("retried.SUCCESS", history.put("retried.SUCCESS", hours_ago=1))
-    etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed_first)  # a retry may mend it
+    etl.record_failure(etl.BatchError("no"), job=job, target=None, run=failed_first)  # a retry may fix it
 
     assert set(handler({}, None)["missed"]) == {"success.SUCCESS", "dry_run.SUCCESS", "failed.SUCCESS"}
     mails = [text for _, text in office.mails()]
     texts = {state: text for state in states for text in mails if f"'{state}.SUCCESS'" in text}
     assert set(texts) == {"success", "dry_run", "failed"}
     for state, text in texts.items():
-        assert f"ended as {state}, and no mail about it is known to have gone out (it may come twice)." in text
+        assert f"ended as {state}, but there is no record that a mail about it was sent" in text
         assert f"aws s3 cp s3://{SOURCE}/Output/receipts/marker_" in text
     assert "There is nothing to redrive." in texts["success"]
     assert "There is nothing to redrive." in texts["dry_run"]
@@ -158,7 +158,7 @@ def test_run_that_ended_and_whose_mail_is_not_known_to_have_gone_out_is_told_wit
     assert handler({}, None)["missed"] == []
 
 
-def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
+def test_receipt_of_an_older_etl_without_mail_raises_no_alarm(history: History, job: etl.Job, cloud: Cloud) -> None:
     run = run_of("old.SUCCESS", history.put("old.SUCCESS", hours_ago=3))
     receipt = json.loads(etl.Receipt(run_id=run.run_id, state=State.SUCCESS, started_at=run.started_at).to_json())
     del receipt["mail"]
@@ -166,7 +166,7 @@ def test_receipt_of_an_etl_that_tells_of_no_mail_raises_no_alarm(history: Histor
     assert handler({}, None)["missed"] == []
 
 
-def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_before(
+def test_dry_run_reports_no_marker_but_sends_mails_that_sns_refused_before(
     history: History, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "on")
@@ -175,12 +175,12 @@ def test_dry_run_mails_about_no_marker_and_says_so_and_sends_what_sns_refused_be
     cloud.s3.put_object(Bucket=SOURCE, Key="Output/notices/run.json", Body=notice)
     assert handler({}, None) == {"missed": [], "sent": ["run.json"]}
     assert office.mails() == [("s", "x")]
-    assert caplog.messages[0] == "dry run: no marker is looked at, as none of them starts a run"
+    assert caplog.messages[0] == "dry run: markers are not checked, as none of them starts a run"
     monkeypatch.setenv("DRY_RUN", "off")
     assert handler({}, None)["missed"] == ["rehearsed.SUCCESS"]
 
 
-def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_back(
+def test_refused_notices_are_sent_once_and_one_failure_does_not_hold_up_others(
     history: History, job: etl.Job, office: Office, cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     deaf = etl.Mailbox(office.topic.replace("SNS", "absent"), "ada", "Lovelace")
@@ -198,16 +198,18 @@ def test_notices_that_sns_refused_are_sent_once_and_one_that_fails_keeps_none_ba
     assert run.run_id in text
     kept = [entry["Key"] for entry in cloud.s3.list_objects_v2(Bucket=SOURCE, Prefix="Output/notices/")["Contents"]]
     assert kept == [f"Output/notices/{name}" for name in ("a.json", "b.json", "z/")]
-    assert "'Output/notices/a.json' is no mail, and stays" in caplog.text
+    assert "'Output/notices/a.json' is not a mail; it is left there" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["abc", "nan", "inf", "-5", "0", "2880", "1e3", "9" * 400])
 def test_patience_that_would_make_the_watchdog_blind_is_refused(text: str) -> None:
-    with pytest.raises(errors.SettingsError, match=r"MBD_WATCHDOG_MINUTES in \.env to minutes above 0 and under 2880"):
-        watchdog._patience({"WATCHDOG_MINUTES": text})
+    with pytest.raises(
+        errors.SettingsError, match=r"MBD_WATCHDOG_MINUTES in \.env to a number of minutes above 0 and below 2880"
+    ):
+        watchdog.read_patience({"WATCHDOG_MINUTES": text})
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("", 120), (" ", 120), ("90", 90), ("0.5", 0.5)])
 def test_patience_is_two_hours_unless_set(text: str, minutes: float) -> None:
     environment: dict[str, Any] = {"WATCHDOG_MINUTES": text}
-    assert watchdog._patience(environment) == timedelta(minutes=minutes)
+    assert watchdog.read_patience(environment) == timedelta(minutes=minutes)

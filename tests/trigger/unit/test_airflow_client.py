@@ -181,7 +181,7 @@ def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
     assert airflow.calls() == [HEALTH] * (len(answers) + 1)
 
 
-def test_airflow_that_stays_ill_is_given_up_before_the_deadline_saying_what_is_ill(
+def test_airflow_that_stays_unhealthy_is_given_up_in_time_saying_which_part_is(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
@@ -193,7 +193,7 @@ def test_airflow_that_stays_ill_is_given_up_before_the_deadline_saying_what_is_i
     assert len(airflow.calls()) > 2
 
 
-def test_airflow_that_is_down_is_given_up_saying_how_it_was_met(
+def test_airflow_that_is_down_is_given_up_with_the_connection_error(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     airflow.stop()
@@ -204,7 +204,7 @@ def test_airflow_that_is_down_is_given_up_saying_how_it_was_met(
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Answer(404, {"detail": "Not Found"}), "answered 404, which Airflow 3 does not"),
+        (Answer(404, {"detail": "Not Found"}), "answered 404, which Airflow 3 never does"),
         (Answer(401), "answered 401"),
         (Answer(307, headers={"Location": "/stolen"}), "answered 307"),
         (Answer(204, ""), "answered 204"),
@@ -224,7 +224,7 @@ def test_instance_is_woken_again_now_and_then_while_airflow_is_not_up(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(airflow_client, "_AWAKE_SECONDS", 0.1)
+    monkeypatch.setattr("trigger.instance.LOOK_AGAIN_SECONDS", 0.1)
     airflow.script(HEALTH, *[HANG_UP] * 1000)
     woken: list[int] = []
 

@@ -108,17 +108,17 @@ def test_several_failed_markers_are_raised_together_each_with_its_error(airflow:
     with pytest.raises(errors.MarkersFailedError) as raised:
         handler(three_markers(), None)
     text = str(raised.value)
-    assert text.startswith("2 of 3 markers of one event became no DagRun. ")
+    assert text.startswith("2 of 3 markers of one event started no DagRun. ")
     assert "'2026-11-02.SUCCESS': ServerFailedError: " in text
     assert "'Börse/株価.SUCCESS': RefusedRunError: " in text
     assert len(airflow.runs) == 1
 
 
-def test_dry_run_says_what_it_would_start_and_asks_nobody(
+def test_dry_run_says_what_it_would_start_and_calls_nothing(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "true")
-    monkeypatch.setattr(secret, "_read", {})  # asking AWS for the password would fail
+    monkeypatch.setattr(secret, "_secrets", {})  # asking AWS for the password would fail
     wrong = event("wrong_suffix")["Records"]
     result = handler({"Records": [*three_markers()["Records"], *wrong]}, None)
     assert [record["outcome"] for record in result["records"]] == ["dry_run"] * 3 + ["ignored"]
@@ -185,7 +185,7 @@ def test_no_secret_is_in_the_log_or_the_result_of_a_run_that_starts(
     assert PASSWORD not in repr(airflow.runs)
 
 
-def test_decisions_are_logged_where_the_root_logger_stands_at_warning() -> None:
+def test_decisions_are_logged_although_the_root_logger_has_level_warning() -> None:
     assert logging.getLogger("trigger.handler").isEnabledFor(logging.INFO)
 
 

@@ -26,7 +26,7 @@ def marker(raw: object) -> Marker:
 
 
 def changed(name: str, **fields: object) -> dict[str, Any]:
-    """The event with fields of its object replaced, or taken away where None."""
+    """The event with fields of its object replaced, or removed where None."""
     raw = copy.deepcopy(event(name))
     entry = raw["Records"][0]["s3"]["object"]
     entry.update(fields)

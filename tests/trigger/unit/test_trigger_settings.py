@@ -1,4 +1,4 @@
-"""Settings are complete and usable, or one message says all that has to be set."""
+"""Settings are complete and usable, or one message lists everything that must be set."""
 
 import logging
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.airflow_stand_in import PASSWORD
+from trigger import mail
 from trigger.errors import SettingsError
 from trigger.settings import SET_BY, MailSettings, Settings, read_mail_settings, read_settings
 
@@ -40,10 +41,10 @@ def test_complete_environment_gives_settings_with_a_url_without_trailing_slash()
     )
 
 
-@pytest.mark.parametrize(("stage", "told"), [("", ""), ("prod", ""), ("dev", " --stage dev")])
-def test_redrive_command_names_the_stage_where_it_is_not_the_usual_one(stage: str, told: str) -> None:
-    command = read_mail_settings({**MAIL, "STAGE": stage}).redrive_command
-    assert command == "npx serverless invoke --function redrive" + told
+@pytest.mark.parametrize(("stage", "option"), [("", ""), ("prod", ""), ("dev", " --stage dev")])
+def test_mail_names_the_stage_in_the_redrive_command_unless_it_is_prod(stage: str, option: str) -> None:
+    text = mail.no_run("x", tries=3, reason="y", settings=read_mail_settings({**MAIL, "STAGE": stage}))
+    assert text.endswith(f"\n  npx serverless invoke --function redrive{option}\n")
 
 
 def test_complete_mail_settings_are_read_as_they_are() -> None:
@@ -79,7 +80,7 @@ def test_one_missing_setting_is_the_only_one_named(
         assert not [other for other in SET_BY if other != name and f"{other} (" in str(raised.value)]
 
 
-def test_instance_without_an_url_needs_no_user_and_no_password() -> None:
+def test_instance_without_a_url_needs_no_user_and_no_password() -> None:
     settings = read_settings({"INSTANCE_ID": " i-0123456789abcdef0\n", "MONITORED_BUCKET": "b", "SOURCE_BUCKET": "s"})
     assert (settings.instance_id, settings.airflow_url) == ("i-0123456789abcdef0", "")
 
@@ -90,7 +91,7 @@ def test_neither_url_nor_instance_is_a_missing_url(instance_id: str) -> None:
         read_settings({**COMPLETE, "AIRFLOW_URL": " ", "INSTANCE_ID": instance_id})
 
 
-def test_instance_with_an_url_is_woken_and_called_by_http() -> None:
+def test_instance_with_a_url_is_woken_and_called_by_http() -> None:
     settings = read_settings({**COMPLETE, "INSTANCE_ID": "i-0123456789abcdef0"})
     assert (settings.instance_id, settings.airflow_url) == ("i-0123456789abcdef0", "https://airflow.example:8080")
     with pytest.raises(SettingsError, match="AIRFLOW_PASSWORD_PARAMETER"):
@@ -121,7 +122,7 @@ def test_pin_for_plain_http_is_refused_as_nothing_would_be_checked() -> None:
 def test_listening_to_the_bucket_of_the_output_is_refused(
     read: Callable[[dict[str, str]], object], complete: dict[str, str]
 ) -> None:
-    with pytest.raises(SettingsError, match=r"are both ' ?b'.*own output.*bucket of their own"):
+    with pytest.raises(SettingsError, match=r"are both ' ?b'.*own output.*separate bucket for markers"):
         read({**complete, "SOURCE_BUCKET": " b"})
 
 
@@ -169,6 +170,6 @@ def test_unusable_url_is_refused_and_never_quoted(url: str, caplog: pytest.LogCa
         ("https://airflow.example", False),
     ],
 )
-def test_plain_http_beyond_this_machine_is_warned_of(url: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_plain_http_to_another_machine_logs_a_warning(url: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     read_settings({**COMPLETE, "AIRFLOW_URL": url})
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warned
