@@ -6,10 +6,9 @@ import io
 import os
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.csv
 from psycopg2 import sql as composed
 
 from etl.errors import SettingsError
@@ -38,14 +37,12 @@ def read_prices(
     company_name (string). Both derived columns are the very float64 that were computed from the prices.
     Raises SettingsError or ServiceError.
     """
-    import pandas as pd  # noqa: PLC0415  here, because it costs half a second that no load needs
-
     database = database or os.environ.get("MBD_DATABASE_URL")
     if not database:
         raise SettingsError("No database is named. Pass database=..., or set MBD_DATABASE_URL.")
     names = [company] if isinstance(company, str) else company
     try:
-        days = [_day(day) if day is not None else None for day in (since, until)]
+        days = [_day(day).isoformat() if day is not None else None for day in (since, until)]
     except ValueError as error:
         raise SettingsError(f"since and until are ISO dates such as 2017-11-10: {error}") from error
     values: dict[str, composed.Composable] = {
@@ -56,13 +53,33 @@ def read_prices(
     answer = io.BytesIO()
     with connect(database) as connection, connection.cursor() as cursor:
         cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
-    columns = pyarrow.csv.ConvertOptions(
-        column_types={"stock_date": pa.timestamp("s"), "volume_traded": pa.int64(), "company_name": pa.string()}
-        | dict.fromkeys(_NUMBERS, pa.float64()),
-    )
-    table = pyarrow.csv.read_csv(pa.BufferReader(answer.getbuffer()), convert_options=columns)
-    as_pandas = {pa.int64(): pd.Int64Dtype(), pa.string(): pd.StringDtype()}
-    return table.to_pandas(types_mapper=as_pandas.get)
+    return _typed(answer)
+
+
+def _typed(answer: io.BytesIO) -> pd.DataFrame:
+    """The rows of stock_prices_as_written as read_prices gives them."""
+    import pandas as pd  # noqa: PLC0415  here, because it costs half a second that no load needs
+
+    # Days and companies repeat: as categories, each text is parsed once.
+    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(("stock_date", "company_name"), "category")
+    is_exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)  # it parses floats to the last bit by itself
+    options: dict[str, Any] = {"low_memory": False} | ({} if is_exact else {"float_precision": "round_trip"})
+
+    def read(volume: str) -> pd.DataFrame:
+        answer.seek(0)
+        return pd.read_csv(answer, dtype=types | {"volume_traded": volume}, **options)
+
+    try:
+        prices = read("int64")
+    except ValueError:  # some are written as 1e5 or 100.0
+        prices = read("str")
+        prices["volume_traded"] = [int(Decimal(text)) for text in prices["volume_traded"]]
+    prices = prices.sort_values(["company_name", "stock_date"], ignore_index=True)
+    prices["volume_traded"] = prices["volume_traded"].astype("Int64")
+    days, names = prices["stock_date"].cat, prices["company_name"].cat
+    prices["stock_date"] = pd.to_datetime(days.categories, format="%Y-%m-%d").as_unit("s").take(days.codes.to_numpy())
+    prices["company_name"] = names.categories.astype("string").take(names.codes.to_numpy())
+    return prices
 
 
 def _day(day: date | str) -> date:

@@ -123,13 +123,11 @@ SELECT receipt FROM pipeline_runs ORDER BY started_at DESC LIMIT %(limit)s;
 SELECT (SELECT count(*) FROM historical_stocks_data), (SELECT coalesce(sum(rows), 0)::bigint FROM loaded_companies);
 
 -- name: read_prices
--- Prices of some companies over a span of days, as CSV; the braces are filled with quoted literals, null = all.
+-- Prices of some companies over a span of days, as CSV and in any order; the braces are filled with quoted literals,
+-- null = all. Days are ISO dates, so they compare as text.
 COPY (
-    SELECT stock_date, open_value, high_value, low_value, close_value, volume_traded,
-           daily_percent_change, value_change, company_name
-    FROM stock_prices
+    SELECT * FROM stock_prices_as_written
     WHERE ({companies}::text[] IS NULL OR company_name = ANY ({companies}::text[]))
-      AND ({since}::date IS NULL OR stock_date >= {since}::date)
-      AND ({until}::date IS NULL OR stock_date <= {until}::date)
-    ORDER BY company_name, stock_date
+      AND ({since}::text IS NULL OR stock_date >= {since}::text COLLATE "C")
+      AND ({until}::text IS NULL OR stock_date <= {until}::text COLLATE "C")
 ) TO STDOUT (FORMAT csv, HEADER);

@@ -72,13 +72,19 @@ SELECT
     company_name
 FROM historical_stocks_data;
 
+-- The same rows as text, for readers that parse numbers themselves (etl.read_prices): a third of the server's work.
+CREATE OR REPLACE VIEW stock_prices_as_written AS
+SELECT stock_date, open_value, high_value, low_value, close_value, volume_traded,
+       daily_percent_change, value_change, company_name
+FROM historical_stocks_data;
+
 -- Who may only read: grant it to a trader's login. Making a role needs a right that not every owner of a table has.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
         CREATE ROLE stock_prices_reader NOLOGIN;
     END IF;
-    GRANT SELECT ON stock_prices TO stock_prices_reader;
+    GRANT SELECT ON stock_prices, stock_prices_as_written TO stock_prices_reader;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'The role stock_prices_reader was not made: this user may not make roles.';
 END
@@ -89,6 +95,7 @@ COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combi
 COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';
 COMMENT ON TABLE changes_by_hand IS 'Writes to historical_stocks_data that no load made.';
 COMMENT ON VIEW stock_prices IS 'Daily share prices, typed: one row a company and trading day.';
+COMMENT ON VIEW stock_prices_as_written IS 'The rows of stock_prices as text, as they were delivered.';
 COMMENT ON COLUMN stock_prices.stock_date IS 'Trading day';
 COMMENT ON COLUMN stock_prices.open_value IS 'Price at open, USD';
 COMMENT ON COLUMN stock_prices.high_value IS 'Highest price of the day, USD';

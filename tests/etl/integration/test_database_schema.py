@@ -55,6 +55,7 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
         "loaded_companies",
         "pipeline_runs",
         "stock_prices",
+        "stock_prices_as_written",
     ]
 
 
