@@ -28,7 +28,7 @@ def try_settings(
     if source and company_index:
         checks.append(("batch", lambda: _describe_batch(source, company_index)))
     if output:
-        checks.append(("output", lambda: open_storage(output).url))
+        checks.append(("output", lambda: f"{len(open_storage(output).listing()):,} files"))
     if database:
         checks.append(("database", lambda: _describe_database(database)))
     if mailbox:

@@ -99,6 +99,7 @@ def _attempt(
         output=options.output,
         since=getattr(options, "since", None),
         grace_seconds=getattr(options, "grace", 0.0),
+        reread=getattr(options, "reread", False),
     )
     run = etl.Run.begin("cli")
     try:

@@ -82,6 +82,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.0,
         help=f"wait this long for missing files (0; the DAG waits MBD_GATE_GRACE_SECONDS, {DEFAULT_GRACE_SECONDS})",
     )
+    files.add_argument(
+        "--reread",
+        action="store_true",
+        help="read every company file, also those that have not changed since the last run",
+    )
     output = _options()
     _add_places(output, "output", required=True)
     loading = _options()

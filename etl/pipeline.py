@@ -38,6 +38,8 @@ class Job:
     since: date | None = None
     grace_seconds: float = 0
     """How long gate waits for files that the company index names."""
+    reread: bool = False
+    """Read every company file, also those whose version the last outputs know."""
     aws: Aws = field(default_factory=Aws)
 
     def open_output(self) -> Storage:
@@ -83,7 +85,8 @@ def combine(job: Job, *, run: Run) -> Receipt:
     begun = time.monotonic()
     output = job.open_output()
     plan = read_plan(output=output, run_id=run.run_id)
-    whole = combine_shards(plan, output=output, run_id=run.run_id)
+    source = open_storage(job.source, aws=job.aws)
+    whole = combine_shards(plan, output=output, source=source, run_id=run.run_id, reread=job.reread)
     return _receipt_of(whole, job=job, run=run, combine=time.monotonic() - begun)
 
 
@@ -96,11 +99,11 @@ def load(job: Job, *, target: Target, run: Run) -> Receipt:
 def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
     """Gate, process and load in one process, the load taking each slice as soon as it is written."""
     begun = time.monotonic()
-    gate(job, run=run)
+    plan = gate(job, run=run)
     timed = replace(run, steps={"gate": time.monotonic() - begun})
     output = job.open_output()
     try:
-        with closing(_processing(job, run=run, progress=progress)) as processing:
+        with closing(_processing(job, run=run, plan=plan, progress=progress)) as processing:
             return _load_source(processing, output=output, target=target, run=timed, step="process and load")
     finally:
         forget_work(job, run=run)
@@ -112,15 +115,18 @@ def forget_work(job: Job, *, run: Run) -> None:
         remove_work(output=job.open_output(), run_id=run.run_id)
 
 
-def _processing(job: Job, *, run: Run, shard: int = 0, progress: Progress | None) -> Processing:
+def _processing(
+    job: Job, *, run: Run, plan: Plan | None = None, shard: int = 0, progress: Progress | None
+) -> Processing:
     output = job.open_output()
     return Processing(
-        read_plan(output=output, run_id=run.run_id),
+        plan or read_plan(output=output, run_id=run.run_id),
         shard=shard,
         source=open_storage(job.source, aws=job.aws),
         output=output,
         run_id=run.run_id,
         since=job.since,
+        reread=job.reread,
         progress=progress,
     )
 

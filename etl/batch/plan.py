@@ -65,7 +65,7 @@ def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:
 
 def write_plan(plan: Plan, *, output: Storage, run_id: str) -> None:
     """Keep the plan for the tasks of this run, and remove what other runs have left: an output serves one at a time."""
-    output.remove(_WORK)
+    output.remove(_WORK, unfinished=True)
     with output.write(f"{work_folder(run_id)}/{_PLAN}") as file:
         file.write(plan.to_json())
 

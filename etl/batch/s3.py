@@ -33,9 +33,7 @@ _CHANGED = {"PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange"}
 
 
 def open_s3_prefix(bucket: str, *, prefix: str, aws: Aws) -> Storage:
-    """The objects of `bucket` under `prefix`. Raises SettingsError when there is no such bucket."""
-    with aws_errors(f"find the bucket s3://{bucket}"):
-        aws.s3.head_bucket(Bucket=bucket)
+    """The objects of `bucket` under `prefix`. Sends no request: the first use shows whether there is such a bucket."""
     return _S3Prefix(aws, bucket=bucket, prefix=prefix.rstrip("/") + "/" if prefix.strip("/") else "")
 
 
@@ -82,18 +80,28 @@ class _S3Prefix:
     def write(self, name: str) -> AbstractContextManager[Writer]:
         return _Upload(self._s3, bucket=self._bucket, name=name, place=self)
 
-    def remove(self, folder: str) -> None:
+    def remove(self, folder: str, *, unfinished: bool = False) -> None:
         place = f"{self._prefix}{folder}/"
+        if unfinished:
+            self.abort_uploads(place)
         with aws_errors(f"remove s3://{self._bucket}/{place}"):
-            for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=place):
-                for upload in uploads.get("Uploads", []):
-                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=place):
                 keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
                 if keys:
                     answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})  # type: ignore[typeddict-item]
                     if errors := answer.get("Errors"):
                         raise ClientError({"Error": {"Code": errors[0].get("Code", "")}}, "DeleteObjects")
+
+    def abort_uploads(self, prefix: str, *, exactly: bool = False) -> None:
+        """End the unfinished uploads of all keys with this prefix, or of `exactly` this key."""
+        with aws_errors(f"clear unfinished uploads of s3://{self._bucket}/{prefix}"):
+            for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            ):
+                for upload in uploads.get("Uploads", []):
+                    key = upload["Key"]
+                    if key == prefix or not exactly:
+                        self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
     def url_of(self, name: str) -> str:
         return self.url + name
@@ -186,11 +194,6 @@ class _Upload:
         self._copier = ThreadPoolExecutor(CONCURRENT_REQUESTS, thread_name_prefix="copy")
 
     def __enter__(self) -> Self:
-        with aws_errors(f"clear unfinished uploads of {self._url}"):
-            stale = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=self._key).get("Uploads", [])
-            for upload in stale:
-                if upload["Key"] == self._key:
-                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=upload["UploadId"])
         return self
 
     def write(self, content: bytes) -> None:
@@ -199,12 +202,12 @@ class _Upload:
             self._send(bytes(self._buffer[:BLOCK_BYTES]))
             del self._buffer[:BLOCK_BYTES]
 
-    def append(self, name: str, *, length: int) -> None:
+    def append(self, name: str, *, start: int = 0, length: int) -> None:
         """S3 copies what is long enough for parts; the head that fills up the last part, and a short file, are read."""
         head = min(length, max(0, _LEAST_PART_BYTES - len(self._buffer))) if self._buffer else 0
         if length - head <= _LEAST_PART_BYTES:
             head = length
-        for block in self._place.read_range(name, start=0, length=head):
+        for block in self._place.read_range(name, start=start, length=head):
             self.write(block)
         if head == length:
             return
@@ -213,9 +216,10 @@ class _Upload:
             self._buffer.clear()
         rest = length - head
         count = -(-rest // _COPIED_PART_BYTES)
-        stops = [head + rest * number // count for number in range(count + 1)]  # all alike, so that none is too small
-        for start, stop in pairwise(stops):
-            self._copy(name, start=start, stop=stop)
+        first = start + head
+        stops = [first + rest * number // count for number in range(count + 1)]  # all alike, so that none is too small
+        for begin, stop in pairwise(stops):
+            self._copy(name, start=begin, stop=stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -250,6 +254,7 @@ class _Upload:
 
     def _next_part(self) -> tuple[int, str]:
         if self._upload_id is None:
+            self._place.abort_uploads(self._key, exactly=True)  # what a killed writer left
             self._upload_id = self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
         return len(self._parts) + 1, self._upload_id
 

@@ -37,8 +37,11 @@ class Writer(Protocol):
 
     def write(self, content: bytes, /) -> object: ...
 
-    def append(self, name: str, *, length: int) -> None:
-        """The `length` bytes of another file of the same place. Raises FileChangedError when they are not there."""
+    def append(self, name: str, *, start: int = 0, length: int) -> None:
+        """`length` bytes of a file of the same place, also of the last version of the one that is being written.
+
+        Raises FileChangedError when they are not there.
+        """
 
 
 class Storage(Protocol):
@@ -69,8 +72,8 @@ class Storage(Protocol):
         """A new file, streamed; it replaces the old one when the block ends well."""
 
     @abstractmethod
-    def remove(self, folder: str) -> None:
-        """Everything below `folder`, a relative path of ours that need not be there; unfinished files too."""
+    def remove(self, folder: str, *, unfinished: bool = False) -> None:
+        """Everything below `folder`, a relative path of ours that need not be there; `unfinished` files too."""
 
     @abstractmethod
     def url_of(self, name: str) -> str:
@@ -148,7 +151,7 @@ class _Folder:
     def write(self, name: str) -> AbstractContextManager[Writer]:
         return _PartialFile(self, name)
 
-    def remove(self, folder: str) -> None:
+    def remove(self, folder: str, *, unfinished: bool = False) -> None:  # noqa: ARG002  they are files too
         with suppress(FileChangedError), _file_errors(f"remove {self._folder / folder}"):
             shutil.rmtree(self._folder / folder)
         with suppress(OSError):  # others are in it, or it is not there
@@ -194,8 +197,8 @@ class _PartialFile:
         with _file_errors(f"write {self._path}"):
             self._file.write(content)
 
-    def append(self, name: str, *, length: int) -> None:
-        for block in self._folder.read_range(name, start=0, length=length):
+    def append(self, name: str, *, start: int = 0, length: int) -> None:
+        for block in self._folder.read_range(name, start=start, length=length):
             self.write(block)
 
     def __exit__(

@@ -5,40 +5,88 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 
 from etl.batch.storage import Storage, Writer
-from etl.files import combined_file, manifest
-from etl.files.manifest import Manifest
 from etl.files.rules import RejectedRow
 
 REJECTED_ROWS = "rejected_rows.csv"
 _FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
-@contextmanager
-def write_outputs(output: Storage) -> Iterator[tuple[Writer, Writer]]:
-    """The new combined file and rejected rows, which appear under their names when the block ends well."""
-    with output.write(combined_file.NAME) as combined, output.write(REJECTED_ROWS) as rejected:
-        rejected.write(_csv_lines([("file", "line", "column", "value", "reason")]))
-        yield combined, rejected
+class OutputFile:
+    """An output made of new bytes and of ranges of its last version. While it only repeats that, nothing is written.
+
+    `last`: name and length of the last version, where that can be trusted. `may_stay`: whether the last version is the
+    file itself, so that nothing has to be written where nothing changed.
+    """
+
+    def __init__(
+        self, name: str, *, output: Storage, stack: ExitStack, last: tuple[str, int] | None, may_stay: bool = True
+    ) -> None:
+        self._name, self._output, self._stack, self._last = name, output, stack, last
+        self._repeats = last is not None and may_stay
+        self._writer: Writer | None = None
+        self._waiting = (0, 0)  # start and length of the range that is to be copied next
+        self.length = 0
+
+    @property
+    def is_written(self) -> bool:
+        return self._writer is not None
+
+    def write(self, content: bytes) -> None:
+        """Add new bytes."""
+        writer = self._begin()
+        self._copy_waiting(writer)
+        writer.write(content)
+        self.length += len(content)
+
+    def repeat(self, *, start: int, length: int) -> None:
+        """Add a range of the last version; neighbours are copied as one."""
+        if not (self._repeats and start == self.length):
+            writer = self._begin()
+            waiting_start, waiting_length = self._waiting
+            if waiting_start + waiting_length != start:
+                self._copy_waiting(writer)
+                waiting_start, waiting_length = start, 0
+            self._waiting = waiting_start, waiting_length + length
+        self.length += length
+
+    def append(self, name: str, *, length: int) -> None:
+        """Add another file of the same storage."""
+        writer = self._begin()
+        self._copy_waiting(writer)
+        writer.append(name, length=length)
+        self.length += length
+
+    def finish(self) -> None:
+        """Copy what waits; the file appears when the stack is left."""
+        if not (self._repeats and self._last and self._last[1] == self.length):
+            self._copy_waiting(self._begin())
+
+    def _begin(self) -> Writer:
+        if self._writer is None:
+            self._writer = self._stack.enter_context(self._output.write(self._name))
+            self._waiting = (0, self.length if self._repeats else 0)
+            self._repeats = False
+        return self._writer
+
+    def _copy_waiting(self, writer: Writer) -> None:
+        start, length = self._waiting
+        if length and self._last:
+            writer.append(self._last[0], start=start, length=length)
+        self._waiting = (0, 0)
 
 
-def write_manifest(facts: Manifest, *, output: Storage) -> None:
-    """Say what the outputs hold: the last thing that processing does."""
-    with output.write(manifest.NAME) as file:
-        file.write(facts.to_json())
+HEADER = b"file,line,column,value,reason\n"
 
 
 def rejected_lines(company_name: str, rows: Iterable[RejectedRow]) -> bytes:
-    """The lines of a company's rejected rows: file, line, column, value, reason."""
-    return _csv_lines((company_name, row.line, row.column, _safe(row.value), row.reason) for row in rows)
-
-
-def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:
+    """The lines of a company's rejected rows, as HEADER names the columns."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    lines = ((company_name, row.line, row.column, _safe(row.value), row.reason) for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue().encode()
 
 

@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import date
 from typing import Protocol, TypeVar
 
 from etl.batch.plan import Plan
-from etl.batch.storage import Listed, Storage, Writer
+from etl.batch.storage import Listed, Storage
 from etl.errors import FileChangedError
 from etl.files.combined_file import CombinedFile, make_slice
 from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
-from etl.files.manifest import Manifest, QuarantinedFile, Slice, check_usable, join
-from etl.files.outputs import rejected_lines, write_manifest, write_outputs
+from etl.files.last_outputs import LastOutputs, TakenOver
+from etl.files.manifest import FileRecord, Manifest, QuarantinedFile, Slice, join
+from etl.files.outputs import OutputFile, rejected_lines
 from etl.files.rules import QuarantineReason
-from etl.files.shards import write_shard
+from etl.files.shards import write_outputs, write_shard
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,9 +38,10 @@ class Progress(Protocol):
 class Processing:
     """Processes one shard of a plan: iterate over `slices` to do the work; afterwards `manifest` says what was made.
 
-    The only shard of a plan writes the outputs themselves. Of several, each writes into the run's work folder, from
-    where `combine_shards` takes them. Files appear under their names when the iteration is over, the manifest last; an
-    error on the way leaves the old ones. Memory holds the files in flight, never the batch.
+    A company file whose version the last outputs know is not read: what was made of it is taken over. The only shard of
+    a plan writes the outputs themselves, or nothing where nothing changed. Of several, each writes into the run's work
+    folder, from where `combine_shards` takes them. Files appear under their names when the iteration is over, the
+    manifest last; an error on the way leaves the old ones. Memory holds the files in flight, never the batch.
     """
 
     manifest: Manifest
@@ -52,10 +55,11 @@ class Processing:
         output: Storage,
         run_id: str,
         since: date | None,
+        reread: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self._plan, self._shard, self._since, self._progress = plan, shard, since, progress
-        self._source, self._output, self._run_id = source, output, run_id
+        self._source, self._output, self._run_id, self._reread = source, output, run_id, reread
         self._work = self._process()
 
     @property
@@ -63,7 +67,7 @@ class Processing:
         return tuple(self._plan.shards[self._shard])
 
     def slices(self, wanted: Callable[[Slice], bool]) -> Iterator[tuple[Slice, bytes]]:  # noqa: ARG002  all pass by
-        """Every slice with its bytes, whether it is `wanted` or not, as soon as it is in the combined file."""
+        """The slices of the files that are read, `wanted` or not, each with its bytes as soon as it is made."""
         return self._work
 
     def finish(self) -> CombinedFile:
@@ -77,81 +81,113 @@ class Processing:
         self._work.close()
 
     def _process(self) -> Generator[tuple[Slice, bytes], None, None]:
-        if len(self._plan.shards) == 1:
-            with write_outputs(self._output) as (combined, rejected):
-                yield from self._check_files(combined, rejected)
-                self.manifest = join([self.manifest], plan=self._plan)
-                check_usable(self.manifest)
-            write_manifest(self.manifest, output=self._output)
-        else:
-            with write_shard(self._shard, output=self._output, run_id=self._run_id) as shard:
+        self._last = LastOutputs(self._output, source=self._source, since=self._since, reread=self._reread)
+        if len(self._plan.shards) > 1:
+            with write_shard(self._shard, output=self._output, last=self._last, run_id=self._run_id) as shard:
                 yield from self._check_files(shard.combined, shard.rejected)
                 shard.manifest = self.manifest
+            return
+        with write_outputs(self._output, last=self._last) as outputs:
+            yield from self._check_files(outputs.combined, outputs.rejected)
+            outputs.manifest = join([self.manifest], plan=self._plan)
+        self.manifest = outputs.manifest
 
-    def _check_files(self, combined: Writer, rejected: Writer) -> Generator[tuple[Slice, bytes], None, None]:
+    def _check_files(self, combined: OutputFile, rejected: OutputFile) -> Generator[tuple[Slice, bytes], None, None]:
         files = self._plan.shards[self._shard]
         slices: list[Slice] = []
         quarantined: list[QuarantinedFile] = []
-        extra_columns: dict[str, list[str]] = {}
-        rows_read = rows_rejected = rows_before_since = rejected_bytes = 0
+        records: dict[str, FileRecord] = {}
         with ExitStack() as stack:
             reads = _map_in_order(self._read, files.items(), concurrency=self._source.concurrency)
             read = stack.enter_context(reads)
             checks = stack.enter_context(_map_in_order(self._check, read, concurrency=os.cpu_count() or 1))
-            for done, (name, checked) in enumerate(checks, start=1):
-                rows_read += checked.read
-                rows_rejected += len(checked.rejected)
-                if checked.rejected:
-                    lines = rejected_lines(name, checked.rejected)
-                    rejected_bytes += len(lines)
-                    rejected.write(lines)
-                if isinstance(checked, UnusableFile):
-                    quarantined.append(QuarantinedFile(name, checked.reason))
+            for done, (name, listed, checked) in enumerate(checks, start=1):
+                offset = slices[-1].end if slices else 0
+                if isinstance(checked, TakenOver):
+                    records[name] = checked.record
+                    rejected.repeat(start=checked.rejected_start, length=checked.record.rejected_bytes)
+                    if checked.slice:
+                        combined.repeat(start=checked.slice.offset, length=checked.slice.length)
+                        slices.append(replace(checked.slice, offset=offset))
+                    else:
+                        quarantined.append(QuarantinedFile(name, checked.reason))
                 else:
-                    rows_before_since += checked.before_since
-                    if left_out := _left_out(checked.extra_columns):
-                        extra_columns.setdefault(left_out, []).append(name)
-                    offset = slices[-1].end if slices else 0
-                    entry = make_slice(checked.content, company_name=name, offset=offset, flagged=checked.flagged)
-                    slices.append(entry)
-                    combined.write(checked.content)
-                    yield entry, checked.content
+                    lines = rejected_lines(name, checked.rejected) if checked.rejected else b""
+                    records[name] = _record(checked, listed=listed, rejected_bytes=len(lines))
+                    if lines:
+                        rejected.write(lines)
+                    if isinstance(checked, UnusableFile):
+                        quarantined.append(QuarantinedFile(name, checked.reason))
+                    else:
+                        entry = make_slice(checked.content, company_name=name, offset=offset, flagged=checked.flagged)
+                        slices.append(entry)
+                        last = self._last.slice_of(name)
+                        if last and last.sha256 == entry.sha256:  # the file is new, its rows are not
+                            combined.repeat(start=last.offset, length=last.length)
+                        else:
+                            combined.write(checked.content)
+                        yield entry, checked.content
                 if self._progress:
                     self._progress(done=done, total=len(files))
+        taken_over = sum(self._last.find(name, listed) is not None for name, listed in files.items())
         self.manifest = Manifest(
             source=self._source.url,
             company_index=self._plan.company_index,
             since=self._since,
             listed=len(files),
-            rows_read=rows_read,
-            rows_rejected=rows_rejected,
-            rows_before_since=rows_before_since,
+            rows_read=sum(record.read for record in records.values()),
+            rows_rejected=sum(record.rejected for record in records.values()),
+            rows_before_since=sum(record.before_since for record in records.values()),
             slices=tuple(slices),
             quarantined=tuple(quarantined),
-            rejected_bytes=rejected_bytes,
-            extra_columns=extra_columns,
+            files=records,
+            files_read=len(files) - taken_over,
+            files_taken_over=taken_over,
         )
 
-    def _read(self, named: tuple[str, Listed]) -> tuple[str, bytes | UnusableFile]:
-        """A company file's bytes as they were listed, or as they are now, or why they are not available."""
+    def _read(self, named: tuple[str, Listed]) -> tuple[str, Listed, bytes | UnusableFile | TakenOver]:
+        """A company file's bytes as listed, or as they are now; or what is known of it; or why it cannot be read.
+
+        With the version that was read, which is empty where that is not sure.
+        """
         name, listed = named
+        if known := self._last.find(name, listed):
+            return name, listed, known
         if listed.size_bytes > LARGEST_FILE_BYTES:
             reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
-            return name, UnusableFile(reason)
+            return name, listed, UnusableFile(reason)
         try:
-            return name, self._source.read(name, version=listed.version)
+            return name, listed, self._source.read(name, version=listed.version)
         except FileChangedError:
             pass
         try:
-            return name, self._source.read(name, version=self._source.find(name).version)
+            now = self._source.find(name)
+            return name, now, self._source.read(name, version=now.version)
         except FileChangedError:
-            return name, UnusableFile(QuarantineReason.CHANGED)
+            return name, replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
 
-    def _check(self, read: tuple[str, bytes | UnusableFile]) -> tuple[str, CompanyFile | UnusableFile]:
-        name, content = read
-        if isinstance(content, UnusableFile):
-            return name, content
-        return name, check_company_file(content, company_name=name, since=self._since)
+    def _check(
+        self, read: tuple[str, Listed, bytes | UnusableFile | TakenOver]
+    ) -> tuple[str, Listed, CompanyFile | UnusableFile | TakenOver]:
+        name, listed, content = read
+        if isinstance(content, bytes):
+            return name, listed, check_company_file(content, company_name=name, since=self._since)
+        return name, listed, content
+
+
+def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, rejected_bytes: int) -> FileRecord:
+    before_since, extra_columns = 0, ""
+    if isinstance(checked, CompanyFile):
+        before_since, extra_columns = checked.before_since, _left_out(checked.extra_columns)
+    return FileRecord(
+        version=listed.version,
+        size_bytes=listed.size_bytes,
+        read=checked.read,
+        rejected=len(checked.rejected),
+        rejected_bytes=rejected_bytes,
+        before_since=before_since,
+        extra_columns=extra_columns,
+    )
 
 
 def _left_out(extra_columns: tuple[str, ...]) -> str:

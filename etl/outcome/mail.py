@@ -113,7 +113,7 @@ def receipt_text(receipt: Receipt) -> str:
         f"started    {receipt.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, took {receipt.elapsed_seconds:.1f} s"
         + "".join(f", {step} {seconds:.1f} s" for step, seconds in receipt.steps.items()),
         f"files      {files.listed:,} listed = {files.accepted:,} accepted + {files.quarantined:,} quarantined"
-        f" + {files.missing:,} missing",
+        f" + {files.missing:,} missing ({files.read:,} read, {files.taken_over:,} as in the last run)",
         f"rows       {rows.read:,} read = {rows.accepted:,} accepted + {rows.rejected:,} rejected"
         f" ({rows.flagged:,} of the accepted flagged)",
     ]

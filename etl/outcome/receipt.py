@@ -80,12 +80,17 @@ class Run:
 
 @dataclass(frozen=True)
 class FileCounts:
-    """Company files: `listed` by the index = accepted + quarantined + missing."""
+    """Company files: `listed` by the company index = accepted + quarantined + missing.
+
+    Of them `read` were read in this run; of `taken_over`, whose version was known, the last outputs were used.
+    """
 
     listed: int = 0
     accepted: int = 0
     quarantined: int = 0
     missing: int = 0
+    read: int = 0
+    taken_over: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,11 @@ class Receipt:
             run,
             state=State.SUCCESS,
             files=FileCounts(
-                listed=manifest.listed, accepted=len(manifest.slices), quarantined=len(manifest.quarantined)
+                listed=manifest.listed,
+                accepted=len(manifest.slices),
+                quarantined=len(manifest.quarantined),
+                read=manifest.files_read,
+                taken_over=manifest.files_taken_over,
             ),
             rows=RowCounts(
                 read=manifest.rows_read,

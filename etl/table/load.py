@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from etl.errors import BatchError, NoConnectionError
@@ -96,6 +97,7 @@ def load_slices(source: Source, *, target: Target, run_id: str, record: Callable
                     return str(committed[0][0])
                 transaction.add(source.slices(transaction.may_add))
                 combined = source.finish()
+                transaction.add(combined.slices(transaction.may_add))  # what the source has taken over
                 loaded = transaction.replace_rest(combined, run_id=run_id)
                 made = replace(record(combined.manifest, loaded), attempt_id=attempt_id)
                 transaction.commit(combined.manifest, made)
@@ -143,11 +145,14 @@ class _Load:
         found = query(self.cursor, "companies_in_table", companies=unknown) if unknown else []
         # These have rows that no run loaded: they are replaced, or they would be there twice.
         self._foreign = {row[0] for row in found}
+        self._looked_at: set[str] = set()
         self._added: set[str] = set()
         self._inserted = 0
 
     def may_add(self, entry: Slice) -> bool:
         """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
+        if entry.company_name in self._looked_at:
+            return False
         known = self._ledger.get(entry.company_name)
         if known is None:
             return entry.company_name not in self._foreign
@@ -159,7 +164,9 @@ class _Load:
         def blocks() -> Iterator[bytes]:
             for entry, content in slices:
                 known = self._ledger.get(entry.company_name)
-                if not self.may_add(entry) or (known and not known.is_beginning_of(content)):
+                may_add = self.may_add(entry)
+                self._looked_at.add(entry.company_name)
+                if not may_add or (known and not known.is_beginning_of(content)):
                     continue
                 self._added.add(entry.company_name)
                 if self._target.dry_run:
@@ -247,7 +254,11 @@ class _Load:
             )
 
     def _copy(self, blocks: Iterator[bytes]) -> None:
-        """Stream blocks into the table; what is counted as inserted is PostgreSQL's own count."""
+        """Stream blocks, if there are any, into the table; what is counted as inserted is PostgreSQL's own count."""
+        first = next(blocks, None)
+        if first is None:
+            return
+        blocks = chain([first], blocks)
         with defer_signals() as hear_signals:
             source = _CopySource(blocks, hear_signals=hear_signals)
             try:

@@ -1,0 +1,89 @@
+"""What the last run has made of each company file, so that a file whose version is known is not read again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib import resources
+from itertools import accumulate
+
+from etl.batch.storage import Listed, Storage
+from etl.errors import BatchError, FileChangedError
+from etl.files import combined_file
+from etl.files.manifest import NAME, FileRecord, Manifest, Slice
+from etl.files.outputs import HEADER, REJECTED_ROWS
+
+_MADE_BY = ("rules.py", "company_file.py", "row_format.py", "plain_rows.cpp", "outputs.py")
+
+
+@cache
+def rules_digest() -> str:
+    """Identifies the code that makes slices and rejected rows of company files: another one reads every file again."""
+    digest = hashlib.sha256()
+    for name in _MADE_BY:
+        digest.update((resources.files("etl.files") / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What the last run made of a company file: its slice, or the reason why it is quarantined."""
+
+    record: FileRecord
+    slice: Slice | None
+    reason: str
+    rejected_start: int
+    """Where its rejected rows begin in the last version of that file."""
+
+
+class LastOutputs:
+    """The outputs of the last run. They count only when they are the very files that their manifest describes.
+
+    And when the same rules made them, of the same source and the same days; else nothing is known.
+    """
+
+    def __init__(self, output: Storage, *, source: Storage, since: date | None, reread: bool) -> None:
+        self.manifest = None if reread else _trusted(output, source=source, since=since)
+        self._slices: dict[str, Slice] = {}
+        self._reasons: dict[str, str] = {}
+        self._starts: dict[str, int] = {}
+        if self.manifest:
+            self._slices = {entry.company_name: entry for entry in self.manifest.slices}
+            self._reasons = {entry.file: entry.reason for entry in self.manifest.quarantined}
+            lengths = (record.rejected_bytes for record in self.manifest.files.values())
+            self._starts = dict(zip(self.manifest.files, accumulate(lengths, initial=len(HEADER)), strict=False))
+
+    @property
+    def combined(self) -> tuple[str, int] | None:
+        """Name and length of the combined file."""
+        return (combined_file.NAME, self.manifest.combined_bytes) if self.manifest else None
+
+    @property
+    def rejected(self) -> tuple[str, int] | None:
+        """Name and length of the rejected rows."""
+        return (REJECTED_ROWS, len(HEADER) + self.manifest.rejected_bytes) if self.manifest else None
+
+    def find(self, name: str, listed: Listed) -> TakenOver | None:
+        """What was made of this version of a company file, if it is known."""
+        record = self.manifest.files.get(name) if self.manifest else None
+        if record is None or not listed.version or (record.version, record.size_bytes) != tuple(vars(listed).values()):
+            return None
+        return TakenOver(record, self._slices.get(name), self._reasons.get(name, ""), self._starts[name])
+
+    def slice_of(self, name: str) -> Slice | None:
+        """The last slice of a company, whatever its company file was."""
+        return self._slices.get(name)
+
+
+def _trusted(output: Storage, *, source: Storage, since: date | None) -> Manifest | None:
+    try:
+        manifest = Manifest.from_json(output.read(NAME))
+        if (manifest.rules, manifest.source, manifest.since) != (rules_digest(), source.url, since):
+            return None
+        if output.find(combined_file.NAME).version != manifest.combined_version:
+            return None
+        return manifest if output.find(REJECTED_ROWS).version == manifest.rejected_version else None
+    except (BatchError, FileChangedError):
+        return None
