@@ -14,7 +14,7 @@ from botocore.config import Config
 from infra_scripts.errors import AwsError, DeniedError, SettingsError
 from infra_scripts.settings import Settings
 
-CLIENT_CONFIG = Config(
+_CLIENT_CONFIG = Config(
     connect_timeout=10,
     read_timeout=60,
     retries={"mode": "standard"},
@@ -44,16 +44,16 @@ class _Session(boto3.Session):
         super().__init__(region_name=region)
         self._clients: dict[str, Any] = {}
 
-    def client(self, service: str, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def client(self, service: str) -> Any:  # type: ignore[override]  # noqa: ANN401
         if service not in self._clients:
-            self._clients[service] = super().client(service, **options)  # type: ignore[call-overload]
+            self._clients[service] = super().client(service, config=_CLIENT_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
 
 def open_session(settings: Settings) -> boto3.Session:
-    """The session of AWS's usual places for logins (environment, profile, SSO, role) in the settings' region.
+    """Open a session with the login that AWS's tools find (environment, profile, SSO, role), in the settings' region.
 
-    Clients are made by `session.client("s3", config=CLIENT_CONFIG)`; AWS_ENDPOINT_URL points them at an emulator.
+    Each client has our timeouts and retries; AWS_ENDPOINT_URL points it at an emulator.
     """
     try:
         return _Session(region=settings.region)

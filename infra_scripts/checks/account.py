@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.settings import Settings
 
@@ -18,7 +18,7 @@ _PROCESSORS_NEEDED = 2
 def login(session: boto3.Session) -> Finding:
     """Raises what aws_errors makes of a login that does not work: nothing else can be looked at then."""
     with aws_errors("ask AWS who is logged in"):
-        who = session.client("sts", config=CLIENT_CONFIG).get_caller_identity()
+        who = session.client("sts").get_caller_identity()
     if who["Arn"].endswith(":root"):
         return Finding("look", "login", f"{who['Arn']} is the account's root: work as a user or role of your own.")
     return Finding("ok", "login", who["Arn"])
@@ -27,9 +27,7 @@ def login(session: boto3.Session) -> Finding:
 def region(session: boto3.Session, *, settings: Settings) -> Finding:
     with aws_errors(f"look at the region {settings.region}"):
         try:
-            answer = session.client("ec2", config=CLIENT_CONFIG).describe_regions(
-                RegionNames=[settings.region], AllRegions=True
-            )
+            answer = session.client("ec2").describe_regions(RegionNames=[settings.region], AllRegions=True)
         except ClientError as error:
             if error_code(error) != "InvalidParameterValue":
                 raise
@@ -41,7 +39,7 @@ def region(session: boto3.Session, *, settings: Settings) -> Finding:
 
 def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
     """What a new platform needs to find: a default network, its type of instance, room for that and an address, key."""
-    ec2 = session.client("ec2", config=CLIENT_CONFIG)
+    ec2 = session.client("ec2")
     with aws_errors("look for the default network"):
         networks = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     yield (
@@ -59,7 +57,7 @@ def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
 def _instance_type(session: boto3.Session, *, settings: Settings) -> Finding:
     wanted = settings.instance_type
     with aws_errors(f"ask whether {settings.region} has {wanted}"):
-        offered = session.client("ec2", config=CLIENT_CONFIG).describe_instance_type_offerings(
+        offered = session.client("ec2").describe_instance_type_offerings(
             LocationType="region", Filters=[{"Name": "instance-type", "Values": [wanted]}]
         )["InstanceTypeOfferings"]
     if not offered:
@@ -70,7 +68,7 @@ def _instance_type(session: boto3.Session, *, settings: Settings) -> Finding:
 
 
 def _addresses(session: boto3.Session) -> Finding:
-    ec2 = session.client("ec2", config=CLIENT_CONFIG)
+    ec2 = session.client("ec2")
     with aws_errors("count the Elastic IPs"):
         used = len(ec2.describe_addresses()["Addresses"])
         attributes = ec2.describe_account_attributes()["AccountAttributes"]
@@ -82,7 +80,7 @@ def _addresses(session: boto3.Session) -> Finding:
 
 
 def _processors(session: boto3.Session) -> Finding:
-    quotas = session.client("service-quotas", config=CLIENT_CONFIG)
+    quotas = session.client("service-quotas")
     with aws_errors("ask for the quota of processors"):
         try:
             quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=_STANDARD_PROCESSORS)["Quota"]
@@ -104,7 +102,7 @@ def _processors(session: boto3.Session) -> Finding:
 def _key(session: boto3.Session, *, name: str) -> Finding:
     with aws_errors(f"look for the key pair {name}"):
         try:
-            session.client("ec2", config=CLIENT_CONFIG).describe_key_pairs(KeyNames=[name])
+            session.client("ec2").describe_key_pairs(KeyNames=[name])
         except ClientError as error:
             if error_code(error) != "InvalidKeyPair.NotFound":
                 raise

@@ -8,7 +8,7 @@ import time
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 
 COMMANDS = (
@@ -23,7 +23,7 @@ _PAUSED = re.compile(r"is_paused\W+(true|false)", re.IGNORECASE)
 def look(session: boto3.Session, *, instance_id: str, instance_state: str) -> Finding:
     if instance_state != "running":
         return Finding("look", "Airflow", f"the instance is {instance_state}; `start` it to see Airflow")
-    ssm = session.client("ssm", config=CLIENT_CONFIG)
+    ssm = session.client("ssm")
     with aws_errors(f"ask Airflow on {instance_id}"):
         try:
             sent = ssm.send_command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.platform.stack import Stack
 from infra_scripts.platform.template import EXPIRES
@@ -41,7 +41,7 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
     """The security group's real rules: what anybody reaches, whoever opened it."""
     group = stack.outputs["SecurityGroupId"]
     with aws_errors(f"read the rules of {group}"):
-        pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_security_group_rules")
+        pages = session.client("ec2").get_paginator("describe_security_group_rules")
         rules = [
             rule
             for page in pages.paginate(Filters=[{"Name": "group-id", "Values": [group]}])
@@ -68,7 +68,7 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
 def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> list[Finding]:
     """Whether anybody may put markers; the trigger's stack opens and closes it. Nothing while it is not there."""
     bucket, what = settings.names.monitored_bucket, "markers"
-    s3 = session.client("s3", config=CLIENT_CONFIG)
+    s3 = session.client("s3")
     with aws_errors(f"look who may put markers into {bucket}"):
         try:
             block, policy = _block(s3, bucket=bucket), _policy(s3, bucket=bucket)

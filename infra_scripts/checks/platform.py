@@ -10,7 +10,7 @@ from importlib import resources
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.commands.status import subscriptions
 from infra_scripts.platform import airflow_secrets, machines
@@ -76,7 +76,7 @@ def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
     image_id = stack.parameters.get("ImageId", "")
     with aws_errors(f"look at the image {image_id}"):
         try:
-            found = session.client("ec2", config=CLIENT_CONFIG).describe_images(ImageIds=[image_id])["Images"]
+            found = session.client("ec2").describe_images(ImageIds=[image_id])["Images"]
         except ClientError as error:
             if not error_code(error).startswith("InvalidAMIID"):
                 raise

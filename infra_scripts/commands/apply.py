@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.commands import plan
 from infra_scripts.commands.status import subscriptions
 from infra_scripts.console import confirm, progress, result
@@ -73,9 +73,7 @@ def _subscribe(
     for address in settings.subscribers:
         if address not in there:
             with aws_errors(f"subscribe {address} to {outputs['TopicArn']}"):
-                session.client("sns", config=CLIENT_CONFIG).subscribe(
-                    TopicArn=outputs["TopicArn"], Protocol="email", Endpoint=address
-                )
+                session.client("sns").subscribe(TopicArn=outputs["TopicArn"], Protocol="email", Endpoint=address)
     return [address for address in settings.subscribers if address not in before]
 
 

@@ -20,10 +20,6 @@ from infra_scripts.settings import Settings, read_settings
 HELP = "look for what is wrong or soon will be, and tell how to mend it"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
-
-
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
+from infra_scripts.aws import aws_errors, error_code, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import AwsError, RefusedError, SettingsError
 from infra_scripts.platform.source_archive import ROOT
@@ -58,13 +58,13 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     session = open_session(settings)
     outputs = platform_outputs(session, settings=settings)
     host, port, database = (outputs[f"Database{part}"] for part in ("Host", "Port", "Name"))
-    login = read_login(session.client("secretsmanager", config=CLIENT_CONFIG), secret=outputs["DatabaseSecret"])
+    login = read_login(session.client("secretsmanager"), secret=outputs["DatabaseSecret"])
     where = f"{database} at {options.host or host}:{options.port or port}"
     parameter = settings.names.parameters + PARAMETER
     if not options.dry_run:
         progress(f"making the table in {where}")
         make_tables(login.url(host=options.host or host, port=options.port or port, database=database))
-    ssm = session.client("ssm", config=CLIENT_CONFIG)
+    ssm = session.client("ssm")
     url = login.url(host=host, port=port, database=database)
     changed = keep_parameter(ssm, name=parameter, value=url, dry_run=options.dry_run)
     facts = {

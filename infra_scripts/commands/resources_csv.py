@@ -16,10 +16,6 @@ HELP = "print the table of resources that the course asks for"
 HEADER = ("Name", "Surname", "Source_bucket", "Monitored_bucket", "SNS_topic", "Static_IP")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
-
-
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     outputs = platform_outputs(open_session(settings), settings=settings)

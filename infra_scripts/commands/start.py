@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.platform import machines
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
 HELP = "start the database and the instance again"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
@@ -29,11 +25,11 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         return 0
     if now.database == "stopped":
         with aws_errors(f"start the database {now.database_id}"):
-            session.client("rds", config=CLIENT_CONFIG).start_db_instance(DBInstanceIdentifier=now.database_id)
+            session.client("rds").start_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} starts.")
     if now.instance == "stopped":
         with aws_errors(f"start the instance {now.instance_id}"):
-            session.client("ec2", config=CLIENT_CONFIG).start_instances(InstanceIds=[now.instance_id])
+            session.client("ec2").start_instances(InstanceIds=[now.instance_id])
         progress(f"The instance {now.instance_id} starts.")
     now = machines.look(session, settings=settings, instance_id=now.instance_id)
     lines = [

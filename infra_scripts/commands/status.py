@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import result
 from infra_scripts.platform import machines
 from infra_scripts.platform.stack import find_stack, platform_outputs
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
 def subscriptions(session: boto3.Session, *, topic_arn: str) -> list[dict[str, str]]:
     """Each subscriber's address and whether it is confirmed."""
     with aws_errors(f"look at the subscriptions of {topic_arn}"):
-        pages = session.client("sns", config=CLIENT_CONFIG).get_paginator("list_subscriptions_by_topic")
+        pages = session.client("sns").get_paginator("list_subscriptions_by_topic")
         found = [one for page in pages.paginate(TopicArn=topic_arn) for one in page["Subscriptions"]]
     return [
         {
@@ -76,7 +76,7 @@ def subscriptions(session: boto3.Session, *, topic_arn: str) -> list[dict[str, s
 
 def last_runs(session: boto3.Session, *, bucket: str, count: int) -> list[dict[str, Any]]:
     """The newest receipts, newest first; one that cannot be read is told as such."""
-    s3 = session.client("s3", config=CLIENT_CONFIG)
+    s3 = session.client("s3")
     with aws_errors(f"read receipts in s3://{bucket}/{_RECEIPTS}"):
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_RECEIPTS)
         objects = [one for page in pages for one in page.get("Contents", []) if one["Key"].endswith(".json")]

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.platform import machines
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
 HELP = "stop the instance and the database, which saves their hours"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
@@ -32,11 +28,11 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         confirm("A run that is going on is broken off.", options=options)
     if stops_instance:
         with aws_errors(f"stop the instance {instance_id}"):
-            session.client("ec2", config=CLIENT_CONFIG).stop_instances(InstanceIds=[instance_id])
+            session.client("ec2").stop_instances(InstanceIds=[instance_id])
         progress(f"The instance {instance_id} stops.")
     if stops_database:
         with aws_errors(f"stop the database {now.database_id}"):
-            session.client("rds", config=CLIENT_CONFIG).stop_db_instance(DBInstanceIdentifier=now.database_id)
+            session.client("rds").stop_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} stops.")
     now = machines.look(session, settings=settings, instance_id=instance_id)
     lines = [

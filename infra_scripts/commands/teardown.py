@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import read_file, write_values
 from infra_scripts.errors import AwsError, RefusedError
@@ -91,7 +91,7 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
     _unprotect(session, identifier=settings.names.database)
     if find_stack(session, name=name):
         with aws_errors(f"delete the stack {name}"):
-            session.client("cloudformation", config=CLIENT_CONFIG).delete_stack(StackName=name)
+            session.client("cloudformation").delete_stack(StackName=name)
         progress(f"CloudFormation deletes {name}; a database takes some ten minutes. Ctrl-C is safe: teardown goes on.")
         stack = wait(session, name=name)
         if stack and stack.state != "DELETE_COMPLETE":
@@ -104,7 +104,7 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
 
 def empty(session: boto3.Session, *, bucket: str) -> None:
     """Delete every object in every version, and uploads that were never finished."""
-    s3 = session.client("s3", config=CLIENT_CONFIG)
+    s3 = session.client("s3")
     gone = 0
     with aws_errors(f"empty the bucket {bucket}"):
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
@@ -133,7 +133,7 @@ def _unprotect(session: boto3.Session, *, identifier: str) -> None:
     database = find_database(session, identifier=identifier)
     if database is None:
         return
-    rds = session.client("rds", config=CLIENT_CONFIG)
+    rds = session.client("rds")
     with aws_errors(f"make the database {identifier} ready to be deleted"):
         if database["DBInstanceStatus"] == "stopped":
             progress("The database is stopped; AWS takes the final snapshot of a running one only: starting it.")
@@ -148,7 +148,7 @@ def _unprotect(session: boto3.Session, *, identifier: str) -> None:
 def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:
     for snapshot in inventory.snapshots(session, settings=settings):
         with aws_errors(f"delete the snapshot {snapshot}"):
-            session.client("rds", config=CLIENT_CONFIG).delete_db_snapshot(DBSnapshotIdentifier=snapshot)
+            session.client("rds").delete_db_snapshot(DBSnapshotIdentifier=snapshot)
 
 
 def _tell(session: boto3.Session, items: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
+from infra_scripts.aws import aws_errors, error_code, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.settings import Settings, read_settings
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     bucket = settings.names.monitored_bucket
     key = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.SUCCESS"
     facts: dict[str, Any] = {"marker": f"s3://{bucket}/{key}", "dry_run": options.dry_run}
-    s3 = open_session(settings).client("s3", config=CLIENT_CONFIG)
+    s3 = open_session(settings).client("s3")
     if options.dry_run:
         _require_bucket(s3, bucket=bucket)
         result(f"Dry run: {facts['marker']} would be put.", facts=facts, options=options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from infra_scripts.aws import CLIENT_CONFIG, open_session
+from infra_scripts.aws import open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import RefusedError, SettingsError
 from infra_scripts.platform.objects import Item, Sent, listing, send
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     bucket = settings.source_bucket
     index, items = _batch(options)
     items += _scripts()
-    s3 = open_session(settings).client("s3", config=CLIENT_CONFIG)
+    s3 = open_session(settings).client("s3")
     there = _listing(s3, bucket=bucket)
     sent = list(_shown(send(items, s3=s3, bucket=bucket, there=there, dry_run=options.dry_run), total=len(items)))
     planned = there | {one.item.key: one.etag for one in sent}  # as it is already where nothing was to be sent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ NAMES = (
 
 def make_missing(session: boto3.Session, *, settings: Settings) -> list[str]:
     """Make the secrets that are not there, as SecureString; returns their names. Those that are there stay."""
-    ssm = session.client("ssm", config=CLIENT_CONFIG)
+    ssm = session.client("ssm")
     path = settings.names.parameters
     with aws_errors(f"make the Airflow stack's secrets under {path}"):
         there = set(_there(ssm, path=path))
@@ -51,14 +51,14 @@ def make_missing(session: boto3.Session, *, settings: Settings) -> list[str]:
 def remaining(session: boto3.Session, *, settings: Settings) -> list[str]:
     """The names of all parameters under the path, whoever made them."""
     with aws_errors(f"look for secrets under {settings.names.parameters}"):
-        return _there(session.client("ssm", config=CLIENT_CONFIG), path=settings.names.parameters)
+        return _there(session.client("ssm"), path=settings.names.parameters)
 
 
 def delete_all(session: boto3.Session, *, settings: Settings) -> None:
     names = remaining(session, settings=settings)
     with aws_errors(f"delete the secrets under {settings.names.parameters}"):
         for first in range(0, len(names), 10):  # SSM takes ten at a time
-            session.client("ssm", config=CLIENT_CONFIG).delete_parameters(Names=names[first : first + 10])
+            session.client("ssm").delete_parameters(Names=names[first : first + 10])
 
 
 def _there(ssm: SSMClient, *, path: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors
+from infra_scripts.aws import aws_errors
 from infra_scripts.errors import AwsError
 from infra_scripts.platform.stack import Stack
 
@@ -113,7 +113,7 @@ def proposed(
     deployed: Stack | None,
 ) -> Iterator[ChangeSet]:
     """A change set for the stack, thrown away at the end if it was not executed, and an empty new stack with it."""
-    cloudformation = session.client("cloudformation", config=CLIENT_CONFIG)
+    cloudformation = session.client("cloudformation")
     is_new = deployed is None or deployed.state == "REVIEW_IN_PROGRESS"
     with aws_errors(f"ask CloudFormation what would change in {name}"):
         made = cloudformation.create_change_set(
@@ -137,7 +137,7 @@ def proposed(
 
 def execute(session: boto3.Session, *, change_set: ChangeSet) -> None:
     """Begin to do it; when this returns, the stack's state is the change's, and `stack.wait` tells when it is over."""
-    cloudformation = session.client("cloudformation", config=CLIENT_CONFIG)
+    cloudformation = session.client("cloudformation")
     with aws_errors(f"begin to change {change_set.stack}"):
         cloudformation.execute_change_set(ChangeSetName=change_set.arn)
         while cloudformation.describe_change_set(ChangeSetName=change_set.arn).get("ExecutionStatus") in _NOT_EXECUTED:

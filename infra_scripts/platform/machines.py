@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def look(session: boto3.Session, *, settings: Settings, instance_id: str) -> Mac
 def find_database(session: boto3.Session, *, identifier: str) -> DBInstanceTypeDef | None:
     with aws_errors(f"look at the database {identifier}"):
         try:
-            client = session.client("rds", config=CLIENT_CONFIG)
+            client = session.client("rds")
             return client.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
         except ClientError as error:
             if error_code(error) in {"DBInstanceNotFound", "DBInstanceNotFoundFault"}:
@@ -65,7 +65,7 @@ def find_database(session: boto3.Session, *, identifier: str) -> DBInstanceTypeD
 def _instance(session: boto3.Session, *, instance_id: str) -> tuple[str, datetime | None]:
     with aws_errors(f"look at the instance {instance_id}"):
         try:
-            found = session.client("ec2", config=CLIENT_CONFIG).describe_instances(InstanceIds=[instance_id])
+            found = session.client("ec2").describe_instances(InstanceIds=[instance_id])
         except ClientError as error:
             if error_code(error).startswith("InvalidInstanceID"):
                 return "absent", None

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError, SettingsError
 from infra_scripts.platform import template
@@ -77,7 +77,7 @@ def image(session: boto3.Session, *, settings: Settings, deployed: Stack | None)
         return named
     with aws_errors("look for the newest image of Ubuntu"):
         try:
-            found = session.client("ssm", config=CLIENT_CONFIG).get_parameter(Name=NEWEST_UBUNTU)
+            found = session.client("ssm").get_parameter(Name=NEWEST_UBUNTU)
         except ClientError as error:
             if error_code(error) != "ParameterNotFound":
                 raise

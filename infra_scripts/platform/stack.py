@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError
 from infra_scripts.settings import Settings
@@ -45,7 +45,7 @@ def find_stack(session: boto3.Session, *, name: str) -> Stack | None:
     """The stack of this name, or None where there is none."""
     with aws_errors(f"look at the stack {name}"):
         try:
-            stacks = session.client("cloudformation", config=CLIENT_CONFIG).describe_stacks(StackName=name)["Stacks"]
+            stacks = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
             if error_code(error) == "ValidationError" and "does not exist" in str(error):
                 return None
@@ -109,7 +109,7 @@ def _finished(session: boto3.Session, *, stack: Stack) -> list[str]:
 def _events(session: boto3.Session, *, name: str) -> list[StackEventTypeDef]:
     """Newest first."""
     with aws_errors(f"read what happened to the stack {name}"):
-        client = session.client("cloudformation", config=CLIENT_CONFIG)
+        client = session.client("cloudformation")
         return client.describe_stack_events(StackName=name)["StackEvents"]
 
 
