@@ -1,4 +1,4 @@
-"""make_env.sh: an .env, or none, goes in; one with strong secrets comes out, and nothing in it is lost."""
+"""make_env.sh creates or completes .env with strong secrets, and loses nothing that is in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""up.sh with a docker that only answers as told: what a person reads when it works, and when it cannot."""
+"""up.sh with a stand-in for docker: what a person reads when it works, and when it cannot."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_it_makes_env_and_says_where_airflow_and_its_login_are(clone: Path) -> N
     assert "compose up --build --detach --wait --remove-orphans\n" in (clone / "commands").read_text()
 
 
-def test_over_tls_it_tells_the_fingerprint_that_the_trigger_pins(clone: Path) -> None:
+def test_over_tls_it_prints_the_fingerprint_that_the_trigger_pins(clone: Path) -> None:
     make_env(clone)
     with (clone / ".env").open("a") as env:
         env.write("AIRFLOW_TLS=on\nAIRFLOW_BIND=0.0.0.0\nAIRFLOW_HOSTNAME='airflow.internal'\n")
@@ -76,7 +76,7 @@ def test_over_tls_it_tells_the_fingerprint_that_the_trigger_pins(clone: Path) ->
     assert "--scale worker=2\n" in (clone / "commands").read_text()
 
 
-def test_a_stack_that_is_not_healthy_is_an_error_with_the_next_command(clone: Path) -> None:
+def test_an_unhealthy_airflow_is_an_error_with_the_next_command(clone: Path) -> None:
     answer = up(clone, fails="compose up")
     assert answer.returncode == 1
     assert "docker compose logs" in answer.stderr

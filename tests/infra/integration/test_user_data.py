@@ -127,7 +127,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     assert checked.stdout == ""
 
 
-def test_running_it_again_changes_nothing_but_restarts_the_stack(machine: Machine) -> None:
+def test_running_it_again_changes_nothing_but_restarts_airflow(machine: Machine) -> None:
     before = machine.says("sha256sum /etc/moving-big-data.conf /etc/fstab /etc/systemd/system/moving-big-data*")
     again = machine.run("bash /usr/local/sbin/moving-big-data-setup")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -143,9 +143,7 @@ def test_the_machine_keeps_what_was_changed_in_its_settings(machine: Machine) ->
     machine.says("bash /usr/local/sbin/moving-big-data-setup")
 
 
-def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
-    machine: Machine, account: Account
-) -> None:
+def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machine: Machine, account: Account) -> None:
     """In one test, as one is the other's start: nothing there, archive, parameters, connection, a change."""
     waiting = machine.run("/usr/local/sbin/moving-big-data-fetch")
     assert waiting.returncode == 1
@@ -190,7 +188,7 @@ def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
     machine.says(f"sed -i.bak 's#AWS_ENDPOINT_URL=.*#AWS_ENDPOINT_URL=http://127.0.0.1:9#' {conf}")
     offline = machine.says("AWS_MAX_ATTEMPTS=1 /usr/local/sbin/moving-big-data-fetch")
     machine.says(f"mv {conf}.bak {conf}")
-    assert "going on with what is in /opt/moving-big-data" in offline
+    assert "continuing with what is in /opt/moving-big-data" in offline
 
     compose = machine.run("cd /opt/moving-big-data && docker compose config --quiet")
     assert compose.returncode == 0, compose.stderr
@@ -255,7 +253,7 @@ def folder(tmp_path: Path) -> Folder:
 AGAIN = "usr/local/sbin/moving-big-data-setup"
 
 
-def test_the_first_boot_keeps_the_settings_that_stand_before_the_script(folder: Folder) -> None:
+def test_the_first_boot_keeps_the_settings_before_the_script(folder: Folder) -> None:
     assert "systemctl enable --now moving-big-data-idle.timer" in folder.boots()
     assert folder.settings() == {
         "MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1", "MBD_PROFILE": "default",
@@ -267,7 +265,7 @@ def test_the_first_boot_keeps_the_settings_that_stand_before_the_script(folder: 
 
 
 @pytest.mark.parametrize("script", [AGAIN, "part-001"])
-def test_a_boot_done_again_takes_the_settings_as_they_were_changed_since(script: str, folder: Folder) -> None:
+def test_a_repeated_boot_takes_the_settings_as_changed_since(script: str, folder: Folder) -> None:
     """Although the exports of the first boot stand before the script, also in the copy that it made of itself."""
     folder.boots()
     assert "MBD_SCALE_TO_ZERO='on'" in (folder.root / script).read_text()
@@ -279,7 +277,7 @@ def test_a_boot_done_again_takes_the_settings_as_they_were_changed_since(script:
     assert folder.conf.read_text() == text + "MBD_IDLE_MINUTES=30\n"
 
 
-def test_a_setting_taken_out_is_not_brought_back_by_a_boot_done_again(folder: Folder) -> None:
+def test_a_removed_setting_is_not_brought_back_by_a_repeated_boot(folder: Folder) -> None:
     folder.boots()
     folder.conf.write_text(folder.conf.read_text().replace("MBD_SCALE_TO_ZERO=on\n", ""))
     assert "systemctl disable --now moving-big-data-idle.timer" in folder.boots(script=AGAIN)
