@@ -1,7 +1,7 @@
-"""The clean-up list: every kind of thing that the pipeline has in an account, each looked for by its own service's API.
+"""Lists everything that the pipeline has in an account, each kind through its own service's API.
 
-The text of the course's list is not known to us; this one has every component that the brief names, and what AWS makes
-beside them.
+The text of the course's clean-up list is not known to us. This one has every component that the brief names, and what
+AWS creates in addition.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GONE = ["terminated", "shutting-down"]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One line of the list: what it is, and which of it there are."""
+    """One line of the list: a kind of thing, and the names of those that exist."""
 
     kind: str
     found: tuple[str, ...]
@@ -39,12 +39,12 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
     """Look for everything; an item with nothing found is gone."""
     names = settings.names
     looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
-        ("trigger's stack", lambda: _stack(session, names.trigger_stack)),
+        ("trigger's stack", lambda: _stacks(session, names.trigger_stack)),
         ("Lambda function", lambda: _functions(session, names)),
         ("monitored bucket", lambda: bucket(session, name=names.monitored_bucket)),
         ("EC2 instance", lambda: _instances(session, names)),
         ("EBS volume", lambda: _volumes(session, names)),
-        ("Elastic IP", lambda: _addresses(session, names)),
+        ("Elastic IP", lambda: _elastic_ips(session, names)),
         ("security group", lambda: _groups(session, names)),
         ("IAM role", lambda: _roles(session, names)),
         ("RDS database", lambda: [names.database] if find_database(session, identifier=names.database) else []),
@@ -52,7 +52,7 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
         ("source bucket", lambda: bucket(session, name=names.source_bucket)),
         ("SNS topic", lambda: _topics(session, names)),
         ("SSM parameters", lambda: remaining(session, settings=settings)),
-        ("platform's stack", lambda: _stack(session, names.platform_stack)),
+        ("platform's stack", lambda: _stacks(session, names.platform_stack)),
     )
     items = []
     for kind, look in looks:
@@ -62,12 +62,12 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
 
 
 def bucket(session: boto3.Session, *, name: str) -> list[str]:
-    with aws_errors(f"look at the bucket {name}"):
+    with aws_errors(f"look for the bucket {name}"):
         return _unless_absent(lambda: session.client("s3").head_bucket(Bucket=name), name=name)
 
 
 def snapshots(session: boto3.Session, *, settings: Settings) -> list[str]:
-    """Snapshots that stay when the database is gone: the final one, and those made by hand."""
+    """Snapshots that remain when the database is gone: the final one and manual ones."""
     identifier = settings.names.database
     with aws_errors(f"look for snapshots of {identifier}"):
         pages = session.client("rds").get_paginator("describe_db_snapshots")
@@ -95,7 +95,7 @@ def _functions(session: boto3.Session, names: Names) -> list[str]:
     return [name for name in every if name.lower().startswith(names.prefix)]
 
 
-def _stack(session: boto3.Session, name: str) -> list[str]:
+def _stacks(session: boto3.Session, name: str) -> list[str]:
     found = find_stack(session, name=name)
     return [f"{name} ({found.state})"] if found and found.state != "DELETE_COMPLETE" else []
 
@@ -113,7 +113,7 @@ def _volumes(session: boto3.Session, names: Names) -> list[str]:
     return [one["VolumeId"] for page in pages for one in page["Volumes"] if one["State"] != "deleting"]
 
 
-def _addresses(session: boto3.Session, names: Names) -> list[str]:
+def _elastic_ips(session: boto3.Session, names: Names) -> list[str]:
     filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.address]}]
     found = session.client("ec2").describe_addresses(Filters=filters)["Addresses"]
     return [one["PublicIp"] for one in found]

@@ -49,7 +49,7 @@ def test_the_same_tree_gives_the_same_bytes_whatever_the_times(tree: Path) -> No
     assert source_archive(tree) == first
 
 
-def test_secrets_and_leavings_are_left_out_and_modes_kept(tree: Path) -> None:
+def test_secrets_and_caches_are_left_out_and_modes_kept(tree: Path) -> None:
     found = entries(source_archive(tree))
     assert set(found) == {"airflow/Dockerfile", "airflow/start.sh", "etl/__init__.py", "pyproject.toml"}
     assert found["airflow/start.sh"].mode == 0o755
