@@ -40,7 +40,8 @@ class Instance:
         done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert not [value for value in values.values() if value in done.stdout + done.stderr]
-        lines = [line.split("=", 1) for line in (self.stack / ".env").read_text().splitlines()]
+        written = (self.stack / ".env").read_text().splitlines()
+        lines = [line.split("=", 1) for line in written if not line.startswith("#")]
         assert len(lines) == len(dict(lines))
         return {name: value.strip("'") for name, value in lines}
 
@@ -71,6 +72,15 @@ def test_a_changed_secret_changes_the_digest_by_which_compose_sees_it(instance: 
     assert len(others - {first}) == len(PARAMETERS)
     assert instance.start()["AIRFLOW_SECRETS_DIGEST"] == first
     assert (instance.stack / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_lines_of_the_operator_stay_and_those_that_it_sets_are_replaced(instance: Instance) -> None:
+    instance.start()
+    file = instance.stack / ".env"
+    file.write_text("# mine\nexport AIRFLOW_ADMIN_PASSWORD=old\n MBD_FIRST_NAME = old\nMINE=1\n" + file.read_text())
+    env = instance.start()
+    assert (env["AIRFLOW_ADMIN_PASSWORD"], env["MBD_FIRST_NAME"], env["MINE"]) == ("admin-password-value", "Ada", "1")
+    assert "old" not in file.read_text()
 
 
 def test_the_transport_sets_where_the_api_answers_and_then_the_operator_does(instance: Instance) -> None:

@@ -10,23 +10,6 @@ from infra_scripts.environment import read_environment, read_file, write_values
 from infra_scripts.errors import SettingsError
 
 
-def test_a_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
-    file.write_text(
-        "# a comment\n\nPLAIN=a b # the rest is a comment\nexport EXPORTED=1\nSINGLE='it # stays'\n"
-        'DOUBLE="quoted"\nEMPTY=\nURL=postgresql://u:p%40@host/db?x=1#y\n  INDENTED = 2 \n'
-    )
-    assert read_file(file) == {
-        "PLAIN": "a b",
-        "EXPORTED": "1",
-        "SINGLE": "it # stays",
-        "DOUBLE": "quoted",
-        "EMPTY": "",
-        "URL": "postgresql://u:p%40@host/db?x=1#y",
-        "INDENTED": "2",
-    }
-
-
 def test_no_file_is_no_variables(tmp_path: Path) -> None:
     assert read_file(tmp_path / "none") == {}
 

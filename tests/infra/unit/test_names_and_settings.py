@@ -19,16 +19,6 @@ ENVIRONMENT = {
 }
 
 
-def test_names_are_the_briefs_in_lower_case_except_for_the_topic_s_end() -> None:
-    names = Names("Ada", "Lovelace")
-    assert names.source_bucket == "de-mbd-predict-ada-lovelace-s3-source"
-    assert names.monitored_bucket == "de-mbd-predict-ada-lovelace-monitored-bucket"
-    assert names.topic == "de-mbd-predict-ada-lovelace-SNS"
-    assert names.platform_stack == "de-mbd-predict-ada-lovelace-platform"
-    assert names.trigger_stack == "de-mbd-predict-ada-lovelace-trigger"
-    assert names.parameters == "/de-mbd-predict-ada-lovelace/airflow/"
-
-
 def test_the_longest_names_that_fit_do() -> None:
     assert len(Names("a" * 15, "b" * 15).monitored_bucket) == 63
     with pytest.raises(SettingsError, match="1 characters longer than AWS allows"):
