@@ -24,11 +24,12 @@ def clone(tmp_path: Path) -> Path:
 def up(
     clone: Path, *, fails: str = "none", init_says: str = "AIRFLOW_CERTIFICATE_SHA256=c0ffee", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run up.sh. Docker fails for commands that begin with `fails`, has a log of init, and notes commands and version."""
+    """Run up.sh. Docker fails for commands that begin with `fails`, has a log, and notes commands and version."""
     docker = clone / "bin" / "docker"
     docker.parent.mkdir(exist_ok=True)
     docker.write_text(
-        f'#!/bin/sh\necho "$*" >>{clone}/commands\necho "$MBD_VERSION" >{clone}/version\ncase "$*" in "{fails}"*) exit 1 ;;\n'
+        f'#!/bin/sh\necho "$*" >>{clone}/commands\necho "$MBD_VERSION" >{clone}/version\n'
+        f'case "$*" in "{fails}"*) exit 1 ;;\n'
         f"'compose logs'*) echo '{init_says}' ;; esac\n"
     )
     docker.chmod(0o755)

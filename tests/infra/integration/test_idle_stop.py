@@ -68,7 +68,7 @@ class Instance:
         (directory / ".env").write_text(env)
         (directory / "airflow").mkdir()
         shutil.copy(ROOT / "airflow" / "make_env.sh", directory / "airflow")
-        # `stop` may be told to let somebody in at the last moment
+        # `stop` lets somebody in at the last moment where a test says so
         self._stand_in(
             "docker",
             'case "$*" in',

@@ -1,7 +1,7 @@
 """What the EC2 instance does at its first boot, in a container: packages, the stack fetched, .env written, units made.
 
 Only systemd is a stand-in, which notes how it was called. moto is S3 and Parameter Store. What needs no packages is
-tried without Docker too: the whole script in a folder that stands for the root.
+tested without Docker too: the whole script in a folder that is the root for it.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machi
     assert "Run: python -m infra_scripts init-db" in machine.run(refresh).stdout
     assert not machine.exists("/opt/moving-big-data/.env")
     put_parameter(account, "stocks-database", DATABASE)
-    told = machine.says(refresh)
+    printed = machine.says(refresh)
     written = dict(line.split("=", 1) for line in machine.says("cat /opt/moving-big-data/.env").splitlines())
     assert written["COMPOSE_FILE"] == "airflow/docker-compose.yml"
     assert written["AIRFLOW_BIND"] == "'127.0.0.1'"
@@ -176,7 +176,7 @@ def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machi
     put_parameter(account, "trigger-password", "another")
     account.put(KEY, archive_with("etl/new.py"))
     machine.says("/usr/local/sbin/moving-big-data-fetch")
-    told += machine.says(refresh)
+    printed += machine.says(refresh)
     env = machine.says("cat /opt/moving-big-data/.env")
     assert "AIRFLOW_PORT=9090" in env
     assert "AIRFLOW_TRIGGER_PASSWORD='another'" in env
@@ -192,7 +192,7 @@ def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machi
 
     compose = machine.run("cd /opt/moving-big-data && docker compose config --quiet")
     assert compose.returncode == 0, compose.stderr
-    everything = told + machine.says("cat /var/log/moving-big-data.log /etc/moving-big-data.conf")
+    everything = printed + machine.says("cat /var/log/moving-big-data.log /etc/moving-big-data.conf")
     everything += machine.says("cat /usr/local/sbin/moving-big-data-setup")
     assert not [value for value in (*SECRETS.values(), DATABASE) if value in everything]
 
@@ -223,7 +223,7 @@ class Folder:
         return self.root / "etc/moving-big-data.conf"
 
     def boots(self, *, script: str = "part-001") -> list[str]:
-        """Run it; returns what systemd was told."""
+        """Run it; returns the calls of systemctl."""
         (self.root / "calls").write_text("")
         environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "HOME": str(self.root)}
         line = ["bash", str(self.root / script)]
