@@ -40,7 +40,7 @@ _QUESTIONS = (
     _Question(
         "my-address",
         "MBD_MY_ADDRESS",
-        "Your IPv4 address, from which SSH and the database are open ('detect' asks AWS)",
+        "Your IPv4 address; SSH and the database are open to it ('detect' asks AWS)",
     ),
 )
 _OPTIONAL = (

@@ -31,7 +31,7 @@ def add_expiry_option(parser: argparse.ArgumentParser) -> None:
         "--course-expires",
         metavar="DATE",
         type=_day,
-        help="profile course only: the last day on which `check` accepts its open settings (default: in two weeks)",
+        help="profile course only: the last day on which `check` accepts it (default: as deployed, else in two weeks)",
     )
 
 
