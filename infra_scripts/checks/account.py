@@ -23,9 +23,7 @@ def login(session: boto3.Session) -> Finding:
     with aws_errors("ask AWS who is logged in"):
         who = session.client("sts").get_caller_identity()
     if who["Arn"].endswith(":root"):
-        return Finding(
-            "warning", "login", f"{who['Arn']} is the account's root user. Work as a user or role of your own."
-        )
+        return Finding("warning", "login", f"{who['Arn']} is the account's root. Use a user or role of your own.")
     return Finding("ok", "login", who["Arn"])
 
 
@@ -38,11 +36,7 @@ def region(session: boto3.Session, *, settings: Settings) -> Finding:
                 raise
             return Finding("error", "region", f"AWS has no region {settings.region}. Fix AWS_REGION.")
     if answer["Regions"][0].get("OptInStatus") == "not-opted-in":
-        return Finding(
-            "error",
-            "region",
-            f"{settings.region} is not enabled in this account. Enable it in the console under Account, AWS Regions.",
-        )
+        return Finding("error", "region", f"{settings.region} is not enabled. Enable it in the account's AWS Regions.")
     return Finding("ok", "region", settings.region)
 
 
@@ -73,9 +67,7 @@ def _instance_type(session: boto3.Session, *, settings: Settings) -> Finding:
         )["InstanceTypeOfferings"]
     if not offered:
         return Finding(
-            "error",
-            "instance",
-            f"{settings.region} has no {wanted}. Set MBD_INSTANCE_TYPE to another type, such as t3.medium.",
+            "error", "instance", f"{settings.region} has no {wanted}. Set MBD_INSTANCE_TYPE, say to t3.medium."
         )
     return Finding("ok", "instance", f"{settings.region} has {wanted}")
 
@@ -89,9 +81,7 @@ def _elastic_ip_quota(session: boto3.Session) -> Finding:
     limit = int(limits.get("vpc-max-elastic-ips", 5))
     if used >= limit:
         return Finding(
-            "error",
-            "Elastic IPs",
-            f"All {limit} of the region are in use. Release one, or request more in Service Quotas.",
+            "error", "Elastic IPs", f"All {limit} are in use. Release one, or request more in Service Quotas."
         )
     return Finding("ok", "Elastic IPs", f"{used} of {limit} in use")
 
@@ -109,9 +99,7 @@ def _processors(session: boto3.Session, *, instance_type: str) -> Finding:
         except ClientError as error:
             if error_code(error) != "NoSuchResourceException":
                 raise
-            return Finding(
-                "warning", "vCPUs", "AWS does not report the quota of this account. A new account may have none."
-            )
+            return Finding("warning", "vCPUs", "AWS does not report the quota. A new account may have none.")
     text = f"{instance_type} needs {needed}; the quota for standard instances is {quota:.0f}"
     if quota < needed:
         return Finding("error", "vCPUs", f"{text}. Request more in Service Quotas.")
@@ -125,7 +113,5 @@ def _key(session: boto3.Session, *, name: str) -> Finding:
         except ClientError as error:
             if error_code(error) != "InvalidKeyPair.NotFound":
                 raise
-            return Finding(
-                "error", "key pair", f"There is no key pair {name} in this region. Create it, or fix MBD_KEY_NAME."
-            )
+            return Finding("error", "key pair", f"There is no {name} in this region. Create it, or fix MBD_KEY_NAME.")
     return Finding("ok", "key pair", name)

@@ -16,15 +16,14 @@ _COMMANDS = (
     "cd /opt/moving-big-data",
     "docker compose exec -T scheduler airflow dags details moving_big_data --output json",
 )
+_LOG = "/var/log/moving-big-data.log"
 _WAIT_SECONDS, _POLL_SECONDS = 90, 2.0
 _PAUSED = re.compile(r"is_paused\W+(true|false)", re.IGNORECASE)
 
 
 def check_airflow(session: boto3.Session, *, instance_id: str, instance_state: str) -> Finding:
     if instance_state != "running":
-        return Finding(
-            "warning", "Airflow", f"the instance is {instance_state}, so Airflow was not asked. Run `start` first."
-        )
+        return Finding("warning", "Airflow", f"not asked, as the instance is {instance_state}. Run `start` first.")
     ssm = session.client("ssm")
     with aws_errors(f"ask Airflow on {instance_id}"):
         try:
@@ -36,11 +35,7 @@ def check_airflow(session: boto3.Session, *, instance_id: str, instance_state: s
         except ClientError as error:
             if error_code(error) != "InvalidInstanceId":
                 raise
-            return Finding(
-                "error",
-                "Airflow",
-                f"{instance_id} does not answer Systems Manager: it is still starting, or its agent is off.",
-            )
+            return Finding("error", "Airflow", f"{instance_id} is still starting, or its Systems Manager agent is off.")
         command_id = sent["Command"]["CommandId"]
         deadline = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < deadline:
@@ -57,9 +52,7 @@ def check_airflow(session: boto3.Session, *, instance_id: str, instance_state: s
                         error=answer.get("StandardErrorContent", ""),
                     )
             time.sleep(_POLL_SECONDS)
-    return Finding(
-        "error", "Airflow", f"no answer within {_WAIT_SECONDS} s: see /var/log/moving-big-data.log on the instance"
-    )
+    return Finding("error", "Airflow", f"no answer within {_WAIT_SECONDS} s (see {_LOG} on the instance)")
 
 
 def judge(*, status: str, output: str, error: str) -> Finding:
@@ -67,13 +60,9 @@ def judge(*, status: str, output: str, error: str) -> Finding:
     paused = _PAUSED.search(output)
     if status != "Success":
         last_line = (error.strip() or output.strip() or status).splitlines()[-1]
-        return Finding(
-            "error", "Airflow", f"does not answer: {last_line} (see /var/log/moving-big-data.log on the instance)"
-        )
+        return Finding("error", "Airflow", f"does not answer: {last_line} (see {_LOG} on the instance)")
     if not paused:
         return Finding("warning", "Airflow", "answers, but does not say whether the DAG is paused")
     if paused[1].lower() == "true":
-        return Finding(
-            "error", "Airflow", "the DAG moving_big_data is paused, so no marker starts a run. Switch it on."
-        )
+        return Finding("error", "Airflow", "its DAG is paused, so no marker starts a run. Switch it on.")
     return Finding("ok", "Airflow", "answers, and the DAG moving_big_data is on")

@@ -55,15 +55,10 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
     if _is_meant_open(stack, settings=settings, today=today):
         return Finding("warning", "open ports", f"open to the world, as profile course says: {', '.join(opened)}")
     if stack.parameters.get("Profile") == "course":
-        return Finding(
-            "error", "open ports",
-            f"Profile course left {', '.join(opened)} open to the world. Set MBD_PROFILE=default and run apply.",
-        )  # fmt: skip
-    return Finding(
-        "error",
-        "open ports",
-        f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console.",
-    )
+        text = f"Profile course left {', '.join(opened)} open to the world. Set MBD_PROFILE=default and run apply."
+        return Finding("error", "open ports", text)
+    text = f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console."
+    return Finding("error", "open ports", text)
 
 
 def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> list[Finding]:
@@ -80,11 +75,7 @@ def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings
     if block.get("RestrictPublicBuckets") or not policy.get("IsPublic"):
         if len(block) == 4 and all(block.values()):
             return [Finding("ok", what, f"only users of this account may put markers into {bucket}")]
-        return [
-            Finding(
-                "warning", what, f"{bucket} is closed, but its block of public access is off, so a policy could open it"
-            )
-        ]
+        return [Finding("warning", what, f"{bucket} is closed, but without its block of public access")]
     if _is_meant_open(stack, settings=settings, today=today):
         return [Finding("warning", what, f"anybody may put markers into {bucket}, as profile course says")]
     text = f"Anybody may put markers into {bucket}, and so start runs."

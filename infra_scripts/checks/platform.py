@@ -30,18 +30,14 @@ def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Findin
     others = [address for address in addresses if address not in settings.subscribers]
     if missing:
         who = ", ".join(missing)
-        return Finding(
-            "error", "mails", f"{who}: not subscribed (SNS drops who does not confirm within 48 hours). Run apply."
-        )
+        return Finding("error", "mails", f"{who}: not subscribed (SNS drops who does not confirm in 48 h). Run apply.")
     if not found:
         return Finding("error", "mails", "Nobody is subscribed to the topic. Set MBD_EMAIL and run apply.")
     if pending:
         return Finding("error", "mails", f"{', '.join(pending)}: not confirmed. Click the link in AWS's mail.")
     if others:
         return Finding(
-            "warning",
-            "mails",
-            f"{', '.join(others)} gets them too, but is not in .env. Remove it from the topic in SNS.",
+            "warning", "mails", f"{', '.join(others)} gets them too, but is not in .env (see the topic in SNS)"
         )
     return Finding("ok", "mails", f"{len(found)} confirmed")
 
@@ -50,32 +46,22 @@ def secrets(session: boto3.Session, *, settings: Settings) -> Finding:
     there = set(airflow_secrets.remaining(session, settings=settings))
     missing = [name for name in airflow_secrets.NAMES if settings.names.parameters + name not in there]
     if missing:
-        return Finding(
-            "error",
-            "secrets",
-            f"Missing under {settings.names.parameters}: {', '.join(missing)}. Run apply, which creates them.",
-        )
+        text = f"Missing under {settings.names.parameters}: {', '.join(missing)}. Run apply, which creates them."
+        return Finding("error", "secrets", text)
     return Finding("ok", "secrets", f"{len(there)} under {settings.names.parameters}")
 
 
 def database(now: machines.Machines, *, today: date) -> Finding:
     """Whether it is running, and how long its version is supported."""
     if now.database == "absent":
-        return Finding(
-            "error", "database", f"{now.database_id} is gone. Run apply, which creates a new one without the rows."
-        )
-    if now.database_starts_itself:
-        return Finding(
-            "warning", "database", f"{now.database}; AWS starts it again on {now.database_starts_itself:%Y-%m-%d}"
-        )
+        return Finding("error", "database", f"{now.database_id} is gone. Run apply, which creates a new, empty one.")
+    if starts := now.database_starts_itself:
+        return Finding("warning", "database", f"{now.database}; AWS starts it again on {starts:%Y-%m-%d}")
     ends = support_ends("postgresql", now.database_version.partition(".")[0])
+    text = f"{now.database}, PostgreSQL {now.database_version}"
     if ends is None:
-        return Finding(
-            "warning",
-            "database",
-            f"{now.database}, PostgreSQL {now.database_version}: its end of support is not known here",
-        )
-    text = f"{now.database}, PostgreSQL {now.database_version}, supported until {ends}"
+        return Finding("warning", "database", f"{text}: its end of support is not known here")
+    text = f"{text}, supported until {ends}"
     if (ends - today).days < _WARN_DAYS:
         return Finding("warning", "database", f"{text}. Set MBD_DATABASE_VERSION to a newer version and run apply.")
     return Finding("ok", "database", text)
@@ -100,9 +86,7 @@ def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
         return Finding("warning", "image", f"{image_id} ({name}): its end of support is not known here")
     text = f"Ubuntu {version[1]} ({image_id}), supported until {ends}"
     if (ends - today).days < _WARN_DAYS:
-        return Finding(
-            "warning", "image", f"{text}. Set MBD_IMAGE_ID to a newer one; apply then replaces the instance."
-        )
+        return Finding("warning", "image", f"{text}. With a newer MBD_IMAGE_ID, apply replaces the instance.")
     return Finding("ok", "image", text)
 
 

@@ -31,11 +31,8 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     with proposal(session, settings=settings, deployed=deployed, expires=options.course_expires) as change_set:
         described = describe_proposal(change_set, settings=settings, deployed=deployed)
         if options.dry_run:
-            result(
-                described,
-                facts=proposal_facts(change_set, settings=settings, deployed=deployed),
-                options=options,
-            )
+            facts = proposal_facts(change_set, settings=settings, deployed=deployed)
+            result(described, facts=facts, options=options)
             return 0
         progress(described)
         if change_set.changes:
@@ -49,9 +46,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     outputs = platform_outputs(session, settings=settings)
     written = write_values(options.env_file, _variables(outputs, settings=settings))
     text = [f"{name:<18} {value}" for name, value in outputs.items()]
-    text.append(
-        f"Wrote {', '.join(written)} into {options.env_file}." if written else f"{options.env_file} is up to date."
-    )
+    text.append(f"{options.env_file}: {'wrote ' + ', '.join(written) if written else 'nothing to change'}.")
     asked = subscribe_missing(session, outputs=outputs, settings=settings, before=before)
     if asked:
         text.append(f"AWS has just sent a mail to {' and to '.join(asked)}: click the link in it to confirm.")

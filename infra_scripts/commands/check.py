@@ -41,9 +41,7 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
         yield from _tried("account", lambda: account.room(session, settings=settings))
         return
     if not stack.is_usable or not stack.outputs:
-        yield Finding(
-            "error", "platform", f"{stack.name} is in state {stack.state}. Run apply, which says why and continues."
-        )
+        yield Finding("error", "platform", f"{stack.name} is in state {stack.state}. Run apply, which says why.")
         return
     yield Finding("ok", "platform", f"{stack.name} is deployed")
     yield from _platform(session, stack=stack, settings=settings)

@@ -37,20 +37,14 @@ _QUESTIONS = (
     _Question("last-name", "MBD_LAST_NAME", "Last name"),
     _Question("region", "AWS_REGION", "AWS region", default="eu-west-1"),
     _Question("email", "MBD_EMAIL", "Mail address that gets the notices of success and failure"),
-    _Question(
-        "my-address",
-        "MBD_MY_ADDRESS",
-        "Your IPv4 address; SSH and the database are open to it ('detect' asks AWS)",
-    ),
+    _Question("my-address", "MBD_MY_ADDRESS", "Your IPv4 address, for SSH and the database ('detect' asks AWS)"),
 )
 _OPTIONAL = (
     _Question("profile", "MBD_PROFILE", "default; or course, which takes the course's brief literally"),
     _Question("key-name", "MBD_KEY_NAME", "the EC2 key pair for SSH"),
     _Question("image-id", "MBD_IMAGE_ID", "an AMI to use instead of the newest Ubuntu"),
     _Question("instance-type", "MBD_INSTANCE_TYPE", "an instance type other than t2.medium"),
-    _Question(
-        "transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http, which opens its port, with TLS"
-    ),
+    _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http (an open port, with TLS)"),
     _Question("scale-to-zero", "MBD_SCALE_TO_ZERO", "on: the instance stops itself when it has nothing to do"),
     _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course"),
 )
@@ -170,7 +164,5 @@ def _names_text(settings: Settings, *, changed: list[str], options: argparse.Nam
     written = f"wrote {', '.join(changed)}" if changed else "nothing to change"
     lines += ["", f"{options.env_file}: {written}."]
     if not settings.my_address:
-        lines.append(
-            "MBD_MY_ADDRESS is not set, and apply needs it. Run: python -m infra_scripts init --my-address detect"
-        )
+        lines.append("apply also needs your address. Run: python -m infra_scripts init --my-address detect")
     return "\n".join([*lines, "Next: python -m infra_scripts plan"])

@@ -138,12 +138,11 @@ def _outcome_text(facts: Mapping[str, object], *, where: str) -> str:
     if facts["dry_run"]:
         would = "would be written" if facts["parameter_changed"] else "would not change"
         return f"Dry run: the table would be created in {where}; the parameter {facts['parameter']} {would}."
-    lines = [f"The table exists in {where}."]
-    lines.append(
-        f"The parameter {facts['parameter']} {'was written' if facts['parameter_changed'] else 'is up to date'}."
+    return "\n".join(
+        [
+            f"The table exists in {where}.",
+            f"The parameter {facts['parameter']} {'was written' if facts['parameter_changed'] else 'is up to date'}.",
+            "The instance reads it when Airflow starts; where Airflow waits for it, that is within a minute.",
+            "Next: python -m infra_scripts trigger --wait",
+        ]
     )
-    lines.append(
-        "The instance reads it when Airflow starts. An instance that waits for it starts Airflow within a minute."
-    )
-    lines.append("Next: python -m infra_scripts trigger --wait")
-    return "\n".join(lines)

@@ -42,9 +42,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         + (f"; AWS starts it again on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
     ]
     if now.database in {"stopped", "stopping"}:
-        lines.append(
-            "A marker wakes the instance but not the database, so its run fails at the load. Run `start` first."
-        )
+        lines.append("A marker wakes the instance but not the database, so its run would fail. Run `start` first.")
     else:
         lines.append("AWS stops only a database that is available. Wait, then run stop again.")
     lines.append("You still pay for the disks, the address and the secret (see `plan`).")

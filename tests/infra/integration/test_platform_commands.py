@@ -486,7 +486,7 @@ def test_check_compares_the_instance_type_with_the_region_and_the_quota(person: 
     code, found = findings(person)
     assert (code, found["instance"]) == (
         1,
-        ("error", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE to another type, such as t3.medium."),
+        ("error", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE, say to t3.medium."),
     )
     assert "vCPUs" not in found
     changed_settings(person, MBD_INSTANCE_TYPE="t3.2xlarge")
