@@ -19,7 +19,7 @@ value() { airflow/make_env.sh value "$1"; }
 
 # Receipts and mails say which code made them. What `upload` ships has that in etl/version.txt; a git checkout is asked.
 if [ ! -f etl/version.txt ] && commit=$(git rev-parse --short HEAD 2>/dev/null); then
-  changed=$(git status --porcelain -- airflow etl pyproject.toml requirements.lock README.md)
+  changed=$(git status --porcelain -- airflow etl pyproject.toml hatch_build.py requirements.lock README.md)
   MBD_VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)+$commit${changed:+.dirty}
   export MBD_VERSION
 fi

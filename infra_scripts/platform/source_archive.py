@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # What the image is built from, and what the instance runs itself.
 _CONTENTS = (
-    "airflow", "etl", "infra_scripts",
-    "pyproject.toml", "requirements.lock", "README.md", "CHANGELOG.md", ".dockerignore", ".env.example",
+    "airflow", "etl", "infra_scripts", "pyproject.toml", "hatch_build.py", "requirements.lock",
+    "README.md", "CHANGELOG.md", ".dockerignore", ".env.example",
 )  # fmt: skip
 _VERSION = "etl/version.txt"
 _LEFT_OUT = {"__pycache__", ".ruff_cache", ".mypy_cache", ".env", "node_modules", "logs"}

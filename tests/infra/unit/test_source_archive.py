@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 
 from infra_scripts.errors import RefusedError
 from infra_scripts.platform.source_archive import source_archive
+from tests.support.paths import ROOT
 
 ADDED = {"etl/version.txt", "infra_scripts/instance_env.sh", "infra_scripts/idle_stop.py"}
 
@@ -45,6 +47,17 @@ def test_the_repository_s_archive_has_what_the_image_and_the_instance_need() -> 
         "README.md",
     } <= names
     assert not [name for name in names if name.startswith(("tests/", ".git/", ".venv/")) or "__pycache__" in name]
+
+
+def test_everything_that_the_image_is_built_from_is_in_the_archive() -> None:
+    dockerfile = (ROOT / "airflow" / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for word in line.split()[:-1]]
+    sources = {word for word in copied if not word.startswith("--")} | set(
+        re.findall(r"bind,source=([^,]+)", dockerfile)
+    )
+    assert {"etl", "pyproject.toml", "airflow/image/requirements.py"} <= sources
+    names = set(entries(source_archive()))
+    assert not [source for source in sources if not any(f"{name}/".startswith(f"{source}/") for name in names)]
 
 
 def test_the_same_tree_gives_the_same_bytes_whatever_the_times(tree: Path) -> None:
