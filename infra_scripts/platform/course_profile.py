@@ -10,7 +10,7 @@ COURSE_SWITCHES = (
     ("all traffic from All IPv4", "every port of instance and database is open, Airflow's 8080 among them"),
     ("three AWS managed FullAccess policies", "anybody who gets into the instance can read, change and delete every "
      "bucket, topic and instance of the account"),
-    ("a second service may take the role", "the same rights can be had through that service"),
+    ("a second service may take the role", "that service has the same rights through it"),
     ("public monitored bucket (in the trigger's stack)", "anybody may put a marker, which starts a run"),
     ("PostgreSQL 14", "community support ended on 2026-11-12, Amazon's ends on 2027-02-28"),
     ("the marking address is subscribed", "somebody else gets every mail of the pipeline"),
