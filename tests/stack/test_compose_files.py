@@ -213,7 +213,9 @@ def test_the_builder_gets_nothing_but_what_the_image_needs() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
     copied = re.findall(
-        r"^COPY (?!--from)(.+) \S+$|source=([^,]+),target=/tmp/build", (AIRFLOW / "Dockerfile").read_text(), re.M
+        r"^COPY (?:--chown=\S+ )?(?!--)(.+) \S+$|source=([^,]+),target=/tmp/build",
+        (AIRFLOW / "Dockerfile").read_text(),
+        re.M,
     )
     wanted = {part for first, second in copied for part in (first or second).split()}
     let_in = {rule[1:] for rule in rules if rule.startswith("!")}
