@@ -1,28 +1,65 @@
 #!/usr/bin/env bash
-# Makes .env at the repository's root, or completes it: strong random values for the stack's secrets, and a line for each
-# setting that is still to be filled in. What has a value keeps it. MBD_FIRST_NAME=Ada MBD_LAST_NAME=Lovelace make_env.sh
-# fills in the names too. The digest of the secrets is made anew each time.
+# Creates or completes .env at the repository's root: strong random values for Airflow's secrets, and a line for each setting
+# that has to be filled in. What has a value keeps it. MBD_FIRST_NAME=Ada MBD_LAST_NAME=Lovelace make_env.sh fills in the
+# names too. The digest of the secrets is computed again each time.
+#
+# make_env.sh value NAME prints one value as docker compose reads it: the shell's, else that of .env.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-umask 077
 file=.env
+
+# The pattern of a line that sets NAME.
+line_of() { printf '^[[:blank:]]*(export[[:blank:]]+)?%s[[:blank:]]*=' "$1"; }
+
+in_file() { # in_file NAME: the value in the file, read as compose does (tests/data/contracts/sample.env); the last line counts
+  local line pattern value=
+  [ -f "$file" ] || return 0
+  pattern="$(line_of "$1")[[:blank:]]*(.*)$"
+  while IFS= read -r line || [ -n "$line" ]; do
+    line=${line%$'\r'}
+    [[ $line =~ $pattern ]] || continue
+    value=${BASH_REMATCH[2]}
+    case $value in
+      \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+      \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+      *) value=${value%%[[:blank:]]#*} value=${value%"${value##*[![:blank:]]}"} ;;
+    esac
+  done <"$file"
+  printf '%s' "$value"
+}
+
+value() { printf '%s' "${!1-$(in_file "$1")}"; } # what the shell has set comes first, as for compose
+
+if [ "${1:-}" = value ]; then
+  value "$2"
+  exit
+fi
+
+umask 077
 touch "$file"
 chmod 600 "$file"
 
 made=() missing=()
 
-has_line() { grep -q "^$1=" "$file"; }
-has_value() { grep -qE "^$1=['\"]?[^'\"[:space:]]" "$file"; }
+has_line() { grep -qE "$(line_of "$1")" "$file"; }
+has_value() { [ -n "$(in_file "$1")" ]; }
 
-put() { # put NAME VALUE: into the empty line of that name, or as a new one
+put() { # put NAME VALUE: into the line of that name, or as a new one
+  local text=$2
+  case $text in
+    *[$'\n\'']*)
+      echo "error: $1 has a quote or a line break, which .env cannot hold." >&2
+      exit 2
+      ;;
+    *[!A-Za-z0-9_./:@%+,=?\&-]*) text="'$text'" ;;
+  esac
   if has_line "$1"; then
     # the value goes by the environment: a command line shows in every list of processes
-    NAME=$1 VALUE=$2 awk 'index($0, ENVIRON["NAME"] "=") == 1 { print ENVIRON["NAME"] "=" ENVIRON["VALUE"]; next } { print }' \
-      "$file" >"$file.new"
+    LINE=$(line_of "$1") TEXT=$1=$text awk '$0 ~ ENVIRON["LINE"] { print ENVIRON["TEXT"]; next } { print }' "$file" >"$file.new"
     mv "$file.new" "$file"
   else
     if [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ]; then echo >>"$file"; fi
-    printf '%s=%s\n' "$1" "$2" >>"$file"
+    printf '%s=%s\n' "$1" "$text" >>"$file"
   fi
 }
 
@@ -36,13 +73,13 @@ secret() { # secret NAME VALUE
   made+=("$1")
 }
 
-# Compose copies secrets into a container when it makes the container, and does not see that one has changed since: this
-# digest is a label of each container, which it does see. Random values are in it, so it gives none of them away.
+# Compose copies secrets into a container when it creates the container, and does not see a later change. This digest is a
+# label of each container, which it does see. Random values are part of it, so it gives none of them away.
 digest_of_secrets() {
   local name
   for name in AIRFLOW_{ADMIN,TRIGGER,METADATA,REDIS}_PASSWORD AIRFLOW_{FERNET,SECRET}_KEY AIRFLOW_JWT_SECRET \
     AIRFLOW_CONN_{STOCKS_DATABASE,AWS_DEFAULT}; do
-    printf '%s=%s\n' "$name" "${!name-$(sed -n "s/^$name=//p" "$file" | tail -n 1)}" # what the shell has set goes first
+    printf '%s=%s\n' "$name" "$(value "$name")"
   done | sha256sum | cut -d ' ' -f 1
 }
 
@@ -61,14 +98,14 @@ has_value COMPOSE_FILE || put COMPOSE_FILE airflow/docker-compose.yml
 for name in ADMIN_PASSWORD TRIGGER_PASSWORD METADATA_PASSWORD REDIS_PASSWORD; do secret "AIRFLOW_$name" "$(random 18)"; done
 for name in JWT_SECRET SECRET_KEY; do secret "AIRFLOW_$name" "$(random 32)"; done
 secret AIRFLOW_FERNET_KEY "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
-setting MBD_FIRST_NAME "your first name: buckets, topic and mail subjects are made of the names"
+setting MBD_FIRST_NAME "your first name, part of bucket names, topic and mail subjects"
 setting MBD_LAST_NAME "your last name"
 setting MBD_TOPIC_ARN "the SNS topic that the mails go to"
 setting AIRFLOW_CONN_STOCKS_DATABASE "the target database, postgres://user:password@host:5432/name"
 put AIRFLOW_SECRETS_DIGEST "$(digest_of_secrets)"
 
-if [ ${#made[@]} -gt 0 ]; then echo "Put into .env: ${made[*]}"; fi
+if [ ${#made[@]} -gt 0 ]; then echo "Wrote into .env: ${made[*]}"; fi
 if [ ${#missing[@]} -gt 0 ]; then
-  echo "Still to be filled in, in .env; Airflow starts without, a run fails and says so:"
+  echo "To be filled in, in .env. Airflow starts without them, but a run fails and names them:"
   printf '  %s\n' "${missing[@]}"
 fi

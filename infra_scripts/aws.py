@@ -1,4 +1,4 @@
-"""One login to AWS: a client for each service of the region, and foreign errors told as what to do next."""
+"""Opens one session with AWS, and translates its errors into what to do next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from botocore.config import Config
 from infra_scripts.errors import AwsError, DeniedError, SettingsError
 from infra_scripts.settings import Settings
 
-CLIENT_CONFIG = Config(
+_CLIENT_CONFIG = Config(
     connect_timeout=10,
     read_timeout=60,
     retries={"mode": "standard"},
@@ -38,34 +38,34 @@ _NOT_ALLOWED = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)(?
 
 
 class _Session(boto3.Session):
-    """Makes the client of a service once: reading a service's description takes longer than most calls."""
+    """Creates the client of a service once: reading a service's description takes longer than most calls."""
 
     def __init__(self, *, region: str) -> None:
         super().__init__(region_name=region)
         self._clients: dict[str, Any] = {}
 
-    def client(self, service: str, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def client(self, service: str) -> Any:  # type: ignore[override]  # noqa: ANN401
         if service not in self._clients:
-            self._clients[service] = super().client(service, **options)  # type: ignore[call-overload]
+            self._clients[service] = super().client(service, config=_CLIENT_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
 
 
 def open_session(settings: Settings) -> boto3.Session:
-    """The session of AWS's usual places for logins (environment, profile, SSO, role) in the settings' region.
+    """Open a session with the login that AWS's tools find (environment, profile, SSO, role), in the settings' region.
 
-    Clients are made by `session.client("s3", config=CLIENT_CONFIG)`; AWS_ENDPOINT_URL points them at an emulator.
+    Each client has our timeouts and retries; AWS_ENDPOINT_URL points it at an emulator.
     """
     try:
         return _Session(region=settings.region)
     except botocore_errors.ProfileNotFound as error:
         raise SettingsError(
-            f"{error}. Mend AWS_PROFILE, or make the profile by `aws configure --profile NAME`."
+            f"{error}. Fix AWS_PROFILE, or create the profile with `aws configure --profile NAME`."
         ) from error
 
 
 @contextlib.contextmanager
 def aws_errors(doing: str) -> Iterator[None]:
-    """Translate what boto3 raises inside; `doing` completes "Could not ...": "make the bucket x"."""
+    """Translate what boto3 raises inside into InfraError; `doing` completes "Could not ...": "create the bucket x"."""
     try:
         yield
     except botocore_errors.ClientError as error:
@@ -80,15 +80,15 @@ def aws_errors(doing: str) -> Iterator[None]:
         botocore_errors.SSOTokenLoadError,
         botocore_errors.TokenRetrievalError,
     ) as error:
-        raise SettingsError(f"Could not {doing}: the SSO login is over. Run `aws sso login`.") from error
+        raise SettingsError(f"Could not {doing}: the SSO login has expired. Run `aws sso login`.") from error
     except botocore_errors.NoRegionError as error:
         raise SettingsError(f"Could not {doing}: no region is set. Set AWS_REGION in .env.") from error
     except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
         raise AwsError(
-            f"Could not {doing}: AWS was not reached ({error}). Check the network and AWS_REGION, then run it again."
+            f"Could not {doing}: AWS cannot be reached ({error}). Check the network and AWS_REGION, then run it again."
         ) from error
     except botocore_errors.WaiterError as error:
-        raise AwsError(f"Could not {doing}: {error}. Run it again: it goes on where it stopped.") from error
+        raise AwsError(f"Could not {doing}: {error}. Run it again: it continues where it stopped.") from error
     except botocore_errors.BotoCoreError as error:
         raise AwsError(f"Could not {doing}: {error}.") from error
 
@@ -102,19 +102,17 @@ def _translated(error: botocore_errors.ClientError, *, doing: str) -> AwsError |
     if code in _DENIED or (code == "403" and error.operation_name.startswith("Head")):
         return DeniedError(f"Could not {doing}: your AWS login may not {_denied_action(error, text=text)}.")
     if code in _EXPIRED:
-        return AwsError(
-            f"Could not {doing}: the AWS login has expired. Log in again (`aws sso login`), then run it again."
-        )
+        return AwsError(f"Could not {doing}: the AWS login has expired. Log in again (`aws sso login`), then retry.")
     if code in _WRONG_LOGIN:
         return AwsError(
             f"Could not {doing}: AWS does not accept this login ({code}). Check the access key and its secret, "
-            "AWS_PROFILE and the machine's clock; `aws sts get-caller-identity` shows who you are."
+            "AWS_PROFILE and the machine's clock. `aws sts get-caller-identity` shows who you are."
         )
     return AwsError(f"Could not {doing}: {code}: {text}".rstrip(". ") + ".")
 
 
 def _denied_action(error: botocore_errors.ClientError, *, text: str) -> str:
-    """`s3:CreateBucket on arn:...`: from the message where AWS says it, else the operation's name."""
+    """`s3:CreateBucket on arn:...`, where AWS's message has it; else the operation's name."""
     match = _NOT_ALLOWED.search(text)
     if match:
         resource = (match[2] or "").strip('.,"')

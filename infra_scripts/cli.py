@@ -1,6 +1,6 @@
-"""Command line: `python -m infra_scripts COMMAND`. Results go to stdout, progress and errors to stderr.
+"""Runs one command: `python -m infra_scripts COMMAND`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done, 1 refused or not as it should be, 2 usage or settings, 3 AWS failed; 130 interrupted.
+Exit codes: 0 done, 1 refused or something is wrong, 2 usage or settings, 3 AWS failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from infra_scripts.errors import InfraError, SettingsError
 
 
 class Command(Protocol):
-    """What each command's module has."""
+    """What each command's module has. One with options of its own also has `configure(parser)`."""
 
     HELP: str
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own options."""
+    EXAMPLES: list[str]
+    """Arguments that follow `python -m infra_scripts`."""
 
     def run(self, options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         """Do it; returns the exit code. Raises InfraError."""
@@ -56,11 +55,16 @@ COMMANDS: dict[str, Command] = {
     "teardown": teardown,
     "check": check,
 }
+_PROGRAM = "python -m infra_scripts"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. An InfraError becomes one line on stderr."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return SettingsError.exit_code
     try:
         environment = read_environment(options.env_file, process=os.environ)
         for name, value in environment.items():
@@ -74,12 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
-        print("interrupted: run the same command again, it goes on where it stopped", file=sys.stderr)
+        print("interrupted: run the same command again, and it continues where it stopped", file=sys.stderr)
         return 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments; the whole usage is one --help away."""
+    """Reports wrong arguments in one line; --help has the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(SettingsError.exit_code, f"error: {message} (see {self.prog} --help)\n")
@@ -87,26 +91,32 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m infra_scripts",
-        description="From an empty AWS account to the running pipeline, and back to nothing.",
+        prog=_PROGRAM,
+        description="Build the pipeline's AWS platform in an empty account, run it, and remove it again.",
         epilog="The usual order: init, plan, apply, upload, init-db, trigger, status; at the end teardown. "
-        "Exit codes: 0 done, 1 refused or not as it should be, 2 usage or settings, 3 AWS failed.",
+        "Exit codes: 0 done, 1 refused or something is wrong, 2 usage or settings, 3 AWS failed.",
     )
     shared = _Parser(add_help=False)
-    shared.add_argument("--dry-run", action="store_true", help="tell what would be done, change nothing")
-    shared.add_argument("--yes", action="store_true", help="do not ask")
+    shared.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    shared.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     shared.add_argument("--json", action="store_true", help="print the result as JSON")
     shared.add_argument(
         "--env-file",
         type=Path,
         default=DEFAULT_FILE,
         metavar="FILE",
-        help="the settings (.env at the repository's root)",
+        help="the settings (default: .env at the repository's root)",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         one = commands.add_parser(
-            name, parents=[shared], help=command.HELP, description=command.HELP[0].upper() + command.HELP[1:] + "."
+            name,
+            parents=[shared],
+            help=command.HELP,
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+            epilog="\n".join(["examples:", *(f"  {_PROGRAM} {example}" for example in command.EXAMPLES)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.configure(one)
+        if configure := getattr(command, "configure", None):
+            configure(one)
     return parser

@@ -1,4 +1,4 @@
-"""What a person meets: results on stdout, progress on stderr, and a question before something is done."""
+"""Prints results to stdout and progress to stderr, and asks before something is done."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def progress(text: str) -> None:
 
 
 def confirm(question: str, *, options: argparse.Namespace, word: str = "yes") -> None:
-    """Go on when --yes was given or the person types `word`; else raise RefusedError.
+    """Return when --yes was given or the person types `word`; else raise RefusedError.
 
-    A `word` other than yes is a second word, for what loses data: --yes does not give it.
+    A `word` other than yes is for what loses data: --yes does not answer it.
     """
     if options.yes and word == "yes":
         return
     if not sys.stdin.isatty():
-        way = "Pass --yes to go on." if word == "yes" else f"It wants {word} typed by a person."
-        raise RefusedError(f"{question} Nobody is there to answer, so nothing was done. {way}")
-    print(f"{question} Type {word} to go on: ", end="", file=sys.stderr, flush=True)
+        way = "Pass --yes to continue." if word == "yes" else f"A person has to type {word}."
+        raise RefusedError(f"{question} There is no terminal to ask at, so nothing was done. {way}")
+    print(f"{question} Type {word} to continue: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != word:
         raise RefusedError("Nothing was done.")

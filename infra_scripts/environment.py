@@ -1,4 +1,4 @@
-"""The `.env` at the repository's root: read into a mapping; single values written, the rest left as it is."""
+"""Reads the .env at the repository's root, and sets single values in it without touching the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
 
 
 def read_file(path: Path) -> dict[str, str]:
-    """The variables of a .env file as docker compose reads them; no file is no variables."""
+    """The variables of a .env file, read as docker compose does (tests/data/contracts); none without a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -29,20 +29,20 @@ def read_file(path: Path) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(line)
         if not match:
-            raise SettingsError(f"{path}, line {number} is not NAME=value. Mend it, or begin it with #.")
+            raise SettingsError(f"{path}, line {number} is not NAME=value. Fix it, or put a # in front.")
         variables[match[1]] = _unquoted(match[2])
     return variables
 
 
 def read_environment(path: Path, *, process: Mapping[str, str]) -> dict[str, str]:
-    """The file's variables and the process's; what is set in both is taken from the process, as compose does."""
+    """The variables of the file and of the process. The process wins, as it does for docker compose."""
     return {**read_file(path), **process}
 
 
 def write_values(path: Path, values: Mapping[str, str]) -> list[str]:
-    """Set these variables in the file, each on the line where it stands or at the end; returns those that changed.
+    """Set these variables in the file, each on the line that it has or at the end; returns those that changed.
 
-    A reader sees the old file or the new one; only its owner can read it, as it holds secrets too.
+    A reader sees the old file or the new one. Only its owner may read it, as it also holds secrets.
     """
     before = read_file(path)
     changed = {name: value for name, value in values.items() if before.get(name) != value}
@@ -58,7 +58,7 @@ def write_values(path: Path, values: Mapping[str, str]) -> list[str]:
     lines += [f"{name}={_quoted(value)}" for name, value in left.items()]
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.fchmod(descriptor, 0o600)  # also where an earlier try left the file behind
+    os.fchmod(descriptor, 0o600)  # also where an earlier attempt left the file behind
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     fresh.replace(path)
@@ -71,5 +71,5 @@ def _unquoted(text: str) -> str:
 
 def _quoted(value: str) -> str:
     if "\n" in value or "'" in value:
-        raise SettingsError("A value with a line break or a single quote cannot stand in .env.")
+        raise SettingsError("A value with a line break or a single quote cannot be written into .env.")
     return value if _PLAIN.fullmatch(value) else f"'{value}'"

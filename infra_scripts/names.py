@@ -1,4 +1,4 @@
-"""First and last name go in; the name of every AWS resource comes out, as the course's brief has them."""
+"""Derives the name of every AWS resource from a first and a last name, as the course's brief does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_BUCKET_NAME = 63  # docs.aws.amazon.com/AmazonS3/latest/userguide/bucke
 
 @dataclass(frozen=True)
 class Names:
-    """Every name, derived from one first and last name. Raises SettingsError where AWS would refuse one of them."""
+    """All names, derived from one first and last name. Raises SettingsError where AWS would refuse one of them."""
 
     first: str
     last: str
@@ -22,13 +22,13 @@ class Names:
         for variable, name in (("MBD_FIRST_NAME", self.first), ("MBD_LAST_NAME", self.last)):
             if not _NAME.fullmatch(name):
                 raise SettingsError(
-                    f"{variable} is {name!r}, which cannot stand in bucket names and mail subjects. "
-                    "Use plain letters A to Z, with single hyphens inside."
+                    f"{variable} is {name!r}, which cannot be part of bucket names and mail subjects. "
+                    "Use plain letters A to Z, with single hyphens between them."
                 )
         excess = len(self.monitored_bucket) - _LONGEST_BUCKET_NAME
         if excess > 0:
             raise SettingsError(
-                f"{self.monitored_bucket} is {excess} characters longer than a bucket's name may be "
+                f"The bucket's name {self.monitored_bucket} is {excess} characters longer than AWS allows "
                 f"({_LONGEST_BUCKET_NAME}). Shorten MBD_FIRST_NAME or MBD_LAST_NAME."
             )
 
@@ -58,7 +58,7 @@ class Names:
 
     @property
     def database_secret(self) -> str:
-        """In Secrets Manager: the database's user name and password."""
+        """The secret in Secrets Manager with the database's user name and password."""
         return f"{self.prefix}-database"
 
     @property
@@ -83,5 +83,5 @@ class Names:
 
     @property
     def parameters(self) -> str:
-        """The path in SSM's Parameter Store under which the Airflow stack's secrets are."""
+        """The path in SSM's Parameter Store that Airflow's secrets are under."""
         return f"/{self.prefix}/airflow/"

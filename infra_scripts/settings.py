@@ -1,4 +1,4 @@
-"""Environment and .env go in; complete and usable settings of the platform, or one SettingsError, come out."""
+"""Reads and checks the platform's settings from the environment and .env."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Transport = Literal["ssm", "http"]
 DATABASE_VERSIONS = ("14", "15", "16", "17", "18")  # PostgreSQL's major ones, as platform.yml allows them
 
 _PURPOSE = {
-    "MBD_FIRST_NAME": "your first name: it stands in the name of every resource",
-    "MBD_LAST_NAME": "your last name: it stands in the name of every resource",
-    "AWS_REGION": "the region that everything is in, such as eu-west-1",
+    "MBD_FIRST_NAME": "your first name, part of every resource's name",
+    "MBD_LAST_NAME": "your last name, part of every resource's name",
+    "AWS_REGION": "the region for everything, such as eu-west-1",
 }
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -26,7 +26,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every command needs, and what `plan` and `apply` also need (empty where it is not set)."""
+    """What every command needs, and what only `plan` and `apply` need (empty where it is not set)."""
 
     names: Names
     region: str
@@ -34,28 +34,28 @@ class Settings:
     source_bucket: str
     email: str = ""
     my_address: str = ""
-    """Who may come in by SSH and to PostgreSQL, as CIDR: `203.0.113.7/32`."""
+    """The IPv4 address or network that may connect to SSH and PostgreSQL, as CIDR: `203.0.113.7/32`."""
     key_name: str = ""
     image_id: str = ""
     instance_type: str = "t2.medium"
     database_version: str = ""
-    """PostgreSQL's major version; not set: as deployed, or for a new database as the profile has it."""
+    """PostgreSQL's major version; empty: the deployed one, or for a new database the profile's."""
     marking_email: str = ""
     """Who else gets the mails in profile course."""
     transport: Transport = "ssm"
-    """How the trigger reaches Airflow: by Systems Manager, which needs no open port, or by HTTP."""
+    """How the trigger reaches Airflow: through Systems Manager, which needs no open port, or by HTTP."""
     scale_to_zero: bool = False
-    """The instance stops itself after a run's mail; the trigger wakes it."""
+    """Whether the instance stops itself after a run's mail; the trigger wakes it."""
 
     @property
     def subscribers(self) -> tuple[str, ...]:
-        """Who is to get the mails."""
+        """The addresses that should get the mails."""
         everybody = (self.email, self.marking_email) if self.profile == "course" else (self.email,)
         return tuple(address for address in everybody if address)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the names, the region and what else is there. Raises one SettingsError that names everything missing."""
+    """Read and check all settings. Raises one SettingsError that names everything missing."""
     missing = [f"{name} ({purpose})" for name, purpose in _PURPOSE.items() if not environment.get(name, "").strip()]
     if missing:
         raise SettingsError(
@@ -75,21 +75,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         instance_type=environment.get("MBD_INSTANCE_TYPE", "").strip() or "t2.medium",
         database_version=_database_version(environment.get("MBD_DATABASE_VERSION", "").strip()),
         marking_email=valid_email(environment.get("MBD_MARKING_EMAIL", ""), variable="MBD_MARKING_EMAIL"),
-        transport="http" if _choice(environment, "MBD_TRANSPORT", choices=("ssm", "http")) == "http" else "ssm",
+        transport="http" if _transport(environment) == "http" else "ssm",
         scale_to_zero=_choice(environment, "MBD_SCALE_TO_ZERO", choices=("off", "on")) == "on",
     )
 
 
 def valid_email(text: str, *, variable: str) -> str:
-    """The address without blanks around it, or nothing where nothing is set."""
+    """The address without surrounding blanks; empty where it is not set."""
     text = text.strip()
     if text and not _EMAIL.fullmatch(text):
-        raise SettingsError(f"{variable} is {text!r}, which is no mail address. Set it like name@example.org.")
+        raise SettingsError(f"{variable} is {text!r}, which is not a mail address such as name@example.org. Fix it.")
     return text
 
 
 def valid_address(text: str) -> str:
-    """An IPv4 address or network as CIDR; the whole internet is refused: that is what profile course is for."""
+    """An IPv4 address or network as CIDR. Most of the internet is refused: profile course is for that."""
     text = text.strip()
     if not text:
         return ""
@@ -97,19 +97,19 @@ def valid_address(text: str) -> str:
         network = ipaddress.IPv4Network(text if "/" in text else f"{text}/32")
     except ValueError:
         raise SettingsError(
-            f"MBD_MY_ADDRESS is {text!r}, which is no IPv4 address or network. Set it like 203.0.113.7/32."
+            f"MBD_MY_ADDRESS is {text!r}, which is not an IPv4 address or network such as 203.0.113.7/32."
         ) from None
     if network.prefixlen < 8:
         raise SettingsError(
-            f"MBD_MY_ADDRESS is {text}, which lets {network.num_addresses:,} addresses in. Name yours, such as "
-            "203.0.113.7/32; the brief's open rules are MBD_PROFILE=course."
+            f"MBD_MY_ADDRESS is {text}, which lets {network.num_addresses:,} addresses connect. Set it to your own, "
+            "such as 203.0.113.7/32. For the brief's open rules, set MBD_PROFILE=course."
         )
     return str(network)
 
 
 def _region(text: str) -> str:
     if not _REGION.fullmatch(text):
-        raise SettingsError(f"AWS_REGION is {text!r}, which does not look like a region. Set it like eu-west-1.")
+        raise SettingsError(f"AWS_REGION is {text!r}, which is not a region such as eu-west-1. Fix it.")
     return text
 
 
@@ -119,6 +119,12 @@ def _database_version(text: str) -> str:
             f"MBD_DATABASE_VERSION is {text!r}. Set it to one of {', '.join(DATABASE_VERSIONS)}, or leave it out."
         )
     return text
+
+
+def _transport(environment: Mapping[str, str]) -> str:
+    """As MBD_TRANSPORT says, else http where AIRFLOW_URL is set: the trigger's deployment has the same rule."""
+    default, other = ("http", "ssm") if environment.get("AIRFLOW_URL", "").strip() else ("ssm", "http")
+    return _choice(environment, "MBD_TRANSPORT", choices=(default, other))
 
 
 def _choice(environment: Mapping[str, str], variable: str, *, choices: tuple[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""What `check` looks at: each module asks one part of AWS or Airflow and returns findings."""
+"""The checks of `check`: each module asks one part of AWS or Airflow and returns findings."""

@@ -1,57 +1,60 @@
-"""The account: who is logged in, whether the region can be used, and whether the platform fits in."""
+"""Checks the account: who is logged in, whether the region can be used, and whether the platform fits in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.settings import Settings
 
-_STANDARD_PROCESSORS = "L-1216C47A"  # the quota "Running On-Demand Standard instances", in virtual processors
-_PROCESSORS_NEEDED = 2
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
+
+_STANDARD_QUOTA = "L-1216C47A"  # the quota "Running On-Demand Standard instances", in vCPUs
 
 
 def login(session: boto3.Session) -> Finding:
-    """Raises what aws_errors makes of a login that does not work: nothing else can be looked at then."""
+    """Who is logged in. Raises InfraError where the login does not work, as nothing else can be checked then."""
     with aws_errors("ask AWS who is logged in"):
-        who = session.client("sts", config=CLIENT_CONFIG).get_caller_identity()
+        who = session.client("sts").get_caller_identity()
     if who["Arn"].endswith(":root"):
-        return Finding("look", "login", f"{who['Arn']} is the account's root: work as a user or role of your own.")
+        return Finding("warning", "login", f"{who['Arn']} is the account's root. Use a user or role of your own.")
     return Finding("ok", "login", who["Arn"])
 
 
 def region(session: boto3.Session, *, settings: Settings) -> Finding:
-    with aws_errors(f"look at the region {settings.region}"):
+    with aws_errors(f"look up the region {settings.region}"):
         try:
-            answer = session.client("ec2", config=CLIENT_CONFIG).describe_regions(
-                RegionNames=[settings.region], AllRegions=True
-            )
+            answer = session.client("ec2").describe_regions(RegionNames=[settings.region], AllRegions=True)
         except ClientError as error:
             if error_code(error) != "InvalidParameterValue":
                 raise
-            return Finding("BAD", "region", f"AWS has no region {settings.region}. Mend AWS_REGION.")
+            return Finding("error", "region", f"AWS has no region {settings.region}. Fix AWS_REGION.")
     if answer["Regions"][0].get("OptInStatus") == "not-opted-in":
-        return Finding("BAD", "region", f"{settings.region} is not switched on in this account (Account, AWS Regions).")
+        return Finding("error", "region", f"{settings.region} is not enabled. Enable it in the account's AWS Regions.")
     return Finding("ok", "region", settings.region)
 
 
 def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
-    """What a new platform needs to find: a default network, its type of instance, room for that and an address, key."""
-    ec2 = session.client("ec2", config=CLIENT_CONFIG)
+    """What a new platform needs: a default network, its instance type, vCPUs, an Elastic IP and a key pair."""
+    ec2 = session.client("ec2")
     with aws_errors("look for the default network"):
         networks = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     yield (
         Finding("ok", "network", f"default network {networks[0]['VpcId']}")
         if networks
-        else Finding("BAD", "network", "There is no default network. `aws ec2 create-default-vpc` makes it.")
+        else Finding("error", "network", "There is no default network. Create it: aws ec2 create-default-vpc")
     )
-    yield _instance_type(session, settings=settings)
-    yield _addresses(session)
-    yield _processors(session)
+    offered = _instance_type(session, settings=settings)
+    yield offered
+    if offered.level == "ok":
+        yield _processors(session, instance_type=settings.instance_type)
+    yield _elastic_ip_quota(session)
     if settings.key_name:
         yield _key(session, name=settings.key_name)
 
@@ -59,56 +62,56 @@ def room(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
 def _instance_type(session: boto3.Session, *, settings: Settings) -> Finding:
     wanted = settings.instance_type
     with aws_errors(f"ask whether {settings.region} has {wanted}"):
-        offered = session.client("ec2", config=CLIENT_CONFIG).describe_instance_type_offerings(
+        offered = session.client("ec2").describe_instance_type_offerings(
             LocationType="region", Filters=[{"Name": "instance-type", "Values": [wanted]}]
         )["InstanceTypeOfferings"]
     if not offered:
         return Finding(
-            "BAD", "instance", f"{settings.region} has no {wanted}. Set MBD_INSTANCE_TYPE, such as t3.medium."
+            "error", "instance", f"{settings.region} has no {wanted}. Set MBD_INSTANCE_TYPE, say to t3.medium."
         )
     return Finding("ok", "instance", f"{settings.region} has {wanted}")
 
 
-def _addresses(session: boto3.Session) -> Finding:
-    ec2 = session.client("ec2", config=CLIENT_CONFIG)
+def _elastic_ip_quota(session: boto3.Session) -> Finding:
+    ec2 = session.client("ec2")
     with aws_errors("count the Elastic IPs"):
         used = len(ec2.describe_addresses()["Addresses"])
         attributes = ec2.describe_account_attributes()["AccountAttributes"]
     limits = {one["AttributeName"]: one["AttributeValues"][0]["AttributeValue"] for one in attributes}
     limit = int(limits.get("vpc-max-elastic-ips", 5))
     if used >= limit:
-        return Finding("BAD", "Elastic IPs", f"All {limit} of the region are in use. Release one, or ask for more.")
+        return Finding(
+            "error", "Elastic IPs", f"All {limit} are in use. Release one, or request more in Service Quotas."
+        )
     return Finding("ok", "Elastic IPs", f"{used} of {limit} in use")
 
 
-def _processors(session: boto3.Session) -> Finding:
-    quotas = session.client("service-quotas", config=CLIENT_CONFIG)
-    with aws_errors("ask for the quota of processors"):
+def _processors(session: boto3.Session, *, instance_type: str) -> Finding:
+    """Whether the quota has room for one such instance; it covers the standard families, which t2 and t3 belong to."""
+    with aws_errors(f"read the number of vCPUs of {instance_type} and the quota"):
+        wanted: FilterTypeDef = {"Name": "instance-type", "Values": [instance_type]}
+        [facts] = session.client("ec2").describe_instance_types(Filters=[wanted])["InstanceTypes"]
+        needed = facts["VCpuInfo"]["DefaultVCpus"]
         try:
-            quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=_STANDARD_PROCESSORS)["Quota"]
+            quota = session.client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=_STANDARD_QUOTA)[
+                "Quota"
+            ]["Value"]
         except ClientError as error:
             if error_code(error) != "NoSuchResourceException":
                 raise
-            return Finding(
-                "look", "processors", "AWS does not tell the quota of this account; a new one may have none."
-            )
-    if quota["Value"] < _PROCESSORS_NEEDED:
-        return Finding(
-            "BAD",
-            "processors",
-            f"The quota is {quota['Value']:.0f}, t2.medium needs 2. Ask for more in Service Quotas.",
-        )
-    return Finding("ok", "processors", f"quota of {quota['Value']:.0f}")
+            return Finding("warning", "vCPUs", "AWS does not report the quota. A new account may have none.")
+    text = f"{instance_type} needs {needed}; the quota for standard instances is {quota:.0f}"
+    if quota < needed:
+        return Finding("error", "vCPUs", f"{text}. Request more in Service Quotas.")
+    return Finding("ok", "vCPUs", text)
 
 
 def _key(session: boto3.Session, *, name: str) -> Finding:
     with aws_errors(f"look for the key pair {name}"):
         try:
-            session.client("ec2", config=CLIENT_CONFIG).describe_key_pairs(KeyNames=[name])
+            session.client("ec2").describe_key_pairs(KeyNames=[name])
         except ClientError as error:
             if error_code(error) != "InvalidKeyPair.NotFound":
                 raise
-            return Finding(
-                "BAD", "key pair", f"There is no key pair {name} in this region. Make it, or mend MBD_KEY_NAME."
-            )
+            return Finding("error", "key pair", f"There is no {name} in this region. Create it, or fix MBD_KEY_NAME.")
     return Finding("ok", "key pair", name)

@@ -1,4 +1,4 @@
-"""What anybody on the internet reaches of the platform as it stands, and whether profile course still means it so."""
+"""Checks what anybody on the internet can reach, and whether profile course still allows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.platform.stack import Stack
 from infra_scripts.platform.template import EXPIRES
@@ -22,26 +22,27 @@ _WORLD = {"0.0.0.0/0", "::/0"}
 
 
 def profile(stack: Stack, *, settings: Settings, today: date) -> Finding:
-    """Profile course has a date; the day after it, this is BAD."""
+    """Which profile is deployed. Profile course has a last day; from the next day on it is an error."""
     deployed, expires = stack.parameters.get("Profile", ""), stack.tags.get(EXPIRES, "")
     if deployed == "course" and _is_over(stack, today=today):
         ended = expires or "(no date)"
         return Finding(
-            "BAD", "profile",
-            f"course ended on {ended}, and everything is open: MBD_PROFILE=default, apply and make deploy; or teardown",
+            "error", "profile",
+            f"course ended on {ended}, and everything is still open. Set MBD_PROFILE=default, then run apply and "
+            "make deploy; or run teardown.",
         )  # fmt: skip
     if deployed != settings.profile:
-        return Finding("look", "profile", f"{deployed} is deployed, .env says {settings.profile}: apply makes it so.")
+        return Finding("warning", "profile", f"{deployed} is deployed, but .env says {settings.profile}. Run apply.")
     if deployed != "course":
         return Finding("ok", "profile", deployed)
-    return Finding("look", "profile", f"course: everything is open to the world until {expires}")
+    return Finding("warning", "profile", f"course: everything is open to the world until {expires}")
 
 
 def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> Finding:
-    """The security group's real rules: what anybody reaches, whoever opened it."""
+    """What the security group's actual rules open to anybody, whoever added them."""
     group = stack.outputs["SecurityGroupId"]
     with aws_errors(f"read the rules of {group}"):
-        pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_security_group_rules")
+        pages = session.client("ec2").get_paginator("describe_security_group_rules")
         rules = [
             rule
             for page in pages.paginate(Filters=[{"Name": "group-id", "Values": [group]}])
@@ -52,24 +53,19 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
     if not opened:
         return Finding("ok", "open ports", "nothing is open to the world")
     if _is_meant_open(stack, settings=settings, today=today):
-        return Finding("look", "open ports", f"open to the world, as profile course has it: {', '.join(opened)}")
+        return Finding("warning", "open ports", f"open to the world, as profile course says: {', '.join(opened)}")
     if stack.parameters.get("Profile") == "course":
-        return Finding(
-            "BAD", "open ports",
-            f"Profile course left {', '.join(opened)} open to the world: MBD_PROFILE=default, then apply, closes it.",
-        )  # fmt: skip
-    return Finding(
-        "BAD",
-        "open ports",
-        f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console.",
-    )
+        text = f"Profile course left {', '.join(opened)} open to the world. Set MBD_PROFILE=default and run apply."
+        return Finding("error", "open ports", text)
+    text = f"Somebody opened {', '.join(opened)} to the world in {group}. Remove the rule in the console."
+    return Finding("error", "open ports", text)
 
 
 def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> list[Finding]:
-    """Whether anybody may put markers; the trigger's stack opens and closes it. Nothing while it is not there."""
+    """Whether anybody may put markers, which the trigger's stack decides. No finding while there is no bucket."""
     bucket, what = settings.names.monitored_bucket, "markers"
-    s3 = session.client("s3", config=CLIENT_CONFIG)
-    with aws_errors(f"look who may put markers into {bucket}"):
+    s3 = session.client("s3")
+    with aws_errors(f"read who may put markers into {bucket}"):
         try:
             block, policy = _block(s3, bucket=bucket), _policy(s3, bucket=bucket)
         except ClientError as error:
@@ -78,12 +74,12 @@ def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings
             return []
     if block.get("RestrictPublicBuckets") or not policy.get("IsPublic"):
         if len(block) == 4 and all(block.values()):
-            return [Finding("ok", what, f"only who has rights in this account may put markers into {bucket}")]
-        return [Finding("look", what, f"{bucket} is closed, but S3 would let it be opened: Block public access is off")]
+            return [Finding("ok", what, f"only users of this account may put markers into {bucket}")]
+        return [Finding("warning", what, f"{bucket} is closed, but without its block of public access")]
     if _is_meant_open(stack, settings=settings, today=today):
-        return [Finding("look", what, f"anybody may put markers into {bucket}, as profile course has it")]
+        return [Finding("warning", what, f"anybody may put markers into {bucket}, as profile course says")]
     text = f"Anybody may put markers into {bucket}, and so start runs."
-    return [Finding("BAD", what, f"{text} With MBD_PROFILE=default, `make deploy` closes it; `apply` does not.")]
+    return [Finding("error", what, f"{text} With MBD_PROFILE=default, `make deploy` closes it; `apply` does not.")]
 
 
 def _block(s3: S3Client, *, bucket: str) -> PublicAccessBlockConfigurationTypeDef:
@@ -110,7 +106,7 @@ def _is_over(stack: Stack, *, today: date) -> bool:
 
 
 def _is_meant_open(stack: Stack, *, settings: Settings, today: date) -> bool:
-    """Profile course is deployed, still wanted, and not over."""
+    """Whether profile course is deployed, still wanted, and not over."""
     is_course = stack.parameters.get("Profile") == "course" == settings.profile
     return is_course and not _is_over(stack, today=today)
 

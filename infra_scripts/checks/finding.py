@@ -1,16 +1,16 @@
-"""One thing that `check` looked at: what, how it is, and what to do where it is not well."""
+"""One result of `check`: what was checked, how it is, and what to do about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["ok", "look", "BAD"]
+Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """ok: well; look: works, but somebody should know; BAD: does not work, or is not as it was asked for."""
+    """ok; warning: works, but somebody should know; error: does not work, or is not what the settings ask for."""
 
     level: Level
     what: str

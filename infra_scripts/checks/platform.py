@@ -1,4 +1,4 @@
-"""The platform as it stands: mails, secrets, machines, versions."""
+"""Checks the deployed platform: mails, secrets, database, and the image of the instance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib import resources
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
-from infra_scripts.commands.status import subscriptions
 from infra_scripts.platform import airflow_secrets, machines
+from infra_scripts.platform.mails import subscriptions
 from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
 
@@ -22,7 +22,7 @@ _UBUNTU = re.compile(r"ubuntu/images.*-(\d\d\.\d\d)-")  # ubuntu/images/hvm-ssd-
 
 
 def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Finding:
-    """Whether all whom the settings name get the mails, and who else does."""
+    """Whether every address of the settings gets the mails, and who else does."""
     found = subscriptions(session, topic_arn=stack.outputs["TopicArn"])
     addresses = [one["address"] for one in found]
     missing = [address for address in settings.subscribers if address not in addresses]
@@ -30,13 +30,15 @@ def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Findin
     others = [address for address in addresses if address not in settings.subscribers]
     if missing:
         who = ", ".join(missing)
-        return Finding("BAD", "mails", f"{who}: not subscribed (SNS forgets who did not click in 48 hours). Apply.")
+        return Finding("error", "mails", f"{who}: not subscribed (SNS drops who does not confirm in 48 h). Run apply.")
     if not found:
-        return Finding("BAD", "mails", "Nobody is subscribed to the topic. Set MBD_EMAIL and apply.")
+        return Finding("error", "mails", "Nobody is subscribed to the topic. Set MBD_EMAIL and run apply.")
     if pending:
-        return Finding("BAD", "mails", f"{', '.join(pending)} did not confirm: open AWS's mail there and click.")
+        return Finding("error", "mails", f"{', '.join(pending)}: not confirmed. Click the link in AWS's mail.")
     if others:
-        return Finding("look", "mails", f"{', '.join(others)} gets them too, and .env does not say so (SNS, the topic)")
+        return Finding(
+            "warning", "mails", f"{', '.join(others)} gets them too, but is not in .env (see the topic in SNS)"
+        )
     return Finding("ok", "mails", f"{len(found)} confirmed")
 
 
@@ -44,58 +46,52 @@ def secrets(session: boto3.Session, *, settings: Settings) -> Finding:
     there = set(airflow_secrets.remaining(session, settings=settings))
     missing = [name for name in airflow_secrets.NAMES if settings.names.parameters + name not in there]
     if missing:
-        return Finding(
-            "BAD", "secrets", f"Missing under {settings.names.parameters}: {', '.join(missing)}. Apply makes them."
-        )
+        text = f"Missing under {settings.names.parameters}: {', '.join(missing)}. Run apply, which creates them."
+        return Finding("error", "secrets", text)
     return Finding("ok", "secrets", f"{len(there)} under {settings.names.parameters}")
 
 
 def database(now: machines.Machines, *, today: date) -> Finding:
-    """Whether it runs, and how long its version is supported."""
+    """Whether it is running, and how long its version is supported."""
     if now.database == "absent":
-        return Finding(
-            "BAD", "database", f"{now.database_id} is gone. Apply makes a new one, from which rows are missing."
-        )
-    if now.database_starts_itself:
-        return Finding(
-            "look", "database", f"{now.database}; AWS starts it by itself on {now.database_starts_itself:%Y-%m-%d}"
-        )
+        return Finding("error", "database", f"{now.database_id} is gone. Run apply, which creates a new, empty one.")
+    if starts := now.database_starts_itself:
+        return Finding("warning", "database", f"{now.database}; AWS starts it again on {starts:%Y-%m-%d}")
     ends = support_ends("postgresql", now.database_version.partition(".")[0])
+    text = f"{now.database}, PostgreSQL {now.database_version}"
     if ends is None:
-        return Finding(
-            "look", "database", f"{now.database}, PostgreSQL {now.database_version}: no date of support is known"
-        )
-    text = f"{now.database}, PostgreSQL {now.database_version}, supported until {ends}"
+        return Finding("warning", "database", f"{text}: its end of support is not known here")
+    text = f"{text}, supported until {ends}"
     if (ends - today).days < _WARN_DAYS:
-        return Finding("look", "database", f"{text}: MBD_DATABASE_VERSION and apply go to a newer one")
+        return Finding("warning", "database", f"{text}. Set MBD_DATABASE_VERSION to a newer version and run apply.")
     return Finding("ok", "database", text)
 
 
 def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
-    """What the instance was made of, by the name that AWS has for it, and how long that is supported."""
+    """Which Ubuntu the instance was created from, by the image's name, and how long that is supported."""
     image_id = stack.parameters.get("ImageId", "")
-    with aws_errors(f"look at the image {image_id}"):
+    with aws_errors(f"look up the image {image_id}"):
         try:
-            found = session.client("ec2", config=CLIENT_CONFIG).describe_images(ImageIds=[image_id])["Images"]
+            found = session.client("ec2").describe_images(ImageIds=[image_id])["Images"]
         except ClientError as error:
             if not error_code(error).startswith("InvalidAMIID"):
                 raise
             found = []
     if not found:
-        return Finding("look", "image", f"{image_id}: AWS does not show it (any more), so what it holds is not known")
-    name = found[0].get("Name") or "without a name"
+        return Finding("warning", "image", f"{image_id}: AWS does not show it any more, so its content is not known")
+    name = found[0].get("Name") or "no name"
     version = _UBUNTU.search(name)
     ends = support_ends("ubuntu", version[1]) if version else None
     if version is None or ends is None:
-        return Finding("look", "image", f"{image_id} ({name}): how long it is supported is not known here")
+        return Finding("warning", "image", f"{image_id} ({name}): its end of support is not known here")
     text = f"Ubuntu {version[1]} ({image_id}), supported until {ends}"
     if (ends - today).days < _WARN_DAYS:
-        return Finding("look", "image", f"{text}: name a newer one as MBD_IMAGE_ID; apply then replaces the instance")
+        return Finding("warning", "image", f"{text}. With a newer MBD_IMAGE_ID, apply replaces the instance.")
     return Finding("ok", "image", text)
 
 
 def support_ends(product: str, version: str) -> date | None:
-    """The last day of support by support.json, or None for a version that it does not have."""
+    """The last day of support according to support.json, or None for a version that it does not list."""
     table = json.loads(resources.files("infra_scripts.platform").joinpath("support.json").read_text("utf-8"))
     day = table[product].get(version)
     return date.fromisoformat(day) if day else None

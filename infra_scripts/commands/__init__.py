@@ -1,1 +1,1 @@
-"""What a person types: one module a command, each with HELP, `configure` and `run`."""
+"""The commands that a person types, one module each. `Command` in cli.py says what a module has."""

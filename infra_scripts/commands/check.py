@@ -1,4 +1,4 @@
-"""`check`: looks for what is wrong or soon will be, tells how to mend it, and changes nothing."""
+"""`check`: reports what is wrong or soon will be and how to fix it, and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,18 @@ from infra_scripts.platform import machines
 from infra_scripts.platform.stack import Stack, find_stack
 from infra_scripts.settings import Settings, read_settings
 
-HELP = "look for what is wrong or soon will be, and tell how to mend it"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
+HELP = "report what is wrong or soon will be, and how to fix it"
+EXAMPLES = ["check", "check --json"]
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)
     findings = list(_findings(session, settings=settings))
-    text = "\n".join(f"{one.level:<5} {one.what:<12} {one.text}" for one in findings)
+    text = "\n".join(f"{one.level:<7} {one.what:<12} {one.text}" for one in findings)
     facts = {"findings": [{"level": one.level, "what": one.what, "text": one.text} for one in findings]}
     result(text, facts=facts, options=options)
-    return RefusedError.exit_code if any(one.level == "BAD" for one in findings) else 0
+    return RefusedError.exit_code if any(one.level == "error" for one in findings) else 0
 
 
 def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
@@ -40,19 +37,19 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
     yield from _tried("region", lambda: [account.region(session, settings=settings)])
     stack = find_stack(session, name=settings.names.platform_stack)
     if stack is None:
-        yield Finding("look", "platform", "not there yet: `plan`, then `apply`")
+        yield Finding("warning", "platform", "not there yet. Run plan, then apply.")
         yield from _tried("account", lambda: account.room(session, settings=settings))
         return
-    if not stack.stands or not stack.outputs:
-        yield Finding("BAD", "platform", f"{stack.name} is in state {stack.state}: `apply` tells why and goes on")
+    if not stack.is_usable or not stack.outputs:
+        yield Finding("error", "platform", f"{stack.name} is in state {stack.state}. Run apply, which says why.")
         return
-    yield Finding("ok", "platform", f"{stack.name} stands")
+    yield Finding("ok", "platform", f"{stack.name} is deployed")
     yield from _platform(session, stack=stack, settings=settings)
 
 
 def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> Iterator[Finding]:
     today = date.today()
-    now = machines.look(session, settings=settings, instance_id=stack.outputs["InstanceId"])
+    now = machines.read_machines(session, settings=settings, instance_id=stack.outputs["InstanceId"])
     yield exposure.profile(stack, settings=settings, today=today)
     yield from _tried("open ports", lambda: [exposure.ports(session, stack=stack, settings=settings, today=today)])
     yield from _tried(
@@ -64,19 +61,19 @@ def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> It
     yield from _tried("image", lambda: [platform.image(session, stack=stack, today=today)])
     yield from _tried(
         "Airflow",
-        lambda: [airflow.look(session, instance_id=now.instance_id, instance_state=now.instance)],
+        lambda: [airflow.check_airflow(session, instance_id=now.instance_id, instance_state=now.instance)],
     )
     trigger = find_stack(session, name=settings.names.trigger_stack)
     yield (
-        Finding("ok" if trigger.stands else "BAD", "trigger", trigger.state)
+        Finding("ok" if trigger.is_usable else "error", "trigger", trigger.state)
         if trigger
-        else Finding("look", "trigger", "not deployed: `npx serverless deploy`")
+        else Finding("warning", "trigger", "not deployed. Run make deploy.")
     )
 
 
-def _tried(what: str, look: Callable[[], list[Finding] | Iterator[Finding]]) -> list[Finding]:
-    """One check that cannot be made is a finding, and the others go on."""
+def _tried(what: str, check: Callable[[], list[Finding] | Iterator[Finding]]) -> list[Finding]:
+    """A check that fails becomes a finding, and the others still run."""
     try:
-        return list(look())
+        return list(check())
     except InfraError as error:
-        return [Finding("BAD", what, str(error))]
+        return [Finding("error", what, str(error))]

@@ -1,4 +1,4 @@
-"""What a person answers, or passes as options, goes in; a .env with checked settings comes out."""
+"""`init`: asks for the settings, or takes them as options, checks them, and writes .env."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from infra_scripts.names import Names
 from infra_scripts.settings import Settings, read_settings
 
 HELP = "ask for names, region and mail address, and write .env"
+EXAMPLES = [
+    "init",
+    "init --my-address detect",
+    "init --first-name Ada --last-name Lovelace --email ada@example.org --my-address 203.0.113.7",
+]
 
-_ADDRESS_SERVICE = "https://checkip.amazonaws.com"  # AWS's own; answers with the address that the question came from
+_ADDRESS_SERVICE = "https://checkip.amazonaws.com"  # AWS's own; answers with the address of the one who asks
 
 
 @dataclass(frozen=True)
@@ -28,33 +33,33 @@ class _Question:
 
 
 _QUESTIONS = (
-    _Question("first-name", "MBD_FIRST_NAME", "First name (letters A to Z; stands in every resource's name)"),
+    _Question("first-name", "MBD_FIRST_NAME", "First name (letters A to Z; part of every resource's name)"),
     _Question("last-name", "MBD_LAST_NAME", "Last name"),
     _Question("region", "AWS_REGION", "AWS region", default="eu-west-1"),
-    _Question("email", "MBD_EMAIL", "Mail address for the notices of success and failure"),
+    _Question("email", "MBD_EMAIL", "Mail address that gets the notices of success and failure"),
     _Question("my-address", "MBD_MY_ADDRESS", "Your IPv4 address, for SSH and the database ('detect' asks AWS)"),
 )
 _OPTIONAL = (
-    _Question("profile", "MBD_PROFILE", "default, or course for the brief's literal values"),
+    _Question("profile", "MBD_PROFILE", "default; or course, which takes the course's brief literally"),
     _Question("key-name", "MBD_KEY_NAME", "the EC2 key pair for SSH"),
-    _Question("image-id", "MBD_IMAGE_ID", "an AMI instead of the newest Ubuntu"),
-    _Question("instance-type", "MBD_INSTANCE_TYPE", "instead of t2.medium"),
-    _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http, which opens it, with TLS"),
+    _Question("image-id", "MBD_IMAGE_ID", "an AMI to use instead of the newest Ubuntu"),
+    _Question("instance-type", "MBD_INSTANCE_TYPE", "an instance type other than t2.medium"),
+    _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http (an open port, with TLS)"),
     _Question("scale-to-zero", "MBD_SCALE_TO_ZERO", "on: the instance stops itself when it has nothing to do"),
     _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course"),
 )
-# What a question's check needs of the other settings.
-_STAND_IN = {"MBD_FIRST_NAME": "A", "MBD_LAST_NAME": "B", "AWS_REGION": "eu-west-1"}
+# To check one answer, read_settings needs these too.
+_OTHER_SETTINGS = {"MBD_FIRST_NAME": "A", "MBD_LAST_NAME": "B", "AWS_REGION": "eu-west-1"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """An option for each setting: with all of them, nothing is asked."""
+    """Add an option for each setting: with all of them, nothing is asked."""
     for question in (*_QUESTIONS, *_OPTIONAL):
         parser.add_argument(f"--{question.option}", metavar="X", help=f"{question.text} ({question.variable})")
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
-    """Ask for what neither an option nor .env says; check all of it; write it."""
+    """Ask for what no option gives (without a terminal: take it from .env), check everything, and write it."""
     given = {
         question.variable: value.strip()
         for question in (*_QUESTIONS, *_OPTIONAL)
@@ -71,12 +76,12 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     _confirm_renaming(settings.names, environment=environment, options=options)
     changed = [] if options.dry_run else write_values(options.env_file, values)
     facts = {"file": str(options.env_file), "written": changed, "settings": values, "names": _names(settings)}
-    result(_text(settings, changed=changed, options=options), facts=facts, options=options)
+    result(_names_text(settings, changed=changed, options=options), facts=facts, options=options)
     return 0
 
 
 def detect_address() -> str:
-    """The address that this machine has for AWS. Raises SettingsError when the question cannot be put."""
+    """The address under which AWS sees this machine. Raises SettingsError when AWS does not answer."""
     try:
         with urllib.request.urlopen(_ADDRESS_SERVICE, timeout=5) as answer:
             return str(answer.read(64).decode("ascii").strip())
@@ -87,7 +92,7 @@ def detect_address() -> str:
 
 
 def _answers(given: Mapping[str, str], *, environment: Mapping[str, str]) -> dict[str, str]:
-    """A value for each question: from .env, or asked where somebody is there."""
+    """A value for each question: typed at a terminal, else from .env."""
     known = {question.variable: environment.get(question.variable, "") for question in _QUESTIONS}
     if sys.stdin.isatty():
         return {
@@ -99,25 +104,25 @@ def _answers(given: Mapping[str, str], *, environment: Mapping[str, str]) -> dic
     missing = [question for question in needed if not (given.get(question.variable) or known[question.variable])]
     if missing:
         names = ", ".join(f"--{question.option}" for question in missing)
-        raise SettingsError(f"Nobody is there to answer. Pass {names}, or run init at a terminal.")
+        raise SettingsError(f"There is no terminal to ask at. Pass {names}, or run init at a terminal.")
     return {question.variable: known[question.variable] or question.default for question in _QUESTIONS}
 
 
 def _ask(question: _Question, *, known: str) -> str:
-    """Ask until the answer holds; Return takes what is shown in brackets."""
+    """Ask until the answer is valid; Return takes the value shown in brackets."""
     default = known or question.default
     while True:
         print(f"{question.text}{f' [{default}]' if default else ''}: ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
-            raise SettingsError("The answers ended before the questions did. Nothing was written.")
+            raise SettingsError("The input ended before all questions were answered. Nothing was written.")
         answer = line.strip() or default
         try:
             if answer == "detect" and question.variable == "MBD_MY_ADDRESS":
                 answer = detect_address()
                 progress(f"your address is {answer}")
             if not answer:
-                raise SettingsError("An answer is needed.")
+                raise SettingsError("This needs an answer.")
             _check(question, answer)
         except SettingsError as error:
             progress(str(error))
@@ -126,15 +131,15 @@ def _ask(question: _Question, *, known: str) -> str:
 
 
 def _check(question: _Question, answer: str) -> None:
-    read_settings({**_STAND_IN, question.variable: answer})
+    read_settings({**_OTHER_SETTINGS, question.variable: answer})
 
 
 def _confirm_renaming(names: Names, *, environment: Mapping[str, str], options: argparse.Namespace) -> None:
     first, last = environment.get("MBD_FIRST_NAME", ""), environment.get("MBD_LAST_NAME", "")
     if not options.dry_run and first and last and (first, last) != (names.first, names.last):
         confirm(
-            f"{options.env_file} names {first} {last} so far; what exists under that name in AWS stays there, "
-            "and teardown under the new name will not find it.",
+            f"{options.env_file} has the name {first} {last}. Resources that exist in AWS under that name stay there, "
+            "and teardown under the new name will not find them.",
             options=options,
         )
 
@@ -152,12 +157,12 @@ def _names(settings: Settings) -> dict[str, str]:
     }
 
 
-def _text(settings: Settings, *, changed: list[str], options: argparse.Namespace) -> str:
+def _names_text(settings: Settings, *, changed: list[str], options: argparse.Namespace) -> str:
     lines = [f"{kind:<17} {name}" for kind, name in _names(settings).items()]
     if options.dry_run:
         return "\n".join([*lines, "", f"Dry run: {options.env_file} was not written."])
-    told = f"wrote {', '.join(changed)}" if changed else "nothing to change"
-    lines += ["", f"{options.env_file}: {told}."]
+    written = f"wrote {', '.join(changed)}" if changed else "nothing to change"
+    lines += ["", f"{options.env_file}: {written}."]
     if not settings.my_address:
-        lines.append("Your address is not set: apply needs it. Run: python -m infra_scripts init --my-address detect")
+        lines.append("apply also needs your address. Run: python -m infra_scripts init --my-address detect")
     return "\n".join([*lines, "Next: python -m infra_scripts plan"])

@@ -1,4 +1,4 @@
-"""The platform's database and its secret go in; the table stands, and Airflow's connection is a parameter."""
+"""`init-db`: creates the table in the platform's database, and stores Airflow's connection as an SSM parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
+from infra_scripts.aws import aws_errors, error_code, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import AwsError, RefusedError, SettingsError
 from infra_scripts.platform.source_archive import ROOT
@@ -25,48 +25,49 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
 
-HELP = "make the table in the database, and keep Airflow's connection to it in Parameter Store"
+HELP = "create the table in the database, and store Airflow's connection to it in Parameter Store"
+EXAMPLES = ["init-db", "init-db --host 127.0.0.1 --port 5433"]
 
 PARAMETER = "stocks-database"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="H", help="reach the database here instead, by a tunnel: 127.0.0.1")
-    parser.add_argument("--port", metavar="P", type=int, help="and on this port")
+    parser.add_argument("--host", metavar="H", help="connect to this host instead, such as 127.0.0.1 for a tunnel")
+    parser.add_argument("--port", metavar="P", type=int, help="connect to this port instead")
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who may do everything in the database."""
+    """The database's administrator."""
 
     username: str
     password: str = field(repr=False)
 
     def url(self, *, host: str, port: int | str, database: str) -> str:
-        """A libpq URL, which Airflow takes too. Never without TLS.
+        """A libpq URL, which Airflow accepts too. Never without TLS.
 
-        sslmode=require encrypts but proves no server's identity: who can put a server of his own in between gets the
-        password. (verify-full would, with Amazon's certificates on every machine that connects.)
+        sslmode=require encrypts, but does not prove who the server is: an attacker in between could read the password.
+        (verify-full would prove it, but needs Amazon's certificates on every machine that connects.)
         """
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         return f"postgres://{login}@{host}:{port}/{database}?sslmode=require"
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
-    """Make the table and what belongs to it where it is not there; then keep the URL where the instance reads it."""
+    """Create the table and what belongs to it where it is missing; then store the URL where the instance reads it."""
     settings = read_settings(environment)
     session = open_session(settings)
     outputs = platform_outputs(session, settings=settings)
     host, port, database = (outputs[f"Database{part}"] for part in ("Host", "Port", "Name"))
-    login = read_login(session.client("secretsmanager", config=CLIENT_CONFIG), secret=outputs["DatabaseSecret"])
+    login = read_login(session.client("secretsmanager"), secret=outputs["DatabaseSecret"])
     where = f"{database} at {options.host or host}:{options.port or port}"
     parameter = settings.names.parameters + PARAMETER
     if not options.dry_run:
-        progress(f"making the table in {where}")
+        progress(f"creating the table in {where}")
         make_tables(login.url(host=options.host or host, port=options.port or port, database=database))
-    ssm = session.client("ssm", config=CLIENT_CONFIG)
+    ssm = session.client("ssm")
     url = login.url(host=host, port=port, database=database)
-    changed = keep_parameter(ssm, name=parameter, value=url, dry_run=options.dry_run)
+    changed = store_parameter(ssm, name=parameter, value=url, dry_run=options.dry_run)
     facts = {
         "host": host,
         "port": int(port),
@@ -76,12 +77,12 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         "parameter_changed": changed,
         "dry_run": options.dry_run,
     }
-    result(_text(facts, where=where), facts=facts, options=options)
+    result(_outcome_text(facts, where=where), facts=facts, options=options)
     return 0
 
 
 def read_login(secrets: SecretsManagerClient, *, secret: str) -> Login:
-    """The user and the password that the platform made. Raises RefusedError when the secret is no such pair."""
+    """The user and password that the platform created. Raises RefusedError when the secret is missing or malformed."""
     with aws_errors(f"read the secret {secret}"):
         try:
             text = secrets.get_secret_value(SecretId=secret)["SecretString"]
@@ -89,38 +90,39 @@ def read_login(secrets: SecretsManagerClient, *, secret: str) -> Login:
             if error_code(error) != "ResourceNotFoundException":
                 raise
             raise RefusedError(
-                f"There is no secret {secret}. Run `python -m infra_scripts apply`, which makes it."
+                f"There is no secret {secret}. Run `python -m infra_scripts apply`, which creates it."
             ) from error
     try:
         facts = json.loads(text)
         return Login(username=str(facts["username"]), password=str(facts["password"]))
     except (ValueError, TypeError, KeyError):
         raise RefusedError(
-            f"The secret {secret} is not JSON with username and password. Mend it in Secrets Manager."
+            f"The secret {secret} is not JSON with username and password. Fix it in Secrets Manager."
         ) from None  # the original may quote it
 
 
 def make_tables(url: str) -> None:
-    """`python -m etl init-db`, the URL in its environment alone. Raises SettingsError or AwsError with what it says."""
-    # libpq's own variables would overrule the URL, sslmode first of all
+    """Run `python -m etl init-db` with the URL in its environment. Raises its error as SettingsError or AwsError."""
+    # libpq's own variables would override the URL, sslmode above all
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     environment["MBD_DATABASE_URL"] = url
     command = [sys.executable, "-m", "etl", "init-db"]
     done = subprocess.run(command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode == 0:
         return
-    said = done.stderr.strip().removeprefix("error: ").rpartition("\n")[2]
+    message = done.stderr.strip().removeprefix("error: ").rpartition("\n")[2]
     if done.returncode == 3:  # etl's code for an outside service
         raise AwsError(
-            f"{said} The database lets in MBD_MY_ADDRESS alone: is that still yours (init --my-address detect, then "
-            "apply)? Or go through the instance: ssh -L 5433:HOST:5432, then init-db --host 127.0.0.1 --port 5433."
+            f"{message} The database accepts only connections from MBD_MY_ADDRESS. If yours has changed, run init "
+            "--my-address detect, then apply. Or connect through the instance: ssh -L 5433:HOST:5432, then init-db "
+            "--host 127.0.0.1 --port 5433."
         )
-    raise SettingsError(said)
+    raise SettingsError(message)
 
 
-def keep_parameter(ssm: SSMClient, *, name: str, value: str, dry_run: bool) -> bool:
-    """Put the value as a SecureString unless it is there; returns whether it was (in a dry run: would be) put."""
-    with aws_errors(f"keep the parameter {name}"):
+def store_parameter(ssm: SSMClient, *, name: str, value: str, dry_run: bool) -> bool:
+    """Store the value as a SecureString; returns whether it differed. A dry run stores nothing."""
+    with aws_errors(f"store the parameter {name}"):
         try:
             there = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
         except ClientError as error:
@@ -132,14 +134,15 @@ def keep_parameter(ssm: SSMClient, *, name: str, value: str, dry_run: bool) -> b
     return there != value
 
 
-def _text(facts: Mapping[str, object], *, where: str) -> str:
+def _outcome_text(facts: Mapping[str, object], *, where: str) -> str:
     if facts["dry_run"]:
-        would = "would be written" if facts["parameter_changed"] else "would stay as it is"
-        return f"Dry run: the table would be made in {where}; the parameter {facts['parameter']} {would}."
-    lines = [f"The table is there, in {where}."]
-    lines.append(
-        f"The parameter {facts['parameter']} {'is written' if facts['parameter_changed'] else 'is up to date'}."
+        would = "would be written" if facts["parameter_changed"] else "would not change"
+        return f"Dry run: the table would be created in {where}; the parameter {facts['parameter']} {would}."
+    return "\n".join(
+        [
+            f"The table exists in {where}.",
+            f"The parameter {facts['parameter']} {'was written' if facts['parameter_changed'] else 'is up to date'}.",
+            "The instance reads it when Airflow starts; where Airflow waits for it, that is within a minute.",
+            "Next: python -m infra_scripts trigger --wait",
+        ]
     )
-    lines.append("The instance reads it when its stack starts (one that waits for it: within a minute).")
-    lines.append("Next: python -m infra_scripts trigger --wait")
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`resources-csv`: the table that the course asks for, one row, under the course's header."""
+"""`resources-csv`: prints the table of resources that the course asks for: its header and one row."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
 HELP = "print the table of resources that the course asks for"
+EXAMPLES = ["resources-csv"]
 HEADER = ("Name", "Surname", "Source_bucket", "Monitored_bucket", "SNS_topic", "Static_IP")
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:

@@ -1,46 +1,43 @@
-"""`start`: the database and the instance run again; Airflow comes up with the instance."""
+"""`start`: starts the database and the instance again, and Airflow with the instance."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.platform import machines
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
 HELP = "start the database and the instance again"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
+EXAMPLES = ["start", "start --dry-run"]
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)
     outputs = platform_outputs(session, settings=settings)
-    now = machines.look(session, settings=settings, instance_id=outputs["InstanceId"])
+    now = machines.read_machines(session, settings=settings, instance_id=outputs["InstanceId"])
     if options.dry_run:
-        text = f"Would start what is stopped: instance {now.instance}, database {now.database}."
+        text = f"Would start what is stopped. The instance is {now.instance}, the database is {now.database}."
         result(text, facts={"instance": now.instance, "database": now.database}, options=options)
         return 0
     if now.database == "stopped":
         with aws_errors(f"start the database {now.database_id}"):
-            session.client("rds", config=CLIENT_CONFIG).start_db_instance(DBInstanceIdentifier=now.database_id)
-        progress(f"The database {now.database_id} starts.")
+            session.client("rds").start_db_instance(DBInstanceIdentifier=now.database_id)
+        progress(f"The database {now.database_id} is starting.")
     if now.instance == "stopped":
         with aws_errors(f"start the instance {now.instance_id}"):
-            session.client("ec2", config=CLIENT_CONFIG).start_instances(InstanceIds=[now.instance_id])
-        progress(f"The instance {now.instance_id} starts.")
-    now = machines.look(session, settings=settings, instance_id=now.instance_id)
+            session.client("ec2").start_instances(InstanceIds=[now.instance_id])
+        progress(f"The instance {now.instance_id} is starting.")
+    now = machines.read_machines(session, settings=settings, instance_id=now.instance_id)
     lines = [
-        f"instance  {now.instance}, at {outputs['StaticIp']}; Airflow answers some minutes later",
+        f"instance  {now.instance}, at {outputs['StaticIp']}; Airflow answers a few minutes later",
         f"database  {now.database}",
     ]
     if "stopping" in {now.instance, now.database}:
-        lines.append("AWS starts only what has stopped: wait, then start again.")
+        lines.append("AWS starts only what has stopped completely. Wait, then run start again.")
     result("\n".join(lines), facts={"instance": now.instance, "database": now.database}, options=options)
     return 0

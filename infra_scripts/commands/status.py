@@ -1,4 +1,4 @@
-"""`status`: how the platform is now: stacks, instance, database, subscriptions, and the last runs by their receipts."""
+"""`status`: shows the state of stacks, instance, database and subscriptions, and the receipts of the last runs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import result
 from infra_scripts.platform import machines
+from infra_scripts.platform.mails import subscriptions
 from infra_scripts.platform.stack import find_stack, platform_outputs
 from infra_scripts.settings import read_settings
 
-HELP = "tell how instance, database, subscriptions and the last runs are"
-PENDING, _REMOVED = "PendingConfirmation", "Deleted"  # in place of an ARN, SNS says so
+HELP = "show the state of instance, database, subscriptions and the last runs"
+EXAMPLES = ["status", "status --last 20"]
 _RECEIPTS = "Output/receipts/"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--last", metavar="N", type=int, default=5, help="how many runs (5)")
+    parser.add_argument("--last", metavar="N", type=int, default=5, help="how many runs to show (default: 5)")
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     outputs = platform_outputs(session, settings=settings)
     platform = find_stack(session, name=settings.names.platform_stack)
     trigger = find_stack(session, name=settings.names.trigger_stack)
-    now = machines.look(session, settings=settings, instance_id=outputs["InstanceId"])
+    now = machines.read_machines(session, settings=settings, instance_id=outputs["InstanceId"])
     mails = subscriptions(session, topic_arn=outputs["TopicArn"])
     runs = last_runs(session, bucket=outputs["SourceBucket"], count=options.last)
     facts = {
@@ -44,39 +45,24 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         "subscriptions": mails,
         "runs": runs,
     }
-    by_itself = f", starts by itself on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""
+    restart = f", AWS starts it again on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""
     lines = [
         f"platform      {facts['platform']}, profile {outputs['Profile']}, {settings.region}",
-        f"trigger       {facts['trigger']}" + ("" if trigger else ": `npx serverless deploy` makes it"),
+        f"trigger       {facts['trigger']}" + ("" if trigger else ": run make deploy"),
         f"instance      {now.instance}, {now.instance_id} at {outputs['StaticIp']}",
-        f"database      {now.database}, PostgreSQL {now.database_version}{by_itself}",
+        f"database      {now.database}, PostgreSQL {now.database_version}{restart}",
         *(f"mail          {one['address']}: {one['state']}" for one in mails),
         *(_describe_run(one) for one in runs),
     ]
     if not runs:
-        lines.append("runs          none yet: `upload`, then `trigger`")
+        lines.append("runs          none yet: run upload, then trigger")
     result("\n".join(lines), facts=facts, options=options)
     return 0
 
 
-def subscriptions(session: boto3.Session, *, topic_arn: str) -> list[dict[str, str]]:
-    """Each subscriber's address and whether it is confirmed."""
-    with aws_errors(f"look at the subscriptions of {topic_arn}"):
-        pages = session.client("sns", config=CLIENT_CONFIG).get_paginator("list_subscriptions_by_topic")
-        found = [one for page in pages.paginate(TopicArn=topic_arn) for one in page["Subscriptions"]]
-    return [
-        {
-            "address": one["Endpoint"],
-            "state": "not confirmed: open AWS's mail there" if one["SubscriptionArn"] == PENDING else "confirmed",
-        }
-        for one in found
-        if one["SubscriptionArn"] != _REMOVED
-    ]
-
-
 def last_runs(session: boto3.Session, *, bucket: str, count: int) -> list[dict[str, Any]]:
-    """The newest receipts, newest first; one that cannot be read is told as such."""
-    s3 = session.client("s3", config=CLIENT_CONFIG)
+    """The last `count` receipts, newest first; one that cannot be read has the state `unreadable`."""
+    s3 = session.client("s3")
     with aws_errors(f"read receipts in s3://{bucket}/{_RECEIPTS}"):
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_RECEIPTS)
         objects = [one for page in pages for one in page.get("Contents", []) if one["Key"].endswith(".json")]

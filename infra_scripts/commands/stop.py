@@ -1,53 +1,50 @@
-"""`stop`: instance and database are stopped, which saves their hours; tells when AWS starts something by itself."""
+"""`stop`: stops the instance and the database, so that AWS charges no hours, and says when AWS starts them again."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.platform import machines
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
-HELP = "stop the instance and the database, which saves their hours"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
+HELP = "stop the instance and the database, so that AWS charges no hours"
+EXAMPLES = ["stop", "stop --yes"]
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)
     instance_id = platform_outputs(session, settings=settings)["InstanceId"]
-    now = machines.look(session, settings=settings, instance_id=instance_id)
+    now = machines.read_machines(session, settings=settings, instance_id=instance_id)
     stops_instance, stops_database = now.instance in {"running", "pending"}, now.database == "available"
     if options.dry_run:
         text = f"Would stop: instance {_yes_no(stops_instance)}, database {_yes_no(stops_database)}."
         result(text, facts={"instance": stops_instance, "database": stops_database}, options=options)
         return 0
     if stops_instance or stops_database:
-        confirm("A run that is going on is broken off.", options=options)
+        confirm("This ends a run in progress.", options=options)
     if stops_instance:
         with aws_errors(f"stop the instance {instance_id}"):
-            session.client("ec2", config=CLIENT_CONFIG).stop_instances(InstanceIds=[instance_id])
-        progress(f"The instance {instance_id} stops.")
+            session.client("ec2").stop_instances(InstanceIds=[instance_id])
+        progress(f"The instance {instance_id} is stopping.")
     if stops_database:
         with aws_errors(f"stop the database {now.database_id}"):
-            session.client("rds", config=CLIENT_CONFIG).stop_db_instance(DBInstanceIdentifier=now.database_id)
-        progress(f"The database {now.database_id} stops.")
-    now = machines.look(session, settings=settings, instance_id=instance_id)
+            session.client("rds").stop_db_instance(DBInstanceIdentifier=now.database_id)
+        progress(f"The database {now.database_id} is stopping.")
+    now = machines.read_machines(session, settings=settings, instance_id=instance_id)
     lines = [
-        f"instance  {now.instance}; it stays so until `start`, or until a marker wakes it",
+        f"instance  {now.instance}, until `start` or a marker wakes it",
         f"database  {now.database}"
-        + (f"; AWS starts it by itself on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
+        + (f"; AWS starts it again on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
     ]
     if now.database in {"stopped", "stopping"}:
-        lines.append("A marker wakes the instance, not the database: its run fails at the load. Run `start` before it.")
+        lines.append("A marker wakes the instance but not the database, so its run would fail. Run `start` first.")
     else:
-        lines.append("AWS stops only a database that is available: wait, then stop again.")
+        lines.append("AWS stops only a database that is available. Wait, then run stop again.")
     lines.append("You still pay for the disks, the address and the secret (see `plan`).")
     facts = {
         "instance": now.instance,

@@ -1,4 +1,4 @@
-"""`teardown`: everything is removed, data only after a second word; each item of the list is verified to be gone."""
+"""`teardown`: removes everything, data only after a second confirmation, and verifies that each item is gone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import read_file, write_values
 from infra_scripts.errors import AwsError, RefusedError
@@ -18,6 +18,7 @@ from infra_scripts.platform.stack import failures, find_stack, wait
 from infra_scripts.settings import Settings, read_settings
 
 HELP = "remove everything, and verify that it is gone"
+EXAMPLES = ["teardown --dry-run", "teardown", "teardown --yes --delete-data --delete-snapshots"]
 _DATA = {"source bucket", "RDS database"}
 _WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")
 
@@ -26,12 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delete-data",
         action="store_true",
-        help="the second word: the source bucket's objects and the database go too",
+        help="agree to lose the source bucket's objects and the database",
     )
     parser.add_argument(
         "--delete-snapshots",
         action="store_true",
-        help="the database's snapshots too; else the final one stays and costs",
+        help="delete the database's snapshots too; otherwise the final one stays and costs",
     )
 
 
@@ -41,45 +42,45 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     items = inventory.take(session, settings=settings)
     there = [item for item in items if item.found]
     if options.dry_run:
-        _tell(session, items, settings=settings, options=options)
+        _report(session, items, settings=settings, options=options)
         return 0
     for item in there:
-        progress(f"there is  {item.kind}: {', '.join(item.found)}")
+        progress(f"found  {item.kind}: {', '.join(item.found)}")
     if there:
-        _ask(there, settings=settings, options=options)
-        _refuse_while_trigger_stands(session, settings=settings)
+        _confirm_loss(there, settings=settings, options=options)
+        _refuse_while_trigger_exists(session, settings=settings)
         _remove(session, settings=settings)
     if options.delete_snapshots:
         _delete_snapshots(session, settings=settings)
     left = inventory.take(session, settings=settings)
-    _tell(session, left, settings=settings, options=options)
+    _report(session, left, settings=settings, options=options)
     if any(item.found for item in left):
-        progress("What is left belongs to no stack: remove it in the console, then run teardown again.")
+        progress("What is left belongs to no stack. Remove it in the console, then run teardown again.")
         return RefusedError.exit_code
     stale = {name: "" for name in _WRITTEN_BY_APPLY if read_file(options.env_file).get(name)}
     write_values(options.env_file, stale)
     return 0
 
 
-def _ask(there: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
+def _confirm_loss(there: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
     if _DATA & {item.kind for item in there} and not options.delete_data:
         confirm(
-            "The company files, all outputs and receipts and the table's rows are lost (--delete-data agrees).",
+            "This deletes the company files, all outputs and receipts, and the table's rows (--delete-data agrees).",
             options=options,
             word=settings.names.source_bucket,
         )
     else:
-        confirm("All of this is removed.", options=options)
+        confirm("This removes all of the above.", options=options)
 
 
-def _refuse_while_trigger_stands(session: boto3.Session, *, settings: Settings) -> None:
-    """Its stack is the Serverless Framework's to remove; emptying its bucket is what that cannot do by itself."""
+def _refuse_while_trigger_exists(session: boto3.Session, *, settings: Settings) -> None:
+    """Only the Serverless Framework can remove the trigger's stack, and it needs the bucket to be empty: empty it."""
     if not find_stack(session, name=settings.names.trigger_stack):
         return
     if inventory.bucket(session, name=settings.names.monitored_bucket):
         empty(session, bucket=settings.names.monitored_bucket)
     raise RefusedError(
-        f"The trigger stands (stack {settings.names.trigger_stack}); its bucket is empty now. "
+        f"The trigger is still deployed (stack {settings.names.trigger_stack}). Its bucket is empty now. "
         "Run `npx serverless remove`, then teardown again."
     )
 
@@ -91,20 +92,22 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
     _unprotect(session, identifier=settings.names.database)
     if find_stack(session, name=name):
         with aws_errors(f"delete the stack {name}"):
-            session.client("cloudformation", config=CLIENT_CONFIG).delete_stack(StackName=name)
-        progress(f"CloudFormation deletes {name}; a database takes some ten minutes. Ctrl-C is safe: teardown goes on.")
+            session.client("cloudformation").delete_stack(StackName=name)
+        progress(
+            f"CloudFormation is deleting {name}. This takes some ten minutes. After Ctrl-C, teardown again continues."
+        )
         stack = wait(session, name=name)
         if stack and stack.state != "DELETE_COMPLETE":
             raise AwsError(
                 f"{name} was not deleted ({stack.state}): {failures(session, name=name)}. "
-                "Mend the cause, then run teardown again."
+                "Fix the cause, then run teardown again."
             )
     airflow_secrets.delete_all(session, settings=settings)
 
 
 def empty(session: boto3.Session, *, bucket: str) -> None:
-    """Delete every object in every version, and uploads that were never finished."""
-    s3 = session.client("s3", config=CLIENT_CONFIG)
+    """Delete every version of every object, and unfinished uploads."""
+    s3 = session.client("s3")
     gone = 0
     with aws_errors(f"empty the bucket {bucket}"):
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
@@ -120,7 +123,9 @@ def empty(session: boto3.Session, *, bucket: str) -> None:
             )
             if refused := answer.get("Errors"):
                 first = refused[0]
-                raise AwsError(f"{len(refused)} objects of {bucket} stay, {first.get('Key')}: {first.get('Message')}.")
+                raise AwsError(
+                    f"{len(refused)} objects of {bucket} were not deleted; {first.get('Key')}: {first.get('Message')}."
+                )
             gone += len(versions)
             progress(f"{bucket}: {gone:,} versions deleted")
         for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
@@ -129,14 +134,14 @@ def empty(session: boto3.Session, *, bucket: str) -> None:
 
 
 def _unprotect(session: boto3.Session, *, identifier: str) -> None:
-    """A database can be deleted, with a final snapshot, when nothing protects it and it runs."""
+    """Start the database and lift its protection: only then can it be deleted with a final snapshot."""
     database = find_database(session, identifier=identifier)
     if database is None:
         return
-    rds = session.client("rds", config=CLIENT_CONFIG)
-    with aws_errors(f"make the database {identifier} ready to be deleted"):
+    rds = session.client("rds")
+    with aws_errors(f"prepare the database {identifier} for its deletion"):
         if database["DBInstanceStatus"] == "stopped":
-            progress("The database is stopped; AWS takes the final snapshot of a running one only: starting it.")
+            progress("The database is stopped, and AWS takes the final snapshot only of a running one: starting it.")
             rds.start_db_instance(DBInstanceIdentifier=identifier)
         if database["DBInstanceStatus"] in {"stopped", "starting"}:
             rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
@@ -148,16 +153,16 @@ def _unprotect(session: boto3.Session, *, identifier: str) -> None:
 def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:
     for snapshot in inventory.snapshots(session, settings=settings):
         with aws_errors(f"delete the snapshot {snapshot}"):
-            session.client("rds", config=CLIENT_CONFIG).delete_db_snapshot(DBSnapshotIdentifier=snapshot)
+            session.client("rds").delete_db_snapshot(DBSnapshotIdentifier=snapshot)
 
 
-def _tell(session: boto3.Session, items: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
-    """The list, ticked where a thing is gone, and what stays on purpose."""
+def _report(session: boto3.Session, items: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
+    """Print the list, ticked where a thing is gone, and what stays on purpose."""
     kept = inventory.snapshots(session, settings=settings)
     lines = [f"[{' ' if item.found else 'x'}] {item.kind:<18} {', '.join(item.found) or 'gone'}" for item in items]
     if kept:
-        lines.append(f"Kept, and costing: snapshots {', '.join(kept)}. `teardown --delete-snapshots` removes them.")
+        lines.append(f"Kept, and charged for: snapshots {', '.join(kept)}. `teardown --delete-snapshots` deletes them.")
     if settings.key_name:
-        lines.append(f"Yours, not touched: the key pair {settings.key_name}.")
+        lines.append(f"Yours, and not touched: the key pair {settings.key_name}.")
     facts = {"left": {item.kind: list(item.found) for item in items if item.found}, "snapshots": kept}
     result("\n".join(lines), facts=facts, options=options)

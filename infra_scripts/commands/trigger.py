@@ -1,4 +1,4 @@
-"""A marker goes into the monitored bucket; with --wait, the receipt of the run that it starts comes out."""
+"""`trigger`: puts a marker into the monitored bucket; with --wait, follows the run and prints its receipt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code, open_session
+from infra_scripts.aws import aws_errors, error_code, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.settings import Settings, read_settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 HELP = "put the marker that starts a run"
+EXAMPLES = ["trigger", "trigger --wait --timeout 30"]
 
 RECEIPTS = "Output/receipts/"
 # The trigger names runs `marker_<time of the put>_<digest>`; a run that a person starts has another name.
@@ -31,34 +32,38 @@ _SECONDS_BETWEEN_LOOKS = 3.0
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the run until it ends, and print its receipt")
     parser.add_argument(
-        "--timeout", type=float, default=60, metavar="MINUTES", help="wait no longer (60; the run goes on)"
+        "--timeout",
+        type=float,
+        default=60,
+        metavar="MINUTES",
+        help="stop waiting after this time, while the run continues (default: 60)",
     )
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
-    """Put the marker; exit code 1 when the run that was waited for has failed."""
+    """Put the marker; with --wait, the exit code is 1 when the run has failed."""
     settings = read_settings(environment)
     bucket = settings.names.monitored_bucket
     key = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.SUCCESS"
     facts: dict[str, Any] = {"marker": f"s3://{bucket}/{key}", "dry_run": options.dry_run}
-    s3 = open_session(settings).client("s3", config=CLIENT_CONFIG)
+    s3 = open_session(settings).client("s3")
     if options.dry_run:
         _require_bucket(s3, bucket=bucket)
         result(f"Dry run: {facts['marker']} would be put.", facts=facts, options=options)
         return 0
     put_at = _put_marker(s3, bucket=bucket, key=key)
     if not options.wait:
-        told = f"Put {facts['marker']}.\nNext: python -m infra_scripts status, or the mail."
-        result(told, facts=facts, options=options)
+        text = f"Put {facts['marker']}.\nNext: python -m infra_scripts status, or wait for the mail."
+        result(text, facts=facts, options=options)
         return 0
-    progress(f"put {facts['marker']}; waiting for the run's receipt (a stopped instance needs some minutes)")
+    progress(f"put {facts['marker']}; waiting for the run's receipt (a stopped instance needs a few minutes)")
     receipt = _follow(s3, settings=settings, since=put_at, seconds=options.timeout * 60)
-    result(_text(receipt), facts={**facts, "receipt": receipt}, options=options)
+    result(_receipt_text(receipt), facts={**facts, "receipt": receipt}, options=options)
     return 0 if receipt["state"] == "success" else 1
 
 
 def _put_marker(s3: S3Client, *, bucket: str, key: str) -> datetime:
-    """Put it; returns when that was by the clock of S3, which also the run is named by."""
+    """Put it; returns the time by S3's clock, which the run's name also has."""
     with aws_errors(f"put s3://{bucket}/{key}"):
         try:
             answer = s3.put_object(Bucket=bucket, Key=key, Body=b"")
@@ -72,7 +77,7 @@ def _put_marker(s3: S3Client, *, bucket: str, key: str) -> datetime:
 def _require_bucket(s3: S3Client, *, bucket: str) -> None:
     with aws_errors(f"find the bucket {bucket}"):
         try:
-            s3.list_objects_v2(Bucket=bucket, MaxKeys=1)  # HeadBucket would not say why it is refused
+            s3.list_objects_v2(Bucket=bucket, MaxKeys=1)  # HeadBucket would not say why it was refused
         except ClientError as error:
             if error_code(error) != "NoSuchBucket":
                 raise
@@ -80,15 +85,13 @@ def _require_bucket(s3: S3Client, *, bucket: str) -> None:
 
 
 def _no_bucket(bucket: str) -> RefusedError:
-    return RefusedError(
-        f"There is no bucket {bucket}: it comes with the trigger's stack. Deploy that first (README.md, serverless)."
-    )
+    return RefusedError(f"There is no bucket {bucket}. It is part of the trigger: run make deploy first.")
 
 
 def _follow(s3: S3Client, *, settings: Settings, since: datetime, seconds: float) -> dict[str, Any]:
-    """The receipt of the first run of a marker put at `since`, once that run has ended.
+    """The receipt of the first run whose marker was put at `since` or later, once that run has ended.
 
-    Raises AwsError when it takes longer than `seconds`.
+    Raises AwsError when that takes longer than `seconds`.
     """
     deadline = time.monotonic() + seconds
     key = ""
@@ -96,21 +99,21 @@ def _follow(s3: S3Client, *, settings: Settings, since: datetime, seconds: float
         if not key:
             key = _first_receipt(s3, settings=settings, since=since)
             if key:
-                progress(f"run {key.removeprefix(RECEIPTS).removesuffix('.json')} is under way")
+                progress(f"run {key.removeprefix(RECEIPTS).removesuffix('.json')} has started")
         if key:
             receipt = _read(s3, bucket=settings.source_bucket, key=key)
             if receipt["state"] != "running":
                 return receipt
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    told = f"The run of {key} has not ended" if key else "No run has begun"
+    missing = f"The run of {key} has not ended" if key else "No run has started"
     raise AwsError(
-        f"{told} within {seconds / 60:.0f} minutes. The marker is put, so it may still come. Look: python -m "
-        "infra_scripts status, check; the log group of the trigger's function in CloudWatch."
+        f"{missing} within {seconds / 60:.0f} minutes. The marker was put, so it may still come. Look at python -m "
+        "infra_scripts status and check, and at the log group of the trigger's function in CloudWatch."
     )
 
 
 def _first_receipt(s3: S3Client, *, settings: Settings, since: datetime) -> str:
-    """The key of the first receipt of a run named by `since` or later; nothing while there is none."""
+    """The key of the first receipt of a run whose name has `since` or later; empty while there is none."""
     # The event's time and the answer's may differ by a second.
     start = f"{RECEIPTS}{_RUN}{since - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ}"
     with aws_errors(f"list s3://{settings.source_bucket}/{RECEIPTS}"):
@@ -124,7 +127,7 @@ def _read(s3: S3Client, *, bucket: str, key: str) -> dict[str, Any]:
     return receipt
 
 
-def _text(receipt: Mapping[str, Any]) -> str:
+def _receipt_text(receipt: Mapping[str, Any]) -> str:
     files, rows = receipt["files"], receipt["rows"]
     lines = [
         f"{receipt['state']}: run {receipt['run_id']}, {receipt['elapsed_seconds']:.1f} s",

@@ -1,4 +1,4 @@
-"""A batch in a folder goes in; the source bucket holds it, complete as its index says, beside the scripts."""
+"""`upload`: puts a batch and the scripts into the source bucket, and verifies that the batch is complete."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from infra_scripts.aws import CLIENT_CONFIG, open_session
+from infra_scripts.aws import open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import RefusedError, SettingsError
-from infra_scripts.platform.objects import Item, Sent, listing, send
+from infra_scripts.platform.objects import Sent, Upload, listing, send
 from infra_scripts.platform.source_archive import KEY as ARCHIVE_KEY
 from infra_scripts.platform.source_archive import ROOT, source_archive
 from infra_scripts.settings import read_settings
@@ -23,7 +23,8 @@ from infra_scripts.settings import read_settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-HELP = "put the company files, the index and the scripts into the source bucket"
+HELP = "put the company files, the company index and the scripts into the source bucket"
+EXAMPLES = ["upload BATCH", "upload --stocks Stocks --company-index top_companies.txt", "upload"]
 
 INDEX_KEY = "CompanyNames/top_companies.txt"
 _SCRIPTS = ("etl/data_processing.py", "etl/table/sql/insert_query.sql")
@@ -33,28 +34,32 @@ _SECONDS_BETWEEN_LINES = 5
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "batch", nargs="?", type=Path, metavar="BATCH",
-        help="a folder with Stocks/ and CompanyNames/top_companies.txt; none: only the scripts are put",
+        help="a folder with Stocks/ and CompanyNames/top_companies.txt; without it, only the scripts are put",
     )  # fmt: skip
-    parser.add_argument("--stocks", type=Path, metavar="DIR", help="the company files, where they lie elsewhere")
-    parser.add_argument("--index", type=Path, metavar="FILE", help="the company index, where it lies elsewhere")
+    parser.add_argument(
+        "--stocks", type=Path, metavar="DIR", help="the company files, where they are in another folder"
+    )
+    parser.add_argument(
+        "--company-index", "--index", type=Path, metavar="FILE", help="the company index, where it is another file"
+    )
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
-    """Send what differs, then look whether the bucket holds it all."""
+    """Send what differs, then verify that the bucket holds it all."""
     settings = read_settings(environment)
     bucket = settings.source_bucket
-    index, items = _batch(options)
-    items += _scripts()
-    s3 = open_session(settings).client("s3", config=CLIENT_CONFIG)
+    index, uploads = _batch(options)
+    uploads += _scripts()
+    s3 = open_session(settings).client("s3")
     there = _listing(s3, bucket=bucket)
-    sent = list(_shown(send(items, s3=s3, bucket=bucket, there=there, dry_run=options.dry_run), total=len(items)))
-    planned = there | {one.item.key: one.etag for one in sent}  # as it is already where nothing was to be sent
+    sent = list(_shown(send(uploads, s3=s3, bucket=bucket, there=there, dry_run=options.dry_run), total=len(uploads)))
+    planned = there | {one.upload.key: one.etag for one in sent}  # already so where nothing was to be sent
     is_as_planned = options.dry_run or all(one.was_there for one in sent)
     after = planned if is_as_planned else _listing(s3, bucket=bucket)
     _verify(sent, after=after, index=index, bucket=bucket)
     facts = {
         "bucket": bucket,
-        "files": len(items),
+        "files": len(uploads),
         "sent": sum(not one.was_there for one in sent),
         "already_there": sum(one.was_there for one in sent),
         "sent_bytes": sum(one.size_bytes for one in sent if not one.was_there),
@@ -62,82 +67,82 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         "company_files_in_bucket": sum(key.startswith("Stocks/") for key in after),
         "dry_run": options.dry_run,
     }
-    result(_text(facts), facts=facts, options=options)
+    result(_counts_text(facts), facts=facts, options=options)
     return 0
 
 
 def index_names(content: bytes) -> list[str]:
-    """The company files that an index names, between commas or one a line; the pipeline checks them more strictly."""
+    """The company files that a company index names, between commas or one a line. The pipeline checks more strictly."""
     cells = re.split(r"[,\r\n]+", content.decode("utf-8-sig", errors="replace"))
     return [name for cell in cells if (name := cell.strip().strip("'\"").strip())]
 
 
-def _batch(options: argparse.Namespace) -> tuple[list[str], list[Item]]:
-    """The index's names, and the company files with the index behind them; nothing where no batch is named."""
+def _batch(options: argparse.Namespace) -> tuple[list[str], list[Upload]]:
+    """The names in the company index, and the company files with the index last; both empty without a batch."""
     stocks = options.stocks or (options.batch and options.batch / "Stocks")
-    index = options.index or (options.batch and options.batch / INDEX_KEY)
+    index = options.company_index or (options.batch and options.batch / INDEX_KEY)
     if not stocks and not index:
         return [], []
     if not stocks or not stocks.is_dir():
         raise SettingsError(f"There is no folder {stocks or 'of company files'}. Name BATCH, or --stocks DIR.")
     if not index or not index.is_file():
-        raise SettingsError(f"There is no company index {index or ''}. Name BATCH, or --index FILE.")
+        raise SettingsError(f"There is no company index {index or ''}. Name BATCH, or --company-index FILE.")
     files = sorted(path for path in stocks.iterdir() if path.is_file() and not path.name.startswith("."))
-    items = [Item(f"Stocks/{path.name}", path) for path in files]
-    return index_names(index.read_bytes()), [*items, Item(INDEX_KEY, index)]
+    uploads = [Upload(f"Stocks/{path.name}", path) for path in files]
+    return index_names(index.read_bytes()), [*uploads, Upload(INDEX_KEY, index)]
 
 
-def _scripts() -> list[Item]:
+def _scripts() -> list[Upload]:
     scripts = [ROOT / name for name in _SCRIPTS] + sorted((ROOT / "infra_scripts" / "course").glob("*.sh"))
-    return [*(Item(f"Scripts/{path.name}", path) for path in scripts), Item(ARCHIVE_KEY, source_archive())]
+    return [*(Upload(f"Scripts/{path.name}", path) for path in scripts), Upload(ARCHIVE_KEY, source_archive())]
 
 
 def _listing(s3: S3Client, *, bucket: str) -> dict[str, str]:
-    """What is there of what upload puts; Output/ grows with the years and is none of it."""
+    """The objects in the folders that upload writes to, which leaves out the ever-growing Output/."""
     folders = ("Stocks/", "CompanyNames/", "Scripts/")
     return {key: etag for folder in folders for key, etag in listing(s3, bucket=bucket, prefix=folder).items()}
 
 
 def _verify(sent: Iterable[Sent], *, after: Mapping[str, str], index: Sequence[str], bucket: str) -> None:
-    other = sorted(one.item.key for one in sent if after.get(one.item.key) != one.etag)
+    other = sorted(one.upload.key for one in sent if after.get(one.upload.key) != one.etag)
     if other:
         raise RefusedError(
             f"{len(other):,} objects in {bucket} are not what was sent (first: {other[0]}). "
-            "Somebody else writes there. Run upload again."
+            "Somebody else is writing there. Run upload again."
         )
     missing = [name for name in dict.fromkeys(index) if f"Stocks/{name}" not in after]
     if missing:
         raise RefusedError(
             f"{len(missing):,} company files named by the index are neither in the batch nor in {bucket} "
-            f"(first: {missing[0]}). The rest is there. Add them, then run upload again; put no marker before."
+            f"(first: {missing[0]}). The rest was sent. Add them and run upload again before you put a marker."
         )
 
 
 def _shown(sent: Iterator[Sent], *, total: int) -> Iterator[Sent]:
-    """The same items, with a bar at a terminal and a line now and then elsewhere."""
+    """Pass on the same, with a progress bar at a terminal and a line every few seconds elsewhere."""
     if sys.stderr.isatty():
         yield from tqdm(sent, total=total, unit="file", desc="upload")
         return
-    spoken = time.monotonic()
+    printed = time.monotonic()
     for done, one in enumerate(sent, start=1):
-        if time.monotonic() - spoken > _SECONDS_BETWEEN_LINES:
-            spoken = time.monotonic()
+        if time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
+            printed = time.monotonic()
             progress(f"{done:,} of {total:,} files")
         yield one
 
 
-def _text(facts: Mapping[str, object]) -> str:
+def _counts_text(facts: Mapping[str, object]) -> str:
     would = "would be sent (dry run)" if facts["dry_run"] else "sent"
     lines = [
         f"{facts['sent']:,} of {facts['files']:,} files {would} to {facts['bucket']}: {facts['sent_bytes']:,} bytes; "
-        f"{facts['already_there']:,} were there with the same content."
+        f"{facts['already_there']:,} were already there with the same content."
     ]
     if facts["named_by_index"]:
         lines.append(
-            f"The index names {facts['named_by_index']:,} company files; all are among the "
+            f"The company index names {facts['named_by_index']:,} company files; all of them are among the "
             f"{facts['company_files_in_bucket']:,} in the bucket."
         )
         lines.append("Next: python -m infra_scripts init-db (once), then python -m infra_scripts trigger --wait")
     else:
-        lines.append("Only the scripts: no batch was named. Next: python -m infra_scripts upload BATCH")
+        lines.append("Only the scripts were sent, as no batch was named. Next: python -m infra_scripts upload BATCH")
     return "\n".join(lines)

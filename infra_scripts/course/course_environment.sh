@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The course's manual way, without conda: on Ubuntu or Debian, a Python environment with pandas, the AWS CLI and the
-# processing script's libraries, and s3fs beside it. Safe to run again: what is there stays.
+# processing script's libraries, and s3fs. Safe to run again: what is there stays.
 set -euo pipefail
 
 folder=${1:-$HOME/moving-big-data-venv}
@@ -39,7 +39,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check --no-input)
 echo "installing pandas and the processing script's libraries into $folder, in the versions that are tested"
 (cd "$here" && "${pip[@]}" install --constraint requirements.lock --editable .)
-# The AWS CLI fixes its own botocore, so it has an environment of its own; its command lies beside Python's.
+# The AWS CLI fixes its own botocore, so it has an environment of its own; its command is linked next to Python's.
 if [ ! -x "$folder/bin/aws" ]; then
   echo "installing the AWS CLI"
   python3 -m venv "$folder/aws-cli"

@@ -22,7 +22,7 @@ usage: mount_source.sh [run | mount | unmount] [options]
 
 run      mount the source bucket, run python -m etl.data_processing STOCKS INDEX OUTPUT on it, unmount what
          this call has mounted; the exit code is that of the processing script (the default)
-mount    mount it and leave it mounted; safe to run again; a mount that has died is made anew
+mount    mount it and leave it mounted; safe to run again; a mount that has died is replaced
 unmount  unmount it; safe to run again
 
 --bucket NAME         the source bucket (MBD_SOURCE_BUCKET; else made of MBD_FIRST_NAME and MBD_LAST_NAME)
@@ -96,7 +96,7 @@ mount_source() {
       return
       ;;
     dead)
-      echo "the mount on $mount_point has died; mounting anew" >&2
+      echo "the mount on $mount_point has died; mounting it again" >&2
       detach
       ;;
   esac
@@ -107,7 +107,7 @@ mount_source() {
 }
 
 start_s3fs() {
-  # s3fs says that all is well before it has asked S3, so the log is where to learn what it was told. No curldbg: it
+  # s3fs reports success before it has asked S3, so only its log shows what S3 answered. No curldbg: it
   # would write signed requests into that log.
   local log=$mount_point.log options line tries=$((seconds * 5))
   options="fsname=s3fs:$bucket,endpoint=$region,url=${endpoint:-https://s3.$region.amazonaws.com},logfile=$log,connect_timeout=10,retries=3,sigv4"
@@ -140,11 +140,11 @@ login_option() { # sets login
   login=passwd_file=$(realpath -- "$password_file")
 }
 
-explain() { # explain LINE: what s3fs met, and what to do
+explain() { # explain LINE: which error s3fs had, and what to do
   detach
   case $1 in
     *"IAM role"*) fail 2 "No login: there is no password file, and the instance's role was not found. Pass --password-file, or attach the role to the instance." ;;
-    *"nvalid Credentials"* | *"nvalid credentials"*) fail 2 "S3 refuses the login for the bucket $bucket. Mend the password file, or the role's permissions." ;;
+    *"nvalid Credentials"* | *"nvalid credentials"*) fail 2 "S3 refuses the login for the bucket $bucket. Fix the password file, or the role's permissions." ;;
     *"not found"*) fail 2 "There is no bucket $bucket at ${endpoint:-$region}. Check --bucket and --region." ;;
     *) fail 3 "s3fs could not mount $bucket: ${1##*: }. Its log is $mount_point.log." ;;
   esac
@@ -161,7 +161,7 @@ unmount_source() {
   esac
 }
 
-detach() { # takes a mount away that no longer answers
+detach() { # removes a mount that no longer answers
   is_in_kernel || return 0
   fusermount -uz "$mount_point" 2>/dev/null || umount -l "$mount_point"
 }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# What an EC2 instance (Ubuntu) does at its first boot: Docker, the AWS CLI, swap, security updates, and the systemd
-# unit that fetches this repository from the source bucket and keeps the Airflow stack up. Holds no secret: the unit
-# reads those with the instance's role (write_env.sh). Safe to run again, by root:
+# Sets up an EC2 instance (Ubuntu) at its first boot: Docker, the AWS CLI, swap, security updates, and the systemd unit
+# that fetches this repository from the source bucket and keeps Airflow running. Holds no secret: the unit reads those
+# with the instance's role (write_env.sh). Safe to run again, as root:
 #   bash /usr/local/sbin/moving-big-data-setup
-# At the first boot settings come as variables (apply writes them before these lines), and are kept in
-# /etc/moving-big-data.conf; from then on, what stands there counts.
+# At the first boot the settings are variables, which apply writes before these lines. They are kept in
+# /etc/moving-big-data.conf, and from then on that file counts.
 set -euo pipefail
 set +x
 export DEBIAN_FRONTEND=noninteractive HOME=${HOME:-/root} # cloud-init sets none
 
 CONF=/etc/moving-big-data.conf
 LOG=/var/log/moving-big-data.log
-STACK=/opt/moving-big-data
+ROOT=/opt/moving-big-data
 SETTINGS=(MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET MBD_PARAMETERS
   MBD_TRANSPORT MBD_SCALE_TO_ZERO MBD_IDLE_MINUTES AWS_ENDPOINT_URL)
 SWAP_MIB=${MBD_SWAP_MIB:-2048}
@@ -25,12 +25,12 @@ main() {
   step "this script, for another time"
   [ "$0" -ef /usr/local/sbin/moving-big-data-setup ] || install -m 755 "$0" /usr/local/sbin/moving-big-data-setup
   step "swap"
-  add_swap || step "no swap on this machine; going on without"
+  add_swap || step "this machine has no swap; continuing without it"
   step "packages" && install_packages
   step "the AWS CLI" && install_aws_cli
   step "security updates" && update_unattended
   step "the unit moving-big-data" && install_units
-  step "done. The stack starts now: journalctl -fu moving-big-data, or tail -f $LOG"
+  step "done. Airflow starts now: journalctl -fu moving-big-data, or tail -f $LOG"
 }
 
 step() { echo "[$(date -u +%FT%TZ)] $*"; }
@@ -53,7 +53,7 @@ keep_settings() {
   mv "$CONF.new" "$CONF"
 }
 
-add_swap() { # images are built here, which needs more than 4 GiB for a moment
+add_swap() { # building the image needs more than 4 GiB for a moment
   if [ ! -f /swapfile ]; then
     fallocate -l "${SWAP_MIB}M" /swapfile.new && chmod 600 /swapfile.new && mkswap -q /swapfile.new || return
     mv /swapfile.new /swapfile
@@ -90,27 +90,27 @@ update_unattended() {
 install_units() {
   cat >/usr/local/sbin/moving-big-data-fetch <<'END'
 #!/usr/bin/env bash
-# Brings the repository that `upload` put into the source bucket to /opt/moving-big-data, when it is another than here.
+# Fetches the repository that `upload` put into the source bucket to /opt/moving-big-data, when it has changed.
 set -euo pipefail
 set -a
 . /etc/moving-big-data.conf
 set +a
-stack=/opt/moving-big-data
+root=/opt/moving-big-data
 key=Scripts/moving-big-data.tar.gz
 version=$(aws s3api head-object --bucket "$MBD_SOURCE_BUCKET" --key "$key" --query ETag --output text) || {
-  [ -d "$stack" ] && { echo "s3://$MBD_SOURCE_BUCKET/$key cannot be read; going on with what is in $stack"; exit 0; }
-  echo "s3://$MBD_SOURCE_BUCKET/$key is not there yet: run python -m infra_scripts upload. Trying again in a minute." >&2
+  [ -d "$root" ] && { echo "s3://$MBD_SOURCE_BUCKET/$key cannot be read; continuing with what is in $root"; exit 0; }
+  echo "s3://$MBD_SOURCE_BUCKET/$key is not there yet: run python -m infra_scripts upload. This is tried again in a minute." >&2
   exit 1
 }
-[ "$version" != "$(cat "$stack/.version" 2>/dev/null)" ] || exit 0
-rm -rf "$stack.new" && mkdir -p "$stack.new"
-aws s3 cp --only-show-errors "s3://$MBD_SOURCE_BUCKET/$key" - | tar -xz -C "$stack.new" --no-same-owner
-[ ! -f "$stack/.env" ] || cp -p "$stack/.env" "$stack.new/.env"
-echo "$version" >"$stack.new/.version"
-rm -rf "$stack.old"
-[ ! -d "$stack" ] || mv "$stack" "$stack.old"
-mv "$stack.new" "$stack"
-rm -rf "$stack.old"
+[ "$version" != "$(cat "$root/.version" 2>/dev/null)" ] || exit 0
+rm -rf "$root.new" && mkdir -p "$root.new"
+aws s3 cp --only-show-errors "s3://$MBD_SOURCE_BUCKET/$key" - | tar -xz -C "$root.new" --no-same-owner
+[ ! -f "$root/.env" ] || cp -p "$root/.env" "$root.new/.env"
+echo "$version" >"$root.new/.version"
+rm -rf "$root.old"
+[ ! -d "$root" ] || mv "$root" "$root.old"
+mv "$root.new" "$root"
+rm -rf "$root.old"
 echo "fetched s3://$MBD_SOURCE_BUCKET/$key, version $version"
 END
   chmod 755 /usr/local/sbin/moving-big-data-fetch
@@ -126,9 +126,9 @@ StartLimitIntervalSec=0
 Type=oneshot
 RemainAfterExit=yes
 Environment=HOME=/root
-WorkingDirectory=-$STACK
+WorkingDirectory=-$ROOT
 ExecStartPre=/usr/local/sbin/moving-big-data-fetch
-ExecStartPre=/bin/bash $STACK/infra_scripts/instance/write_env.sh
+ExecStartPre=/bin/bash $ROOT/infra_scripts/instance/write_env.sh
 ExecStart=/usr/bin/docker compose up --detach --build --wait
 ExecStop=/usr/bin/docker compose stop
 TimeoutStartSec=30min
@@ -148,14 +148,14 @@ Description=Moving Big Data: stop this instance when no run is queued or running
 Type=oneshot
 EnvironmentFile=$CONF
 Environment=HOME=/root
-WorkingDirectory=$STACK
-ExecStart=/usr/bin/python3 $STACK/infra_scripts/instance/idle_stop.py
+WorkingDirectory=$ROOT
+ExecStart=/usr/bin/python3 $ROOT/infra_scripts/instance/idle_stop.py
 StandardOutput=append:$LOG
 StandardError=append:$LOG
 END
   cat >/etc/systemd/system/moving-big-data-idle.timer <<'END'
 [Unit]
-Description=Moving Big Data: look every two minutes whether there is something to do
+Description=Moving Big Data: check every two minutes whether there is something to do
 
 [Timer]
 OnBootSec=10min

@@ -1,7 +1,7 @@
-"""On the instance, by a timer: Airflow's runs go in; an instance that has had nothing to do for a while is stopped.
+"""Stops the instance when Airflow has had nothing to do for a while. A timer runs it on the instance.
 
-Standard library of Python 3.10 (Ubuntu 22.04) only: it runs on the instance's own Python. Stopping is a shutdown, which
-the instance is set to take as "stop"; the trigger starts it again when the next marker comes.
+It uses only the standard library of Python 3.10 (Ubuntu 22.04), as it runs on the instance's own Python. It shuts the
+machine down, which for this instance means "stop"; the trigger starts it again when the next marker comes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 DAG_ID = "moving_big_data"
-IDLE_MINUTES = 10.0  # after a run's end; its mail leaves within seconds
-MINUTES_AFTER_BOOT = 20.0  # time for Airflow to come up, for a late marker, for a person who started the instance
+IDLE_MINUTES = 10.0  # after a run's end; its mail is sent within seconds
+MINUTES_AFTER_BOOT = 20.0  # time for Airflow to start, for a late marker, for a person who started the instance
 _UNFINISHED = ("queued", "running")
 _UTC = timezone.utc  # noqa: UP017  datetime.UTC came with Python 3.11
 _SESSION_WORKER = "ssm-session-worker"  # the agent of Systems Manager starts one for each session
@@ -31,16 +31,16 @@ _SESSION_WORKER = "ssm-session-worker"  # the agent of Systems Manager starts on
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of the instance at one moment; times in UTC."""
+    """The state of the instance at one moment; times in UTC."""
 
     now: datetime
     booted_at: datetime
     unfinished_runs: int
     last_run_ended_at: datetime | None
     dag_processor_is_healthy: bool
-    """It sends the mails: while it is down, one may be waiting."""
+    """The dag-processor sends the mails: while it is down, one may be waiting."""
     people: int
-    """Logged in at a terminal or by SSH, and sessions of Systems Manager: shells and port forwardings."""
+    """Logins at a terminal or by SSH, and sessions of Systems Manager: shells and port forwardings."""
 
 
 def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str | None:
@@ -62,12 +62,11 @@ def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str |
 
 
 def main() -> int:
-    settings = _read_env(Path(".env"))
     try:
         idle_minutes = float(os.environ.get("MBD_IDLE_MINUTES") or IDLE_MINUTES)
-        reason = reason_to_stay(gather(settings), idle_minutes=idle_minutes)
-    except (OSError, ValueError, KeyError) as error:  # Airflow down or starting: whatever it is, stopping would hide it
-        reason = f"Airflow does not tell ({type(error).__name__}: {error})"
+        reason = reason_to_stay(gather(), idle_minutes=idle_minutes)
+    except (OSError, ValueError, KeyError) as error:  # Airflow is down or starting; stopping would hide that
+        reason = f"Airflow's state is not known ({type(error).__name__}: {error})"
     except subprocess.SubprocessError as error:
         reason = str(error)
     if reason is None:
@@ -76,11 +75,13 @@ def main() -> int:
     return 0
 
 
-def gather(settings: Mapping[str, str]) -> Facts:
+def gather() -> Facts:
     """Ask Airflow and this machine. Raises OSError, ValueError or KeyError when Airflow gives no proper answer."""
-    scheme = "https" if settings.get("AIRFLOW_TLS") == "on" else "http"
-    airflow = _Airflow(f"{scheme}://127.0.0.1:{settings.get('AIRFLOW_PORT') or 8080}")
-    login = {"username": "trigger", "password": settings["AIRFLOW_TRIGGER_PASSWORD"]}
+    scheme = "https" if _setting("AIRFLOW_TLS") == "on" else "http"
+    airflow = _Airflow(f"{scheme}://127.0.0.1:{_setting('AIRFLOW_PORT') or 8080}")
+    login = {"username": "trigger", "password": _setting("AIRFLOW_TRIGGER_PASSWORD")}
+    if not login["password"]:
+        raise ValueError("AIRFLOW_TRIGGER_PASSWORD is not set in .env")
     token = str(airflow.ask("/auth/token", body=login)["access_token"])
     runs = f"/api/v2/dags/{DAG_ID}/dagRuns"
     states = "&".join(f"state={state}" for state in _UNFINISHED)
@@ -106,7 +107,7 @@ class _Airflow:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, headers=headers)  # noqa: S310  http(s), ours
-        # Our own machine, by loopback: its self-signed certificate proves nothing that matters here.
+        # This is our own machine over loopback: its self-signed certificate need not be verified.
         tls = ssl.create_default_context()
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         with urllib.request.urlopen(request, timeout=20, context=tls) as answer:  # noqa: S310
@@ -114,18 +115,18 @@ class _Airflow:
 
 
 def _close_door_and_stop() -> str | None:
-    """Take no more runs, look once more, then shut down; returns the reason to stay when one has come in between.
+    """Accept no more runs, check once more, then shut down; returns the reason to stay when a run came in between.
 
-    The trigger meets a closed door, is tried again by Lambda, and then finds an instance that it can wake.
+    A trigger that finds the API closed is retried by Lambda, and then wakes the stopped instance.
     """
     compose = ["docker", "compose"]
     _output(*compose, "stop", "--timeout", "20", "api-server")
-    look = [*compose, "exec", "-T", "scheduler", "airflow", "dags", "list-runs", DAG_ID, "--output", "json"]
+    list_runs = [*compose, "exec", "-T", "scheduler", "airflow", "dags", "list-runs", DAG_ID, "--output", "json"]
     try:
-        come_in = sum(run["state"] in _UNFINISHED for run in _runs(_output(*look)))
-        reason = f"{come_in} runs came in just now" if come_in else None
+        late = sum(run["state"] in _UNFINISHED for run in _runs(_output(*list_runs)))
+        reason = f"{late} runs came in just now" if late else None
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        reason = f"the last look failed ({error})"
+        reason = f"the last check failed ({error})"
     if reason:
         _output(*compose, "start", "api-server")
     else:
@@ -134,7 +135,7 @@ def _close_door_and_stop() -> str | None:
 
 
 def _runs(printed: str) -> Sequence[Mapping[str, str]]:
-    """The list that `airflow dags list-runs --output json` prints, whatever warnings stand around it."""
+    """The list that `airflow dags list-runs --output json` prints, among whatever warnings."""
     begins = re.search(r"^\[\s*(?=[{\]])", printed, re.MULTILINE)
     if begins is None:
         raise ValueError("Airflow printed no list of runs")
@@ -142,9 +143,9 @@ def _runs(printed: str) -> Sequence[Mapping[str, str]]:
     return found
 
 
-def _read_env(path: Path) -> dict[str, str]:
-    pairs = (line.partition("=") for line in path.read_text().splitlines() if not line.startswith("#"))
-    return {name: value.strip().strip("'\"") for name, sign, value in pairs if sign}
+def _setting(name: str) -> str:
+    """A value of .env, as docker compose reads it."""
+    return _output("bash", "airflow/make_env.sh", "value", name)
 
 
 def _seconds_up() -> float:
@@ -152,7 +153,10 @@ def _seconds_up() -> float:
 
 
 def _sessions() -> int:
-    """The sessions of Systems Manager: `who` knows none of them, and a command's name is cut off at 15 characters."""
+    """How many sessions of Systems Manager there are, which `who` does not list.
+
+    Reads whole command lines, as the kernel cuts a command's name off at 15 characters.
+    """
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # a process that has just ended

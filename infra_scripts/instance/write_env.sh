@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# On the instance, before the stack starts: writes .env at the repository's root. Settings come from
-# /etc/moving-big-data.conf, secrets from Parameter Store with the instance's role; lines of your own are kept.
-# Secrets go into the file alone: not into a log, an argument or another process's environment.
+# Writes .env at the repository's root, on the instance, before Airflow starts. Settings come from
+# /etc/moving-big-data.conf, secrets from Parameter Store with the instance's role; your own lines are kept.
+# Secrets go only into the file: not into a log, an argument or another process's environment.
 set -euo pipefail
 set +x
 umask 077
 
 CONF=${MBD_CONF:-/etc/moving-big-data.conf}
-STACK=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-ENV_FILE=$STACK/.env
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ENV_FILE=$ROOT/.env
 MADE_BY_APPLY=(admin-password trigger-password metadata-password fernet-key jwt-secret secret-key redis-password)
 
 fail() {
@@ -26,10 +26,10 @@ declare -A value
 for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET; do
   [ -z "${!name:-}" ] || value[$name]=${!name}
 done
-# The API answers this machine alone (the trigger comes by SSM) unless the trigger comes over the network. Set once for
-# a transport: afterwards both lines are the operator's, who may have opened the API to workers (docs/scaling.md).
+# The API answers only this machine (the trigger comes by SSM), unless the trigger comes over the network. This is set
+# once for a transport; afterwards both lines are the operator's, who may have opened the API to workers.
 value[MBD_TRANSPORT]=${MBD_TRANSPORT:-ssm}
-if ! grep -qx "MBD_TRANSPORT='${value[MBD_TRANSPORT]}'" "$ENV_FILE" 2>/dev/null; then
+if [ "${value[MBD_TRANSPORT]}" != "$(env -u MBD_TRANSPORT bash "$ROOT/airflow/make_env.sh" value MBD_TRANSPORT)" ]; then
   value[AIRFLOW_BIND]=127.0.0.1 value[AIRFLOW_TLS]=
   if [ "${value[MBD_TRANSPORT]}" = http ]; then value[AIRFLOW_BIND]=0.0.0.0 value[AIRFLOW_TLS]=on; fi
 fi
@@ -50,26 +50,26 @@ for name in "${MADE_BY_APPLY[@]}"; do
   value[${name_in_env//-/_}]=${secret[$name]:-}
 done
 ((${#missing[@]} == 0)) ||
-  fail "missing under $MBD_PARAMETERS: ${missing[*]}. Run: python -m infra_scripts apply. Trying again in a minute."
+  fail "missing under $MBD_PARAMETERS: ${missing[*]}. Run: python -m infra_scripts apply. This is tried again in a minute."
 [ -n "${secret[stocks-database]:-}" ] ||
-  fail "missing: $MBD_PARAMETERS/stocks-database. Run: python -m infra_scripts init-db. Trying again in a minute."
+  fail "missing: $MBD_PARAMETERS/stocks-database. Run: python -m infra_scripts init-db. This is tried again in a minute."
 value[AIRFLOW_CONN_STOCKS_DATABASE]=${secret[stocks-database]}
 
-# Whatever else stands in the file is the operator's, and what it sets, it sets for good.
+# All other lines belong to the operator and are kept.
 [ -f "$ENV_FILE" ] || printf 'COMPOSE_FILE=airflow/docker-compose.yml\n' >"$ENV_FILE"
 fresh=$ENV_FILE.new
 rm -f "$fresh"
 {
   while IFS= read -r line || [ -n "$line" ]; do
-    if [[ $line =~ ^([A-Za-z_][A-Za-z0-9_]*)= && -v value[${BASH_REMATCH[1]}] ]]; then continue; fi
+    if [[ $line =~ ^[[:blank:]]*(export[[:blank:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:blank:]]*= && -v value[${BASH_REMATCH[2]}] ]]; then continue; fi
     printf '%s\n' "$line"
   done <"$ENV_FILE"
   for name in "${!value[@]}"; do
-    case ${value[$name]} in *[$'\n\'']*) fail "$name holds a quote or a line break, which .env cannot." ;; esac
+    case ${value[$name]} in *[$'\n\'']*) fail "$name has a quote or a line break, which .env cannot hold." ;; esac
     printf "%s='%s'\n" "$name" "${value[$name]}"
   done | sort
 } >"$fresh"
 chmod 600 "$fresh"
 mv "$fresh" "$ENV_FILE"
-bash "$STACK/airflow/make_env.sh" # the digest by which compose sees a new secret
+bash "$ROOT/airflow/make_env.sh" # the digest by which compose sees a new secret
 echo "wrote $ENV_FILE: ${#value[@]} values"

@@ -1,4 +1,4 @@
-"""The Airflow stack's secrets in SSM's Parameter Store: made once with strong random values, never read here."""
+"""Keeps Airflow's secrets in SSM's Parameter Store: created once as strong random values, never read here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ NAMES = (
 
 
 def make_missing(session: boto3.Session, *, settings: Settings) -> list[str]:
-    """Make the secrets that are not there, as SecureString; returns their names. Those that are there stay."""
-    ssm = session.client("ssm", config=CLIENT_CONFIG)
+    """Create the missing secrets as SecureString; returns their names. Existing ones keep their values."""
+    ssm = session.client("ssm")
     path = settings.names.parameters
-    with aws_errors(f"make the Airflow stack's secrets under {path}"):
+    with aws_errors(f"create Airflow's secrets under {path}"):
         there = set(_there(ssm, path=path))
         missing = [name for name in NAMES if path + name not in there]
         for name in missing:
@@ -39,26 +39,26 @@ def make_missing(session: boto3.Session, *, settings: Settings) -> list[str]:
                     Name=path + name,
                     Value=_random(name),
                     Type="SecureString",
-                    Description="Secret of the Airflow stack of Moving Big Data",
+                    Description="Secret of Moving Big Data's Airflow",
                     Tags=[{"Key": "Project", "Value": "moving-big-data"}],
                 )
             except ClientError as error:
-                if error_code(error) != "ParameterAlreadyExists":  # somebody else has just made it
+                if error_code(error) != "ParameterAlreadyExists":  # somebody else has just created it
                     raise
     return missing
 
 
 def remaining(session: boto3.Session, *, settings: Settings) -> list[str]:
-    """The names of all parameters under the path, whoever made them."""
-    with aws_errors(f"look for secrets under {settings.names.parameters}"):
-        return _there(session.client("ssm", config=CLIENT_CONFIG), path=settings.names.parameters)
+    """The names of all parameters under the path, whoever created them."""
+    with aws_errors(f"list the secrets under {settings.names.parameters}"):
+        return _there(session.client("ssm"), path=settings.names.parameters)
 
 
 def delete_all(session: boto3.Session, *, settings: Settings) -> None:
     names = remaining(session, settings=settings)
     with aws_errors(f"delete the secrets under {settings.names.parameters}"):
         for first in range(0, len(names), 10):  # SSM takes ten at a time
-            session.client("ssm", config=CLIENT_CONFIG).delete_parameters(Names=names[first : first + 10])
+            session.client("ssm").delete_parameters(Names=names[first : first + 10])
 
 
 def _there(ssm: SSMClient, *, path: str) -> list[str]:
@@ -67,7 +67,7 @@ def _there(ssm: SSMClient, *, path: str) -> list[str]:
 
 
 def _random(name: str) -> str:
-    """32 random bytes: as a Fernet key wants them, else as plain letters that need no quoting anywhere."""
+    """32 random bytes: base64 for a Fernet key, else hexadecimal digits, which need no quoting anywhere."""
     if name == "fernet-key":
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_hex(32)

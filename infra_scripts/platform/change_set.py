@@ -1,4 +1,4 @@
-"""What applying would do: a CloudFormation change set, told in plain words before anything is done."""
+"""Creates a CloudFormation change set, describes it in plain words, and executes or discards it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import boto3
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors
+from infra_scripts.aws import aws_errors
 from infra_scripts.errors import AwsError
 from infra_scripts.platform.stack import Stack
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import ChangeTypeDef, ResourceChangeTypeDef
 
-Deed = Literal["made", "changed", "restarted", "perhaps replaced", "replaced", "removed"]
-_DEEDS: tuple[Deed, ...] = ("made", "changed", "restarted", "perhaps replaced", "replaced", "removed")
+Action = Literal["made", "changed", "restarted", "perhaps replaced", "replaced", "removed"]
+_ACTIONS: tuple[Action, ...] = ("made", "changed", "restarted", "perhaps replaced", "replaced", "removed")
 POLL_SECONDS = 3.0
 _NOT_EXECUTED = {"AVAILABLE", "UNAVAILABLE"}
 
@@ -46,11 +46,11 @@ NOUNS = {
 _LOST = {
     "SourceBucket": "everything in it: company files, outputs and receipts",
     "Database": "all its rows (AWS keeps a final snapshot)",
-    "Instance": "its disk: Airflow's history and logs; the next start sets it up again",
-    "Address": "the address: AIRFLOW_URL and what points there",
+    "Instance": "its disk with Airflow's history and logs (the next start sets it up again)",
+    "Address": "the address that AIRFLOW_URL and others point to",
 }
-# Of an instance with an EBS root, which ours always has, EC2 changes these by a stop and a start; CloudFormation calls
-# that a replacement on condition.
+# Of an instance with an EBS root, as ours is, EC2 changes these by a stop and a start; CloudFormation calls that a
+# conditional replacement.
 _RESTARTS = {"UserData", "InstanceType"}
 
 
@@ -59,7 +59,7 @@ class Change:
     """What happens to one resource."""
 
     resource: str
-    deed: Deed
+    action: Action
 
     @property
     def noun(self) -> str:
@@ -67,37 +67,37 @@ class Change:
 
     @property
     def lost(self) -> str:
-        """What is lost by it, or nothing."""
-        return _LOST.get(self.resource, "") if self.deed in {"removed", "replaced", "perhaps replaced"} else ""
+        """The data that this loses, or an empty text."""
+        return _LOST.get(self.resource, "") if self.action in {"removed", "replaced", "perhaps replaced"} else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeSet:
-    """A change set that waits at AWS: executed, or thrown away."""
+    """A change set at AWS that is not executed yet."""
 
     arn: str
     stack: str
     changes: tuple[Change, ...]
 
     def describe(self) -> list[str]:
-        """Lines: what is made, changed, replaced, removed, then what would be lost."""
+        """Lines: what is made, changed, replaced or removed, then a warning for everything that is lost."""
         if not self.changes:
-            return ["Nothing to change: the platform is as the settings say."]
+            return ["Nothing to change: the platform matches the settings."]
         lines = []
-        for deed in _DEEDS:
-            nouns = [change.noun for change in self.changes if change.deed == deed]
+        for action in _ACTIONS:
+            nouns = [change.noun for change in self.changes if change.action == action]
             if nouns:
-                lines += [f"{deed.capitalize()} ({len(nouns)}):", *(f"  {noun}" for noun in nouns)]
+                lines += [f"{action.capitalize()} ({len(nouns)}):", *(f"  {noun}" for noun in nouns)]
         lines += [
-            f"WARNING: the {change.noun} is {change.deed}; lost: {change.lost}."
+            f"WARNING: the {change.noun} is {change.action}, which loses {change.lost}."
             for change in self.changes
             if change.lost
         ]
         lines += [
-            f"WARNING: the {change.noun} is stopped and started: a run that is going on is broken off. Its disk stays, "
-            "and so do the settings of its first boot: docs/aws.md says how to change them."
+            f"WARNING: the {change.noun} is stopped and started, which ends a run in progress. It keeps its disk and "
+            "the settings of its first boot (docs/aws.md says how to change those)."
             for change in self.changes
-            if change.deed == "restarted"
+            if change.action == "restarted"
         ]
         return lines
 
@@ -112,8 +112,8 @@ def proposed(
     tags: dict[str, str],
     deployed: Stack | None,
 ) -> Iterator[ChangeSet]:
-    """A change set for the stack, thrown away at the end if it was not executed, and an empty new stack with it."""
-    cloudformation = session.client("cloudformation", config=CLIENT_CONFIG)
+    """A change set for the stack. If it is not executed, it is discarded at the end, and an empty new stack with it."""
+    cloudformation = session.client("cloudformation")
     is_new = deployed is None or deployed.state == "REVIEW_IN_PROGRESS"
     with aws_errors(f"ask CloudFormation what would change in {name}"):
         made = cloudformation.create_change_set(
@@ -131,14 +131,14 @@ def proposed(
             found = ChangeSet(arn=arn, stack=name, changes=_changes(cloudformation, arn=arn))
         yield found
     finally:
-        with aws_errors(f"throw away what was proposed for {name}"):
+        with aws_errors(f"discard the change set of {name}"):
             _discard(cloudformation, stack=name, arn=arn)
 
 
 def execute(session: boto3.Session, *, change_set: ChangeSet) -> None:
-    """Begin to do it; when this returns, the stack's state is the change's, and `stack.wait` tells when it is over."""
-    cloudformation = session.client("cloudformation", config=CLIENT_CONFIG)
-    with aws_errors(f"begin to change {change_set.stack}"):
+    """Start the change. Afterwards the stack's state is that of the change, and `stack.wait` waits for its end."""
+    cloudformation = session.client("cloudformation")
+    with aws_errors(f"start the change of {change_set.stack}"):
         cloudformation.execute_change_set(ChangeSetName=change_set.arn)
         while cloudformation.describe_change_set(ChangeSetName=change_set.arn).get("ExecutionStatus") in _NOT_EXECUTED:
             time.sleep(POLL_SECONDS)
@@ -152,7 +152,7 @@ def _changes(cloudformation: CloudFormationClient, *, arn: str) -> tuple[Change,
         time.sleep(POLL_SECONDS)
     reason = answer.get("StatusReason", "")
     if answer["Status"] == "FAILED" and "didn't contain changes" not in reason and "No updates" not in reason:
-        raise AwsError(f"CloudFormation refuses this platform: {reason}")
+        raise AwsError(f"CloudFormation refuses this change: {reason}")
     found = list(answer["Changes"])
     while token := answer.get("NextToken"):
         answer = cloudformation.describe_change_set(ChangeSetName=arn, NextToken=token)
@@ -162,12 +162,12 @@ def _changes(cloudformation: CloudFormationClient, *, arn: str) -> tuple[Change,
 
 def _change(facts: ChangeTypeDef) -> Change:
     resource = facts["ResourceChange"]
-    by_action: dict[str, Deed] = {"Add": "made", "Import": "made", "Remove": "removed"}
-    by_replacement: dict[str, Deed] = {"True": "replaced", "Conditional": "perhaps replaced"}
-    deed = by_action.get(resource["Action"]) or by_replacement.get(resource.get("Replacement", ""), "changed")
-    if deed == "perhaps replaced" and resource["LogicalResourceId"] == "Instance" and _only_restarts(resource):
-        deed = "restarted"
-    return Change(resource=resource["LogicalResourceId"], deed=deed)
+    by_action: dict[str, Action] = {"Add": "made", "Import": "made", "Remove": "removed"}
+    by_replacement: dict[str, Action] = {"True": "replaced", "Conditional": "perhaps replaced"}
+    action = by_action.get(resource["Action"]) or by_replacement.get(resource.get("Replacement", ""), "changed")
+    if action == "perhaps replaced" and resource["LogicalResourceId"] == "Instance" and _only_restarts(resource):
+        action = "restarted"
+    return Change(resource=resource["LogicalResourceId"], action=action)
 
 
 def _only_restarts(resource: ResourceChangeTypeDef) -> bool:
@@ -177,7 +177,7 @@ def _only_restarts(resource: ResourceChangeTypeDef) -> bool:
 
 
 def _discard(cloudformation: CloudFormationClient, *, stack: str, arn: str) -> None:
-    """Nothing of it stays if it was not executed."""
+    """Remove the change set if it was not executed, and the stack that was created only to hold it."""
     if cloudformation.describe_change_set(ChangeSetName=arn).get("ExecutionStatus") not in _NOT_EXECUTED:
         return
     if cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS":

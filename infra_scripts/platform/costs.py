@@ -1,4 +1,4 @@
-"""Estimates what the platform costs a month, from the price list in prices.json."""
+"""Estimates the platform's monthly cost from the price list in prices.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_prices() -> dict[str, Any]:
 
 
 def monthly_costs(settings: Settings, *, hours: float = HOURS_A_MONTH) -> dict[str, float] | None:
-    """USD a month for each part when instance and database run `hours`; None where the instance's type has no price."""
+    """USD a month for each part when instance and database run `hours`; None for an instance type without a price."""
     prices = read_prices()
     instance_hour = prices["instance_hour"].get(settings.instance_type)
     if instance_hour is None:
@@ -37,20 +37,24 @@ def monthly_costs(settings: Settings, *, hours: float = HOURS_A_MONTH) -> dict[s
 
 
 def describe_costs(settings: Settings) -> list[str]:
-    """The estimate as lines: running all the time, each part, and stopped."""
+    """The estimate as lines: running all the time with each part, and stopped."""
     prices = read_prices()
     running, stopped = monthly_costs(settings), monthly_costs(settings, hours=0)
     if running is None or stopped is None:
-        return [f"Cost: the table has no price of {settings.instance_type} (see aws.amazon.com/ec2/pricing/on-demand)."]
+        return [f"Cost: not known for {settings.instance_type} (see aws.amazon.com/ec2/pricing/on-demand)."]
     parts = ", ".join(f"{name} {dollars:.2f}" for name, dollars in running.items())
     lines = [
-        f"Cost: about {sum(running.values()):.0f} USD a month when it always runs: {parts}.",
+        f"Cost: about {sum(running.values()):.0f} USD a month when it runs all the time: {parts}.",
         f"  About {sum(stopped.values()):.0f} USD a month while instance and database are stopped "
         "(`stop`; AWS starts the database again after 7 days).",
     ]
     if settings.scale_to_zero:
         once = sum(running.values()) - running["instance"] * (1 - 30 / HOURS_A_MONTH)
-        lines.append(f"  Scale to zero, an hour a day: about {once:.0f} USD a month; the database goes on running.")
-    region = "" if settings.region == prices["region"] else f"; {settings.region} may differ by some 30 %"
-    lines.append(f"  Prices of {prices['region']} as of {prices['as_of']}, without tax and free tier{region}.")
+        lines.append(
+            f"  About {once:.0f} USD a month with scale to zero and an hour of runs a day; the database keeps running."
+        )
+    region = "" if settings.region == prices["region"] else f"; those of {settings.region} may differ by some 30 %"
+    lines.append(
+        f"  Prices of {prices['region']} as of {prices['as_of']}, without tax and without the free tier{region}."
+    )
     return lines

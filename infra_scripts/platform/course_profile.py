@@ -1,16 +1,16 @@
-"""What a profile opens, and to whom: settings go in, lines for a person come out."""
+"""Describes what a profile opens, and to whom."""
 
 from __future__ import annotations
 
 from infra_scripts.settings import Settings
 
 COURSE_SWITCHES = (
-    ("SSH (22) from All IPv4", "anybody may try to log in to the instance; the key is all that stops them"),
+    ("SSH (22) from All IPv4", "anybody may try to log in to the instance; only the key stops them"),
     ("PostgreSQL (5432) from All IPv4", "anybody may try passwords on the database"),
     ("all traffic from All IPv4", "every port of instance and database is open, Airflow's 8080 among them"),
-    ("three AWS managed FullAccess policies", "who gets into the instance can read, change and delete every bucket, "
-     "topic and instance of the account"),
-    ("a second service may take the role", "the same rights are had by way of that service"),
+    ("three AWS managed FullAccess policies", "anybody who gets into the instance can read, change and delete every "
+     "bucket, topic and instance of the account"),
+    ("a second service may take the role", "that service has the same rights through it"),
     ("public monitored bucket (in the trigger's stack)", "anybody may put a marker, which starts a run"),
     ("PostgreSQL 14", "community support ended on 2026-11-12, Amazon's ends on 2027-02-28"),
     ("the marking address is subscribed", "somebody else gets every mail of the pipeline"),
@@ -23,11 +23,11 @@ def world_ports(settings: Settings) -> list[str]:
 
 
 def describe_exposure(settings: Settings) -> list[str]:
-    """Ports open to the world, and in profile course what each of its switches opens."""
+    """Lines: the ports open to the world, and in profile course what each of its switches opens."""
     ports = world_ports(settings)
     if not ports:
         return [f"Open to the world: nothing. SSH (22) and PostgreSQL (5432) are open to {settings.my_address} only."]
     return [
-        f"OPEN TO THE WORLD: ports {', '.join(ports)}. Profile course has the brief's literal values:",
+        f"OPEN TO THE WORLD: ports {', '.join(ports)}. Profile course takes the brief literally:",
         *(f"  {switch}: {opens}." for switch, opens in COURSE_SWITCHES),
     ]

@@ -1,7 +1,7 @@
-"""The clean-up list: every kind of thing that the pipeline has in an account, each looked for by its own service's API.
+"""Lists everything that the pipeline has in an account, each kind through its own service's API.
 
-The text of the course's list is not known to us; this one has every component that the brief names, and what AWS makes
-beside them.
+The text of the course's clean-up list is not known to us. This one has every component that the brief names, and what
+AWS creates in addition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.names import Names
 from infra_scripts.platform.airflow_secrets import remaining
 from infra_scripts.platform.machines import find_database
@@ -29,7 +29,7 @@ _GONE = ["terminated", "shutting-down"]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One line of the list: what it is, and which of it there are."""
+    """One line of the list: a kind of thing, and the names of those that exist."""
 
     kind: str
     found: tuple[str, ...]
@@ -39,12 +39,12 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
     """Look for everything; an item with nothing found is gone."""
     names = settings.names
     looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
-        ("trigger's stack", lambda: _stack(session, names.trigger_stack)),
+        ("trigger's stack", lambda: _stacks(session, names.trigger_stack)),
         ("Lambda function", lambda: _functions(session, names)),
         ("monitored bucket", lambda: bucket(session, name=names.monitored_bucket)),
         ("EC2 instance", lambda: _instances(session, names)),
         ("EBS volume", lambda: _volumes(session, names)),
-        ("Elastic IP", lambda: _addresses(session, names)),
+        ("Elastic IP", lambda: _elastic_ips(session, names)),
         ("security group", lambda: _groups(session, names)),
         ("IAM role", lambda: _roles(session, names)),
         ("RDS database", lambda: [names.database] if find_database(session, identifier=names.database) else []),
@@ -52,7 +52,7 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
         ("source bucket", lambda: bucket(session, name=names.source_bucket)),
         ("SNS topic", lambda: _topics(session, names)),
         ("SSM parameters", lambda: remaining(session, settings=settings)),
-        ("platform's stack", lambda: _stack(session, names.platform_stack)),
+        ("platform's stack", lambda: _stacks(session, names.platform_stack)),
     )
     items = []
     for kind, look in looks:
@@ -62,15 +62,15 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
 
 
 def bucket(session: boto3.Session, *, name: str) -> list[str]:
-    with aws_errors(f"look at the bucket {name}"):
-        return _unless_absent(lambda: session.client("s3", config=CLIENT_CONFIG).head_bucket(Bucket=name), name=name)
+    with aws_errors(f"look for the bucket {name}"):
+        return _unless_absent(lambda: session.client("s3").head_bucket(Bucket=name), name=name)
 
 
 def snapshots(session: boto3.Session, *, settings: Settings) -> list[str]:
-    """Snapshots that stay when the database is gone: the final one, and those made by hand."""
+    """Snapshots that remain when the database is gone: the final one and manual ones."""
     identifier = settings.names.database
     with aws_errors(f"look for snapshots of {identifier}"):
-        pages = session.client("rds", config=CLIENT_CONFIG).get_paginator("describe_db_snapshots")
+        pages = session.client("rds").get_paginator("describe_db_snapshots")
         return [
             one["DBSnapshotIdentifier"]
             for page in pages.paginate(SnapshotType="manual")
@@ -90,43 +90,43 @@ def _unless_absent(call: Callable[[], object], *, name: str) -> list[str]:
 
 
 def _functions(session: boto3.Session, names: Names) -> list[str]:
-    pages = session.client("lambda", config=CLIENT_CONFIG).get_paginator("list_functions").paginate()
+    pages = session.client("lambda").get_paginator("list_functions").paginate()
     every = [one["FunctionName"] for page in pages for one in page["Functions"]]
     return [name for name in every if name.lower().startswith(names.prefix)]
 
 
-def _stack(session: boto3.Session, name: str) -> list[str]:
+def _stacks(session: boto3.Session, name: str) -> list[str]:
     found = find_stack(session, name=name)
     return [f"{name} ({found.state})"] if found and found.state != "DELETE_COMPLETE" else []
 
 
 def _instances(session: boto3.Session, names: Names) -> list[str]:
     filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.instance]}]
-    pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_instances").paginate(Filters=filters)
+    pages = session.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
     every = [one for page in pages for group in page["Reservations"] for one in group["Instances"]]
     return [one["InstanceId"] for one in every if one["State"]["Name"] not in _GONE]
 
 
 def _volumes(session: boto3.Session, names: Names) -> list[str]:
     filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.instance]}]
-    pages = session.client("ec2", config=CLIENT_CONFIG).get_paginator("describe_volumes").paginate(Filters=filters)
+    pages = session.client("ec2").get_paginator("describe_volumes").paginate(Filters=filters)
     return [one["VolumeId"] for page in pages for one in page["Volumes"] if one["State"] != "deleting"]
 
 
-def _addresses(session: boto3.Session, names: Names) -> list[str]:
+def _elastic_ips(session: boto3.Session, names: Names) -> list[str]:
     filters: list[FilterTypeDef] = [{"Name": "tag:Name", "Values": [names.address]}]
-    found = session.client("ec2", config=CLIENT_CONFIG).describe_addresses(Filters=filters)["Addresses"]
+    found = session.client("ec2").describe_addresses(Filters=filters)["Addresses"]
     return [one["PublicIp"] for one in found]
 
 
 def _groups(session: boto3.Session, names: Names) -> list[str]:
     filters: list[FilterTypeDef] = [{"Name": "group-name", "Values": [names.security_group]}]
-    found = session.client("ec2", config=CLIENT_CONFIG).describe_security_groups(Filters=filters)["SecurityGroups"]
+    found = session.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
     return [one["GroupId"] for one in found]
 
 
 def _roles(session: boto3.Session, names: Names) -> list[str]:
-    iam = session.client("iam", config=CLIENT_CONFIG)
+    iam = session.client("iam")
     return [
         *_unless_absent(lambda: iam.get_role(RoleName=names.role), name=names.role),
         *_unless_absent(
@@ -136,11 +136,11 @@ def _roles(session: boto3.Session, names: Names) -> list[str]:
 
 
 def _secrets(session: boto3.Session, names: Names) -> list[str]:
-    client = session.client("secretsmanager", config=CLIENT_CONFIG)
+    client = session.client("secretsmanager")
     return _unless_absent(lambda: client.describe_secret(SecretId=names.database_secret), name=names.database_secret)
 
 
 def _topics(session: boto3.Session, names: Names) -> list[str]:
-    pages = session.client("sns", config=CLIENT_CONFIG).get_paginator("list_topics").paginate()
+    pages = session.client("sns").get_paginator("list_topics").paginate()
     every = [one["TopicArn"] for page in pages for one in page["Topics"]]
     return [arn for arn in every if arn.rpartition(":")[2] == names.topic]

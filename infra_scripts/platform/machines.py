@@ -1,4 +1,4 @@
-"""The instance and the database: their states, and when AWS acts on them by itself."""
+"""Reads the states of the instance and the database, and when AWS starts the database on its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,21 +20,19 @@ DAYS_STOPPED = 7  # docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInst
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """How the two are now; `absent` where there is none."""
+    """The state of each; `absent` where there is none."""
 
     instance_id: str
     instance: str
-    instance_since: datetime | None = None
     database_id: str
     database: str
     database_version: str = ""
     database_starts_itself: datetime | None = None
-    """When AWS starts a stopped database again."""
+    """When AWS starts a stopped database again, in any case."""
 
 
-def look(session: boto3.Session, *, settings: Settings, instance_id: str) -> Machines:
-    """Both states. A stopped database whose date AWS does not tell is taken to start in seven days at the latest."""
-    state, since = _instance(session, instance_id=instance_id)
+def read_machines(session: boto3.Session, *, settings: Settings, instance_id: str) -> Machines:
+    """Both states. Where AWS gives no date for a stopped database, it is seven days from now."""
     database = find_database(session, identifier=settings.names.database)
     status = database["DBInstanceStatus"] if database else "absent"
     starts = database.get("AutomaticRestartTime") if database else None
@@ -42,8 +40,7 @@ def look(session: boto3.Session, *, settings: Settings, instance_id: str) -> Mac
         starts = datetime.now().astimezone() + timedelta(days=DAYS_STOPPED)
     return Machines(
         instance_id=instance_id,
-        instance=state,
-        instance_since=since,
+        instance=_instance_state(session, instance_id=instance_id),
         database_id=settings.names.database,
         database=status,
         database_version=database["EngineVersion"] if database else "",
@@ -52,9 +49,9 @@ def look(session: boto3.Session, *, settings: Settings, instance_id: str) -> Mac
 
 
 def find_database(session: boto3.Session, *, identifier: str) -> DBInstanceTypeDef | None:
-    with aws_errors(f"look at the database {identifier}"):
+    with aws_errors(f"read the database {identifier}"):
         try:
-            client = session.client("rds", config=CLIENT_CONFIG)
+            client = session.client("rds")
             return client.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
         except ClientError as error:
             if error_code(error) in {"DBInstanceNotFound", "DBInstanceNotFoundFault"}:
@@ -62,15 +59,13 @@ def find_database(session: boto3.Session, *, identifier: str) -> DBInstanceTypeD
             raise
 
 
-def _instance(session: boto3.Session, *, instance_id: str) -> tuple[str, datetime | None]:
-    with aws_errors(f"look at the instance {instance_id}"):
+def _instance_state(session: boto3.Session, *, instance_id: str) -> str:
+    with aws_errors(f"read the instance {instance_id}"):
         try:
-            found = session.client("ec2", config=CLIENT_CONFIG).describe_instances(InstanceIds=[instance_id])
+            found = session.client("ec2").describe_instances(InstanceIds=[instance_id])
         except ClientError as error:
             if error_code(error).startswith("InvalidInstanceID"):
-                return "absent", None
+                return "absent"
             raise
-    for group in found["Reservations"]:
-        for one in group["Instances"]:
-            return one["State"]["Name"], one.get("LaunchTime")
-    return "absent", None
+    states = [one["State"]["Name"] for group in found["Reservations"] for one in group["Instances"]]
+    return states[0] if states else "absent"

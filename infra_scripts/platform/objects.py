@@ -1,4 +1,4 @@
-"""Files and their S3 keys go in; a bucket that holds exactly their bytes comes out, each sent only where it differs."""
+"""Puts files into a bucket under their keys, each only where the bucket does not hold the same bytes."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ LARGEST_BYTES = 64 * 1024 * 1024  # each request holds its file in memory; a com
 
 
 @dataclass(frozen=True)
-class Item:
-    """One object as it should be: a file's content, or bytes that were made here."""
+class Upload:
+    """One object as it should be: the content of a file, or bytes that were made here."""
 
     key: str
     source: Path | bytes
 
     def read(self) -> bytes:
-        """The content. Raises RefusedError for a file that cannot be one of ours."""
+        """The content. Raises RefusedError for a file that is too large or cannot be read."""
         if isinstance(self.source, bytes):
             return self.source
         try:
             size = self.source.stat().st_size
             if size > LARGEST_BYTES:
                 raise RefusedError(
-                    f"{self.source} has {size:,} bytes, and no file of a batch may have over {LARGEST_BYTES:,}. "
-                    "Take it away or cut it, then run upload again."
+                    f"{self.source} has {size:,} bytes; a file of a batch may have at most {LARGEST_BYTES:,}. "
+                    "Remove or shorten it, then run upload again."
                 )
             return self.source.read_bytes()
         except OSError as error:
             raise RefusedError(
-                f"{self.source} cannot be read: {error.strerror}. Mend that, then run upload again."
+                f"{self.source} cannot be read: {error.strerror}. Fix that, then run upload again."
             ) from error
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one item: sent (in a dry run: to be sent), or already there with the same bytes."""
+    """What was done with one object: sent (in a dry run: to be sent), or already there with the same bytes."""
 
-    item: Item
+    upload: Upload
     etag: str
     size_bytes: int
     was_there: bool
@@ -59,8 +59,8 @@ class Sent:
 def listing(s3: S3Client, *, bucket: str, prefix: str) -> dict[str, str]:
     """The ETag of every object under a prefix, by key. Raises RefusedError when there is no such bucket.
 
-    In a bucket with SSE-S3, as ours is, the ETag of an object put in one piece is the MD5 of its bytes: a listing of
-    1000 objects a request tells what is there, without a request for each
+    In a bucket with SSE-S3, as ours is, the ETag of an object put in one piece is the MD5 of its bytes: a listing, at
+    1000 objects a request, shows what is there without a request for each
     (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
     """
     found: dict[str, str] = {}
@@ -76,34 +76,34 @@ def listing(s3: S3Client, *, bucket: str, prefix: str) -> dict[str, str]:
 
 
 def send(
-    items: Sequence[Item], *, s3: S3Client, bucket: str, there: dict[str, str], dry_run: bool = False
+    uploads: Sequence[Upload], *, s3: S3Client, bucket: str, there: dict[str, str], dry_run: bool = False
 ) -> Iterator[Sent]:
-    """Send what differs from `there`, many at once; each item is told when it is done, in no order.
+    """Send what differs from `there`, many at once; yields each when it is done, in no order.
 
-    What is interrupted leaves whole objects: a PUT is all or nothing, so another call goes on with the rest.
+    An interruption leaves whole objects, as a PUT is all or nothing: another call sends the rest.
     """
 
-    def one(item: Item) -> Sent:
-        content = item.read()
+    def one(upload: Upload) -> Sent:
+        content = upload.read()
         etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        was_there = there.get(item.key) == etag
+        was_there = there.get(upload.key) == etag
         if not was_there and not dry_run:
-            with aws_errors(f"put s3://{bucket}/{item.key}"):
-                answer = s3.put_object(Bucket=bucket, Key=item.key, Body=content)
+            with aws_errors(f"put s3://{bucket}/{upload.key}"):
+                answer = s3.put_object(Bucket=bucket, Key=upload.key, Body=content)
             _check_etag(answer["ETag"].strip('"'), etag=etag, bucket=bucket)
-        return Sent(item, etag=etag, size_bytes=len(content), was_there=was_there)
+        return Sent(upload, etag=etag, size_bytes=len(content), was_there=was_there)
 
     pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
     try:
-        for future in as_completed([pool.submit(one, item) for item in items]):
+        for future in as_completed([pool.submit(one, upload) for upload in uploads]):
             yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C or an error: only what is under way is waited for
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C or an error, wait only for what is under way
 
 
 def _check_etag(answered: str, *, etag: str, bucket: str) -> None:
     if answered != etag:
         raise RefusedError(
-            f"The bucket {bucket} answers a put with another ETag than the content's MD5, so it encrypts by KMS. "
-            "Set its default encryption to SSE-S3 (AES256), as platform.yml has it: else nothing can be compared."
+            f"The bucket {bucket} answers with an ETag that is not the content's MD5, so it encrypts with KMS, and "
+            "upload cannot compare contents. Set its default encryption to SSE-S3 (AES256), as platform.yml does."
         )

@@ -1,19 +1,23 @@
-"""The platform's stack: what is deployed and the settings go in, a change set that can be executed comes out."""
+"""Proposes a change of the platform: a change set that `apply` can execute, described for `plan` and `apply`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
+from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError, SettingsError
 from infra_scripts.platform import template
 from infra_scripts.platform.change_set import ChangeSet, proposed
+from infra_scripts.platform.costs import describe_costs, monthly_costs
+from infra_scripts.platform.course_profile import COURSE_SWITCHES, describe_exposure, world_ports
 from infra_scripts.platform.stack import Stack, failures, find_stack, wait
 from infra_scripts.settings import Settings
 
@@ -21,26 +25,36 @@ COURSE_DAYS = 14
 NEWEST_UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 
 
+def add_expiry_option(parser: argparse.ArgumentParser) -> None:
+    """Add --course-expires, which `plan` and `apply` have."""
+    parser.add_argument(
+        "--course-expires",
+        metavar="DATE",
+        type=_day,
+        help="profile course only: the last day on which `check` accepts it (default: as deployed, else in two weeks)",
+    )
+
+
 def settled(session: boto3.Session, *, settings: Settings) -> Stack | None:
-    """The stack once nobody works on it, or None. Raises RefusedError where a person has to mend it first."""
+    """The stack, once no change is in progress, or None. Raises RefusedError where a person has to fix it first."""
     name = settings.names.platform_stack
     stack = find_stack(session, name=name)
     if stack is not None and stack.is_busy:
-        progress(f"CloudFormation is still at work on {name} ({stack.state}): waiting for it.")
+        progress(f"CloudFormation is still changing {name} ({stack.state}): waiting for it.")
         stack = wait(session, name=name)
     if stack is None or stack.state == "DELETE_COMPLETE":
         return None
-    if stack.stands or stack.state == "REVIEW_IN_PROGRESS":
+    if stack.is_usable or stack.state == "REVIEW_IN_PROGRESS":
         return stack
     reason = failures(session, name=name)
     if stack.state == "UPDATE_ROLLBACK_FAILED":
         raise RefusedError(
-            f"The last change of {name} failed, and taking it back failed too: {reason}. Mend the cause, then "
-            f"`aws cloudformation continue-update-rollback --stack-name {name}`, then run this again."
+            f"The last change of {name} failed, and so did its rollback: {reason}. Fix the cause, then run "
+            f"`aws cloudformation continue-update-rollback --stack-name {name}`, then this command again."
         )
     raise RefusedError(
-        f"{name} is the rest of a try that failed ({stack.state}): {reason}. "
-        "Mend the cause, run `python -m infra_scripts teardown`, then apply again."
+        f"{name} is left over from a failed attempt ({stack.state}): {reason}. "
+        "Fix the cause, run `python -m infra_scripts teardown`, then apply again."
     )
 
 
@@ -48,13 +62,13 @@ def settled(session: boto3.Session, *, settings: Settings) -> Stack | None:
 def proposal(
     session: boto3.Session, *, settings: Settings, deployed: Stack | None, expires: date | None
 ) -> Iterator[ChangeSet]:
-    """What would change, as `proposed` has it."""
+    """The change set from what is deployed to what the settings say. See `proposed`."""
     with proposed(
         session,
         name=settings.names.platform_stack,
         template=template.render(),
         parameters=template.parameters(
-            settings, deployed=deployed, image_id=image(session, settings=settings, deployed=deployed)
+            settings, deployed=deployed, image_id=choose_image(session, settings=settings, deployed=deployed)
         ),
         tags=template.tags(settings, expires=expiry(deployed, wanted=expires)),
         deployed=deployed,
@@ -62,27 +76,83 @@ def proposal(
         yield change_set
 
 
+def describe_proposal(change_set: ChangeSet, *, settings: Settings, deployed: Stack | None) -> str:
+    """What would change, be open and cost, as text."""
+    return "\n".join(
+        [
+            f"{change_set.stack} in {settings.region}, profile {settings.profile}.",
+            "",
+            *change_set.describe(),
+            *_describe_upgrade(_upgrade(settings, deployed=deployed)),
+            "",
+            *describe_exposure(settings),
+            "",
+            *describe_costs(settings),
+        ]
+    )
+
+
+def proposal_facts(change_set: ChangeSet, *, settings: Settings, deployed: Stack | None) -> dict[str, Any]:
+    """The same for --json."""
+    return {
+        "stack": change_set.stack,
+        "region": settings.region,
+        "profile": settings.profile,
+        "changes": [
+            {"resource": one.resource, "what": one.noun, "action": one.action, "lost": one.lost}
+            for one in change_set.changes
+        ],
+        "database_upgrade": _upgrade(settings, deployed=deployed),
+        "open_to_the_world": world_ports(settings),
+        "course_switches": [switch for switch, _ in COURSE_SWITCHES] if settings.profile == "course" else [],
+        "usd_a_month": monthly_costs(settings),
+        "usd_a_month_stopped": monthly_costs(settings, hours=0),
+    }
+
+
 def expiry(deployed: Stack | None, *, wanted: date | None) -> date:
-    """When profile course is over: as wanted, as it was said before, or in two weeks."""
+    """The last day of profile course: as wanted, else as deployed, else in two weeks."""
     if wanted:
         return wanted
     before = deployed.tags.get(template.EXPIRES) if deployed else None
     return date.fromisoformat(before) if before else date.today() + timedelta(days=COURSE_DAYS)
 
 
-def image(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> str:
-    """The image that the settings name, or the one in use (a newer one would replace the instance), or the newest."""
-    named = settings.image_id or (deployed.parameters.get("ImageId") if deployed and deployed.stands else "")
+def choose_image(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> str:
+    """The image that the settings name, else the one in use (another would replace the instance), else the newest."""
+    named = settings.image_id or (deployed.parameters.get("ImageId") if deployed and deployed.is_usable else "")
     if named:
         return named
-    with aws_errors("look for the newest image of Ubuntu"):
+    with aws_errors("look up the newest Ubuntu image"):
         try:
-            found = session.client("ssm", config=CLIENT_CONFIG).get_parameter(Name=NEWEST_UBUNTU)
+            found = session.client("ssm").get_parameter(Name=NEWEST_UBUNTU)
         except ClientError as error:
             if error_code(error) != "ParameterNotFound":
                 raise
             raise SettingsError(
-                f"Canonical publishes no image of Ubuntu in {settings.region} (SSM parameter {NEWEST_UBUNTU}). "
-                "Set MBD_IMAGE_ID to an image there."
+                f"Canonical publishes no Ubuntu image in {settings.region} (SSM parameter {NEWEST_UBUNTU}). "
+                "Set MBD_IMAGE_ID to an image in that region."
             ) from error
     return found["Parameter"]["Value"]
+
+
+def _upgrade(settings: Settings, *, deployed: Stack | None) -> dict[str, str] | None:
+    """From which major version of PostgreSQL to which, where MBD_DATABASE_VERSION asks for it."""
+    before, wanted = template.deployed_version(deployed), template.database_version(settings, deployed=deployed)
+    return {"from": before, "to": wanted} if before and wanted != before else None
+
+
+def _describe_upgrade(upgrade: Mapping[str, str] | None) -> list[str]:
+    if upgrade is None:
+        return []
+    return [
+        f"WARNING: PostgreSQL is upgraded from {upgrade['from']} to {upgrade['to']}. This cannot be undone: only the "
+        "snapshot that AWS takes before it has the old version. The database is down for ten minutes or more.",
+    ]
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2027-01-31") from None

@@ -1,4 +1,4 @@
-"""The work tree goes in; what the instance needs of it, as one .tar.gz, comes out: the same files, the same bytes."""
+"""Packs what the instance needs of the work tree into one .tar.gz: the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,51 +16,72 @@ from infra_scripts.errors import RefusedError
 KEY = "Scripts/moving-big-data.tar.gz"
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the image is built of, and what the instance runs itself.
+# What the image is built from, and what the instance runs itself.
 _CONTENTS = (
-    "airflow", "etl", "infra_scripts",
-    "pyproject.toml", "requirements.lock", "README.md", "CHANGELOG.md", ".dockerignore", ".env.example",
+    "airflow", "etl", "infra_scripts", "pyproject.toml", "hatch_build.py", "requirements.lock",
+    "README.md", "CHANGELOG.md", ".dockerignore", ".env.example",
 )  # fmt: skip
+_VERSION = "etl/version.txt"
 _LEFT_OUT = {"__pycache__", ".ruff_cache", ".mypy_cache", ".env", "node_modules", "logs"}
+# The units of an instance that was set up by version 0.1.0 call these.
+_OLD_PATHS = {
+    "infra_scripts/instance_env.sh": 'exec bash "$(dirname "$0")/instance/write_env.sh"\n',
+    "infra_scripts/idle_stop.py": (
+        "import pathlib, runpy\n"
+        "runpy.run_path(str(pathlib.Path(__file__).parent / 'instance' / 'idle_stop.py'), run_name='__main__')\n"
+    ),
+}
 _MODIFIED = 1_577_836_800  # 2020-01-01: a wheel's zip knows no time before 1980
 
 
 def source_archive(root: Path = ROOT) -> bytes:
-    """The archive. Raises RefusedError when this is not the whole repository."""
-    files = sorted(_files(root))
+    """The archive, with the version of the code in etl/version.txt. Raises RefusedError outside a whole repository."""
     missing = [name for name in ("airflow", "etl", "pyproject.toml") if not (root / name).exists()]
     if missing:
         raise RefusedError(f"{', '.join(missing)} is not in {root}. Run upload from a whole clone of the repository.")
+    contents = {name: ((root / name).read_bytes(), os.access(root / name, os.X_OK)) for name in _files(root)}
+    contents[_VERSION] = (f"{version(root)}\n".encode(), False)
+    contents |= {name: (text.encode(), False) for name, text in _OLD_PATHS.items()}
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for name in files:
-            content = (root / name).read_bytes()
+        for name, (content, is_program) in sorted(contents.items()):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mtime = len(content), _MODIFIED
-            entry.mode = 0o755 if os.access(root / name, os.X_OK) else 0o644
+            entry.mode = 0o755 if is_program else 0o644
             tar.addfile(entry, io.BytesIO(content))
     return packed.getvalue()
 
 
+def version(root: Path = ROOT) -> str:
+    """`0.2.0+564af1d`, with `.dirty` behind it where the archive differs from the commit; outside git `0.2.0`."""
+    number = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    if commit is None:
+        return str(number)
+    status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *_CONTENTS) or ""
+    is_dirty = any(_is_packed(entry[3:]) for entry in status.split("\0"))  # "XY name"
+    return f"{number}+{commit.strip()}{'.dirty' if is_dirty else ''}"
+
+
 def _files(root: Path) -> Iterator[str]:
-    """Paths below the root; what git ignores, secrets above all, stays here."""
-    try:
-        command = [
-            "git",
-            "-C",
-            str(root),
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-            *_CONTENTS,
-        ]
-        names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):  # no git, or a copy without its history
+    """Paths below the root. What git ignores, above all secrets, is left out."""
+    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_CONTENTS)
+    if listed is None:
         found = (path for name in _CONTENTS for path in ((root / name), *(root / name).rglob("*")))
         names = [path.relative_to(root).as_posix() for path in found]
-    for name in names:
-        if name and not _LEFT_OUT & set(Path(name).parts) and (root / name).is_file():
-            yield name
+    else:
+        names = listed.split("\0")
+    return (name for name in names if _is_packed(name) and (root / name).is_file())
+
+
+def _is_packed(name: str) -> bool:
+    return bool(name) and not _LEFT_OUT & set(Path(name).parts)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None without git or in a copy without its history."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)  # noqa: S603, S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout

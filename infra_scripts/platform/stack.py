@@ -1,4 +1,4 @@
-"""One CloudFormation stack: its state, its outputs, and why it failed."""
+"""Reads one CloudFormation stack: its state, its outputs, and why it failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import ClientError
 
-from infra_scripts.aws import CLIENT_CONFIG, aws_errors, error_code
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError
 from infra_scripts.settings import Settings
@@ -26,7 +26,6 @@ class Stack:
 
     name: str
     state: str
-    reason: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -36,25 +35,25 @@ class Stack:
         return self.state.endswith("_IN_PROGRESS") and self.state != "REVIEW_IN_PROGRESS"
 
     @property
-    def stands(self) -> bool:
-        """There is something that can be used and updated: not only a plan, nor the rest of a failed first try."""
+    def is_usable(self) -> bool:
+        """Whether it can be used and updated: neither a mere change set, nor the rest of a failed first attempt."""
         return self.state in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
 
 
 def find_stack(session: boto3.Session, *, name: str) -> Stack | None:
     """The stack of this name, or None where there is none."""
-    with aws_errors(f"look at the stack {name}"):
+    with aws_errors(f"read the stack {name}"):
         try:
-            stacks = session.client("cloudformation", config=CLIENT_CONFIG).describe_stacks(StackName=name)["Stacks"]
+            stacks = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
             if error_code(error) == "ValidationError" and "does not exist" in str(error):
                 return None
             raise
-    return _stack(stacks[0]) if stacks else None
+    return _read_stack(stacks[0]) if stacks else None
 
 
 def platform_outputs(session: boto3.Session, *, settings: Settings) -> dict[str, str]:
-    """The platform's outputs by name. Raises RefusedError while it does not stand."""
+    """The platform's outputs by name. Raises RefusedError while there are none."""
     name = settings.names.platform_stack
     stack = find_stack(session, name=name)
     if stack is None:
@@ -62,20 +61,20 @@ def platform_outputs(session: boto3.Session, *, settings: Settings) -> dict[str,
     if not stack.outputs:
         raise RefusedError(
             f"The platform is not ready: its stack {name} is in state {stack.state}. "
-            "Run `python -m infra_scripts apply`, which goes on where it stopped."
+            "Run `python -m infra_scripts apply`, which continues where it stopped."
         )
     return stack.outputs
 
 
 def wait(session: boto3.Session, *, name: str) -> Stack | None:
-    """Wait until CloudFormation is done with the stack, telling what it finished; None when the stack is gone."""
-    told: set[str] = set()
+    """Wait until CloudFormation is done with the stack, and report progress. None when the stack is gone."""
+    reported: set[str] = set()
     while True:
         stack = find_stack(session, name=name)
         if stack is not None:
             for text in reversed(_finished(session, stack=stack)):
-                if text not in told:
-                    told.add(text)
+                if text not in reported:
+                    reported.add(text)
                     progress(text)
         if stack is None or not (stack.is_busy or stack.state == "REVIEW_IN_PROGRESS"):
             return stack
@@ -83,7 +82,7 @@ def wait(session: boto3.Session, *, name: str) -> Stack | None:
 
 
 def failures(session: boto3.Session, *, name: str) -> str:
-    """Why the last change failed: the resources that failed by themselves, each with AWS's reason."""
+    """Why the last change failed: each resource that failed on its own account, with AWS's reason."""
     reasons = [
         f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
         for event in _events(session, name=name)
@@ -93,12 +92,12 @@ def failures(session: boto3.Session, *, name: str) -> str:
 
 
 def _finished(session: boto3.Session, *, stack: Stack) -> list[str]:
-    """Newest first: each resource that was finished in the change that is going on."""
+    """Each resource that the current change has finished, newest first."""
     texts = []
     for event in _events(session, name=stack.name):
         if event["LogicalResourceId"] == stack.name:
             if event["ResourceStatus"].endswith("_IN_PROGRESS") and "CLEANUP" not in event["ResourceStatus"]:
-                break  # the beginning of this change
+                break  # the start of this change
             continue
         if event["ResourceStatus"].endswith(("_COMPLETE", "_FAILED")):
             state = event["ResourceStatus"].replace("_", " ").lower()
@@ -108,16 +107,15 @@ def _finished(session: boto3.Session, *, stack: Stack) -> list[str]:
 
 def _events(session: boto3.Session, *, name: str) -> list[StackEventTypeDef]:
     """Newest first."""
-    with aws_errors(f"read what happened to the stack {name}"):
-        client = session.client("cloudformation", config=CLIENT_CONFIG)
+    with aws_errors(f"read the events of the stack {name}"):
+        client = session.client("cloudformation")
         return client.describe_stack_events(StackName=name)["StackEvents"]
 
 
-def _stack(facts: StackTypeDef) -> Stack:
+def _read_stack(facts: StackTypeDef) -> Stack:
     return Stack(
         name=facts["StackName"],
         state=facts["StackStatus"],
-        reason=facts.get("StackStatusReason", ""),
         outputs={one["OutputKey"]: one["OutputValue"] for one in facts.get("Outputs", [])},
         parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in facts.get("Parameters", [])},
         tags={one["Key"]: one["Value"] for one in facts.get("Tags", [])},

@@ -1,4 +1,4 @@
-"""platform.yml made ready for CloudFormation: settings go in; template, parameters and tags come out."""
+"""Renders platform.yml for CloudFormation, with its parameters and tags."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from infra_scripts.settings import Settings
 
 DATABASE_VERSION = {"default": "18", "course": "14"}
 EXPIRES = "CourseExpires"
-_LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, less the lines that the template puts before the script
+_LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, minus the lines that the template puts before the script
 _LARGEST_TEMPLATE_BYTES = 51_200  # CloudFormation's, for a template that is not in a bucket
 _PLACE = "              # first_boot.sh\n"
 
 
 def render() -> str:
-    """platform.yml with first_boot.sh inside."""
+    """platform.yml with first_boot.sh inside. Raises SettingsError when either is larger than AWS accepts."""
     package = resources.files("infra_scripts")
     script = package.joinpath("instance/first_boot.sh").read_text("ascii")
     if len(script) > _LARGEST_USER_DATA_BYTES:
-        raise SettingsError(f"first_boot.sh has {len(script):,} bytes; EC2 takes {_LARGEST_USER_DATA_BYTES:,}.")
+        raise SettingsError(f"first_boot.sh has {len(script):,} bytes; EC2 accepts {_LARGEST_USER_DATA_BYTES:,}.")
     platform = package.joinpath("platform/platform.yml").read_text("utf-8")
     before, place, after = platform.partition(_PLACE)
     if not place:
-        raise SettingsError("platform.yml has no line `# first_boot.sh` for the script to stand at.")
+        raise SettingsError("platform.yml has no line `# first_boot.sh`, which the script would replace.")
     template = before + textwrap.indent(script, " " * 14) + after
     if len(template.encode()) > _LARGEST_TEMPLATE_BYTES:
         raise SettingsError(
-            f"The template has {len(template):,} bytes; CloudFormation takes {_LARGEST_TEMPLATE_BYTES:,}."
+            f"The template has {len(template):,} bytes; CloudFormation accepts {_LARGEST_TEMPLATE_BYTES:,}."
         )
     return template
 
 
 def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> dict[str, str]:
-    """The template's parameters. Raises SettingsError where one is not set that a new platform needs."""
+    """The template's parameters. Raises SettingsError where one that the platform needs is missing or unusable."""
     missing = {
-        "MBD_EMAIL (who gets the mails)": not settings.email,
-        "MBD_MY_ADDRESS (who may come in, such as 203.0.113.7/32)": not settings.my_address,
+        "MBD_EMAIL (the address that gets the mails)": not settings.email,
+        "MBD_MY_ADDRESS (the IPv4 address that may connect, such as 203.0.113.7/32)": not settings.my_address,
         "MBD_MARKING_EMAIL (the marking address of your brief)": settings.profile == "course"
         and not settings.marking_email,
     }
@@ -53,8 +53,9 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> 
         )
     if settings.transport == "http" and settings.profile == "default":
         raise SettingsError(
-            "MBD_TRANSPORT=http needs Airflow's port 8080 open to the world, which only profile course has. "
-            "Set MBD_TRANSPORT=ssm, which needs no open port."
+            "The trigger would reach Airflow by HTTP (MBD_TRANSPORT=http, or AIRFLOW_URL without MBD_TRANSPORT). That "
+            "needs port 8080 open to the world, which only profile course has. Set MBD_TRANSPORT=ssm, which needs no "
+            "open port."
         )
     return {
         "Profile": settings.profile,
@@ -74,28 +75,28 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> 
 
 
 def database_version(settings: Settings, *, deployed: Stack | None) -> str:
-    """PostgreSQL's major version: as MBD_DATABASE_VERSION says, else as deployed, else as the profile has it.
+    """PostgreSQL's major version: MBD_DATABASE_VERSION, else the deployed one, else the profile's.
 
-    AWS cannot go back to an older one, so nothing but the explicit setting moves a deployed database. Raises
-    SettingsError where that names an older version.
+    AWS cannot go back to an older one, so only the explicit setting changes a deployed database. Raises SettingsError
+    where that names an older version.
     """
     before = deployed_version(deployed)
     wanted = settings.database_version or before or DATABASE_VERSION[settings.profile]
     if before and int(wanted) < int(before):
         raise SettingsError(
-            f"MBD_DATABASE_VERSION is {wanted}, but the database has PostgreSQL {before}, and AWS cannot go back. "
-            f"Set it to {before} or a newer one, or leave it out."
+            f"MBD_DATABASE_VERSION is {wanted}, but the database has PostgreSQL {before}, and AWS cannot downgrade. "
+            f"Set it to {before} or newer, or leave it out."
         )
     return wanted
 
 
 def deployed_version(deployed: Stack | None) -> str:
-    """The major version of the database that stands, or nothing."""
-    return deployed.parameters.get("DatabaseVersion", "") if deployed and deployed.stands else ""
+    """The major version of the deployed database, or an empty text."""
+    return deployed.parameters.get("DatabaseVersion", "") if deployed and deployed.is_usable else ""
 
 
 def tags(settings: Settings, *, expires: date | None) -> dict[str, str]:
-    """The stack's tags, which CloudFormation passes on to everything that it makes."""
+    """The stack's tags, which CloudFormation passes on to everything that it creates."""
     common = {
         "Project": "moving-big-data",
         "Owner": f"{settings.names.first} {settings.names.last}",

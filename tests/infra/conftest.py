@@ -90,7 +90,7 @@ def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     url = f"http://{HOST}:{port}"
     process = Process(
-        [sys.executable, SERVER, "-H", HOST, "-p", port],
+        [sys.executable, "-P", SERVER, "-H", HOST, "-p", port],
         environment=clean_environment(),
         log=directory / "moto.log",
         stop=signal.SIGKILL,  # it has nothing to save, and waits for idle connections otherwise

@@ -58,6 +58,13 @@ def test_the_stack_has_the_services_that_the_rest_counts_on(env_file: Path) -> N
     assert set(services(COMPOSE, CELERY, env_file=env_file)) == set(local) | {"redis", "worker"}
 
 
+def test_the_version_of_the_code_is_an_argument_of_the_build(env_file: Path) -> None:
+    for files in ((COMPOSE,), (COMPOSE, CELERY)):
+        found = services(*files, env_file=env_file, settings={"MBD_VERSION": "0.2.0+5e7"})
+        assert found["init"]["build"]["args"] == {"MBD_VERSION": "0.2.0+5e7"}
+        assert services(*files, env_file=env_file)["init"]["build"]["args"] == {"MBD_VERSION": ""}
+
+
 @pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, CELERY)], ids=["local", "celery"])
 def test_memory_limits_leave_room_on_the_instance(files: tuple[Path, ...], env_file: Path) -> None:
     limits = {name: int(one["mem_limit"]) for name, one in services(*files, env_file=env_file).items()}
@@ -206,7 +213,9 @@ def test_the_builder_gets_nothing_but_what_the_image_needs() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
     copied = re.findall(
-        r"^COPY (?!--from)(.+) \S+$|source=([^,]+),target=/tmp/build", (AIRFLOW / "Dockerfile").read_text(), re.M
+        r"^COPY (?:--chown=\S+ )?(?!--)(.+) \S+$|source=([^,]+),target=/tmp/build",
+        (AIRFLOW / "Dockerfile").read_text(),
+        re.M,
     )
     wanted = {part for first, second in copied for part in (first or second).split()}
     let_in = {rule[1:] for rule in rules if rule.startswith("!")}

@@ -1,4 +1,4 @@
-"""make_env.sh: an .env, or none, goes in; one with strong secrets comes out, and nothing in it is lost."""
+"""make_env.sh creates or completes .env with strong secrets, and loses nothing that is in it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,26 @@ def test_it_completes_and_overwrites_nothing(tmp_path: Path) -> None:
 
     run_again(tmp_path, MBD_LAST_NAME="Byron")
     assert (tmp_path / ".env").read_text() == text
+
+
+def test_a_line_is_found_however_compose_lets_it_be_written(tmp_path: Path) -> None:
+    mine = "export AIRFLOW_SECRET_KEY=\n MBD_FIRST_NAME = 'Grace' # hers\r\nexport AIRFLOW_ADMIN_PASSWORD=\"mine\"\n"
+    (tmp_path / ".env").write_text(mine, newline="")
+    make_env(tmp_path, environment={"MBD_LAST_NAME": "Hopper", "MBD_TOPIC_ARN": "a # b"})
+    lines = (tmp_path / ".env").read_text().splitlines()
+    assert len(lines[0]) == len("AIRFLOW_SECRET_KEY=") + 64
+    assert lines[1:3] == [" MBD_FIRST_NAME = 'Grace' # hers", 'export AIRFLOW_ADMIN_PASSWORD="mine"']
+    assert "MBD_TOPIC_ARN='a # b'" in lines
+    assert not [line for line in lines[3:] if "FIRST_NAME" in line or "ADMIN_PASSWORD" in line]
+
+
+def test_a_value_that_env_cannot_hold_is_refused(tmp_path: Path) -> None:
+    make_env(tmp_path)
+    script = tmp_path / "airflow" / "make_env.sh"
+    environment = docker_environment({"MBD_FIRST_NAME": "O'Neill"})
+    refused = subprocess.run([script], check=False, capture_output=True, text=True, env=environment)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: MBD_FIRST_NAME has a quote or a line break, which .env cannot hold.\n"
 
 
 def test_the_digest_changes_with_each_secret_and_with_nothing_else(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""up.sh with a docker that only answers as told: what a person reads when it works, and when it cannot."""
+"""up.sh with a stand-in for docker: what a person reads when it works, and when it cannot."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def clone(tmp_path: Path) -> Path:
 def up(
     clone: Path, *, fails: str = "none", init_says: str = "AIRFLOW_CERTIFICATE_SHA256=c0ffee", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run up.sh; docker fails for commands that begin with `fails`, has a log of init, and notes each command."""
+    """Run up.sh. Docker fails for commands that begin with `fails`, has a log, and notes commands and version."""
     docker = clone / "bin" / "docker"
     docker.parent.mkdir(exist_ok=True)
     docker.write_text(
-        f'#!/bin/sh\necho "$*" >>{clone}/commands\ncase "$*" in "{fails}"*) exit 1 ;;\n'
+        f'#!/bin/sh\necho "$*" >>{clone}/commands\necho "$MBD_VERSION" >{clone}/version\n'
+        f'case "$*" in "{fails}"*) exit 1 ;;\n'
         f"'compose logs'*) echo '{init_says}' ;; esac\n"
     )
     docker.chmod(0o755)
@@ -66,17 +67,44 @@ def test_it_makes_env_and_says_where_airflow_and_its_login_are(clone: Path) -> N
     assert "compose up --build --detach --wait --remove-orphans\n" in (clone / "commands").read_text()
 
 
-def test_over_tls_it_tells_the_fingerprint_that_the_trigger_pins(clone: Path) -> None:
+def git(clone: Path, *arguments: str) -> str:
+    name = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    return subprocess.run(["git", "-C", clone, *name, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_image_gets_the_version_of_the_checkout_marked_where_it_is_dirty(clone: Path) -> None:
+    (clone / "pyproject.toml").write_text('[project]\nversion = "0.2.0"\n')
+    (clone / "etl").mkdir()
+    (clone / "etl" / "__init__.py").touch()
+    up(clone)
+    assert (clone / "version").read_text() == "\n"
+    (clone / ".gitignore").write_text("/bin\n/commands\n/version\n.env\n")
+    git(clone, "init", "-q")
+    git(clone, "add", ".")
+    git(clone, "commit", "-q", "-m", "all of it")
+    clean = f"0.2.0+{git(clone, 'rev-parse', '--short', 'HEAD').strip()}"
+    (clone / "notes.txt").write_text("no part of the image")
+    up(clone)
+    assert (clone / "version").read_text() == f"{clean}\n"
+    (clone / "etl" / "new.py").touch()
+    up(clone)
+    assert (clone / "version").read_text() == f"{clean}.dirty\n"
+    (clone / "etl" / "version.txt").write_text("0.2.0+5e7\n")  # what `upload` ships has it
+    up(clone)
+    assert (clone / "version").read_text() == "\n"
+
+
+def test_over_tls_it_prints_the_fingerprint_that_the_trigger_pins(clone: Path) -> None:
     make_env(clone)
     with (clone / ".env").open("a") as env:
-        env.write("AIRFLOW_TLS=on\nAIRFLOW_BIND=0.0.0.0\nAIRFLOW_HOSTNAME='airflow.internal'\n")
+        env.write("export AIRFLOW_TLS=on # with a note\nAIRFLOW_BIND = 0.0.0.0\nAIRFLOW_HOSTNAME='airflow.internal'\n")
     said = up(clone, WORKERS="2").stdout
     assert "AIRFLOW_CERTIFICATE_SHA256=c0ffee\n" in said
     assert "Airflow is up: https://airflow.internal:8080\n" in said
     assert "--scale worker=2\n" in (clone / "commands").read_text()
 
 
-def test_a_stack_that_is_not_healthy_is_an_error_with_the_next_command(clone: Path) -> None:
+def test_an_unhealthy_airflow_is_an_error_with_the_next_command(clone: Path) -> None:
     answer = up(clone, fails="compose up")
     assert answer.returncode == 1
     assert "docker compose logs" in answer.stderr

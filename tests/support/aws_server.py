@@ -4,7 +4,7 @@
 Left out by moto: buckets' properties and policies, a role's managed policies, secrets and references to them; of a
 database its protection, security groups and final snapshot, of an instance its security groups, metadata options and
 shutdown behaviour, of an address its tags; of a change set conditions, parameters and outputs; of an update of a stack
-all but the template.
+all but the template; and the quota of vCPUs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from moto.rds.models import DBInstance, DBParameterGroup, rds_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import main
+from moto.servicequotas.exceptions import NoSuchResource
+from moto.servicequotas.models import ServiceQuotasBackend
 from moto.sns.models import Topic, sns_backends
 
 _REVIEW = "REVIEW_IN_PROGRESS"
@@ -405,7 +407,15 @@ _UPDATES: dict[str, Callable[[Any, dict[str, Any], parsing.ResourceMap], None]] 
 }
 
 
+def _quota(backend: ServiceQuotasBackend, service_code: str, quota_code: str) -> dict[str, Any]:
+    """That of vCPUs, as a young account in one region has it; AWS reports none in the others."""
+    if (backend.region_name, service_code, quota_code) != ("eu-west-1", "ec2", "L-1216C47A"):
+        raise NoSuchResource
+    return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": 5.0}
+
+
 def fill_gaps() -> None:
+    ServiceQuotasBackend.get_service_quota = _quota  # type: ignore
     DBParameterGroup.physical_resource_id = property(lambda self: self.name)  # type: ignore[attr-defined]
     DBInstance.create_from_cloudformation_json = classmethod(_create_database)  # type: ignore
     DBInstance.delete = _delete_database  # type: ignore[method-assign]

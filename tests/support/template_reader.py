@@ -1,5 +1,5 @@
 # ruff: noqa: ANN401 - YAML is of any shape
-"""CloudFormation as a test needs it: template and parameters go in; the resources that would be made come out."""
+"""Resolves a CloudFormation template with parameters to the resources that it would create."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms as what they stand for."""
+    """Reads CloudFormation's short forms as what they mean."""
 
 
 def _short_form(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:

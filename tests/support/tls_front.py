@@ -1,4 +1,4 @@
-"""A PostgreSQL without TLS goes in, one that speaks TLS comes out: the embedded server is built without."""
+"""Puts TLS in front of a PostgreSQL server: the embedded one is built without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""idle_stop.py against a real Airflow: it asks, closes the door, looks once more, and only then shuts down.
+"""idle_stop.py against a real Airflow: it asks, closes the API, checks once more, and only then shuts down.
 
 `docker`, `who` and `shutdown` are stand-ins that note how they were called; `docker compose exec scheduler airflow ...`
 runs that Airflow's own command line.
@@ -66,7 +66,9 @@ class Instance:
         self.calls_file = directory / "calls"
         env = f"AIRFLOW_PORT={airflow.url.rpartition(':')[2]}\nAIRFLOW_TRIGGER_PASSWORD='{airflow.trigger_password}'\n"
         (directory / ".env").write_text(env)
-        # `stop` may be told to let somebody in at the last moment
+        (directory / "airflow").mkdir()
+        shutil.copy(ROOT / "airflow" / "make_env.sh", directory / "airflow")
+        # `stop` lets somebody in at the last moment where a test says so
         self._stand_in(
             "docker",
             'case "$*" in',
@@ -83,9 +85,9 @@ class Instance:
         path.write_text("\n".join(["#!/bin/sh", f'echo "{name} $*" >>"{self.calls_file}"', *lines, ""]))
         path.chmod(0o755)
 
-    def let_in_at_the_last_moment(self, deed: Callable[[Path], list[str]]) -> None:
+    def let_in_at_the_last_moment(self, lines: Callable[[Path], list[str]]) -> None:
         path = self.directory / "intruder"
-        path.write_text("\n".join(["#!/bin/sh", *deed(self.directory)]))
+        path.write_text("\n".join(["#!/bin/sh", *lines(self.directory)]))
         path.chmod(0o755)
 
     def look(self, *, idle_minutes: float = 0) -> str:
@@ -138,14 +140,14 @@ def finish(airflow: AirflowServer, run_id: str, *, until: Path) -> None:
         time.sleep(0.3)
 
 
-def test_nothing_to_do_closes_the_door_looks_again_and_shuts_down(instance: Instance) -> None:
+def test_with_nothing_to_do_it_closes_the_api_checks_again_and_shuts_down(instance: Instance) -> None:
     assert "stopping this instance" in instance.look()
     assert instance.calls[0] == "docker compose stop --timeout 20 api-server"
     assert "airflow dags list-runs moving_big_data" in instance.calls[1]
     assert instance.calls[2:] == ["shutdown -h now"]
 
 
-def test_an_unfinished_run_keeps_it_up_and_so_does_one_that_has_just_ended(
+def test_an_unfinished_run_and_one_that_has_just_ended_keep_it_up(
     instance: Instance, airflow: AirflowServer, tmp_path: Path
 ) -> None:
     run_id = start_run(airflow, until=tmp_path / "done")
@@ -156,7 +158,7 @@ def test_an_unfinished_run_keeps_it_up_and_so_does_one_that_has_just_ended(
     assert "stopping this instance" in instance.look()
 
 
-def test_a_run_that_slips_in_at_the_last_moment_opens_the_door_again(
+def test_a_run_that_slips_in_at_the_last_moment_opens_the_api_again(
     instance: Instance, airflow: AirflowServer, tmp_path: Path
 ) -> None:
     trigger = f"{sys.executable} -m airflow dags trigger moving_big_data --run-id late --conf"
@@ -181,18 +183,18 @@ def test_a_session_of_systems_manager_keeps_it_up_as_a_login_does(instance: Inst
     assert "stopping this instance" in instance.look()
 
 
-def test_an_airflow_that_does_not_tell_keeps_it_up(instance: Instance) -> None:
+def test_an_airflow_that_does_not_answer_keeps_it_up(instance: Instance) -> None:
     (instance.directory / ".env").write_text("AIRFLOW_PORT=9\nAIRFLOW_TRIGGER_PASSWORD='x'\n")
-    assert "staying up: Airflow does not tell" in instance.look()
+    assert "staying up: Airflow's state is not known" in instance.look()
     (instance.directory / ".env").write_text(f"AIRFLOW_PORT={instance.airflow.url.rpartition(':')[2]}\n")
     assert "AIRFLOW_TRIGGER_PASSWORD" in instance.look()
     assert not instance.calls
 
 
-def test_a_last_look_that_fails_opens_the_door_again(instance: Instance) -> None:
+def test_a_last_check_that_fails_opens_the_api_again(instance: Instance) -> None:
     (instance.directory / "bin" / "docker").write_text(
         f'#!/bin/sh\necho "docker $*" >>"{instance.calls_file}"\ncase "$*" in *exec*) exit 1;; esac\n'
     )
-    assert "staying up: the last look failed" in instance.look()
+    assert "staying up: the last check failed" in instance.look()
     assert instance.calls[-1] == "docker compose start api-server"
     assert not instance.is_stopped

@@ -18,7 +18,7 @@ ALL = (
 )  # fmt: skip
 
 
-def test_options_write_every_setting_and_the_file_is_for_its_owner_alone(command: RunCommand, env_file: Path) -> None:
+def test_options_write_every_setting_and_only_the_owner_may_read_the_file(command: RunCommand, env_file: Path) -> None:
     env_file.write_text("# mine\nAIRFLOW_PORT=9090\n")
     done = command("init", *ALL, "--json")
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_dry_run_writes_nothing(command: RunCommand, env_file: Path) -> None:
     assert not env_file.exists()
 
 
-def test_nobody_to_answer_names_every_missing_option(command: RunCommand, env_file: Path) -> None:
+def test_without_a_terminal_every_missing_option_is_named(command: RunCommand, env_file: Path) -> None:
     env_file.unlink()
     done = command("init")
     assert done.returncode == 2
@@ -62,7 +62,7 @@ def test_nobody_to_answer_names_every_missing_option(command: RunCommand, env_fi
     assert not env_file.exists()
 
 
-def test_answers_that_cannot_stand_in_a_bucket_s_name_are_refused(command: RunCommand, env_file: Path) -> None:
+def test_names_that_cannot_be_part_of_a_bucket_s_name_are_refused(command: RunCommand, env_file: Path) -> None:
     before = env_file.read_bytes()
     done = command("init", *ALL, "--last-name", "O'Hara")
     assert done.returncode == 2
@@ -71,15 +71,15 @@ def test_answers_that_cannot_stand_in_a_bucket_s_name_are_refused(command: RunCo
     assert env_file.read_bytes() == before
 
 
-def test_another_name_than_before_wants_a_word(command: RunCommand, env_file: Path) -> None:
+def test_a_changed_name_needs_a_confirmation(command: RunCommand, env_file: Path) -> None:
     refused = command("init", *ALL, "--first-name", "Grace")
     assert refused.returncode == 1
-    assert "teardown under the new name will not find it" in refused.stderr
+    assert "teardown under the new name will not find them" in refused.stderr
     assert command("init", *ALL, "--first-name", "Grace", "--yes").returncode == 0
     assert "MBD_FIRST_NAME=Grace" in env_file.read_text()
 
 
-def test_at_a_terminal_it_asks_asks_again_and_takes_what_is_in_brackets(
+def test_at_a_terminal_it_asks_again_and_takes_the_value_in_brackets(
     surroundings: dict[str, str], env_file: Path
 ) -> None:
     env_file.unlink()
@@ -94,7 +94,7 @@ def test_at_a_terminal_it_asks_asks_again_and_takes_what_is_in_brackets(
     printed, said = child.communicate(timeout=60)
     os.close(person)
     assert child.returncode == 0, said
-    assert "which is no mail address" in said
+    assert "which is not a mail address" in said
     assert "AWS region [eu-west-1]" in said
     assert "Next: python -m infra_scripts plan" in printed
     assert "MBD_EMAIL=ada@example.org" in env_file.read_text()

@@ -1,4 +1,4 @@
-"""`init-db`: from the platform's outputs and its secret to the table and the parameter; over TLS or not at all."""
+"""`init-db` creates the table and stores the connection, only over TLS."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tables(postgres: PostgresServer) -> int:
     return int(row[0]) if row else 0
 
 
-def test_the_table_is_made_and_the_connection_kept_twice_the_same(
+def test_twice_gives_the_same_table_and_connection(
     command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
 ) -> None:
     with tls_front(postgres.port, directory=tmp_path) as port:
@@ -94,7 +94,7 @@ def test_the_table_is_made_and_the_connection_kept_twice_the_same(
     assert quote(PASSWORD, safe="") not in printed
 
 
-def test_a_tunnel_is_used_from_here_and_not_kept_for_the_instance(
+def test_a_tunnel_is_used_here_and_not_stored_for_the_instance(
     command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
 ) -> None:
     platform(host="db.invalid", port=5432)
@@ -121,7 +121,7 @@ def test_a_server_without_tls_gets_no_password(
     assert "ParameterNotFound" in parameter_error(account)
 
 
-def test_a_wrong_password_and_a_silent_server_are_told_apart(
+def test_a_wrong_password_and_a_silent_server_have_messages_of_their_own(
     command: RunCommand, platform: Platform, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     with tls_front(postgres.port, directory=tmp_path) as port:

@@ -1,4 +1,4 @@
-"""What CloudFormation says of a changed instance goes in; what a person is told of run, disk and settings comes out."""
+"""What `plan` says about a changed instance: its run, its disk and its settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def detail(name: str, recreation: Recreation) -> ResourceChangeDetailTypeDef:
 TAGS: ResourceChangeDetailTypeDef = {"Target": {"Attribute": "Tags", "RequiresRecreation": "Never"}}
 
 
-def told(*details: ResourceChangeDetailTypeDef, replacement: Literal["True", "False", "Conditional"]) -> str:
+def described(*details: ResourceChangeDetailTypeDef, replacement: Literal["True", "False", "Conditional"]) -> str:
     change: ChangeTypeDef = {
         "Type": "Resource",
         "ResourceChange": {
@@ -43,26 +43,26 @@ def told(*details: ResourceChangeDetailTypeDef, replacement: Literal["True", "Fa
 
 
 @pytest.mark.parametrize("name", ["UserData", "InstanceType"])
-def test_what_ec2_changes_by_a_stop_and_a_start_is_told_as_that(name: str) -> None:
-    text = told(detail(name, "Conditionally"), TAGS, replacement="Conditional")
+def test_what_ec2_changes_by_a_stop_and_a_start_is_a_restart(name: str) -> None:
+    text = described(detail(name, "Conditionally"), TAGS, replacement="Conditional")
     assert "Restarted (1):\n  instance" in text
-    assert "is stopped and started: a run that is going on is broken off" in text
-    assert "the settings of its first boot: docs/aws.md" in text
+    assert "is stopped and started, which ends a run in progress" in text
+    assert "the settings of its first boot (docs/aws.md" in text
     assert "replaced" not in text
-    assert "lost" not in text
+    assert "loses" not in text
 
 
 @pytest.mark.parametrize(
     "causes", [[detail("UserData", "Conditionally"), detail("SecurityGroupIds", "Conditionally")], []]
 )
 def test_another_condition_may_still_replace_it(causes: list[ResourceChangeDetailTypeDef]) -> None:
-    assert "the instance is perhaps replaced; lost: its disk" in told(*causes, replacement="Conditional")
+    assert "the instance is perhaps replaced, which loses its disk" in described(*causes, replacement="Conditional")
 
 
 def test_a_replacement_is_one_whatever_else_changes() -> None:
-    text = told(detail("UserData", "Conditionally"), detail("ImageId", "Always"), replacement="True")
-    assert "the instance is replaced; lost: its disk" in text
+    text = described(detail("UserData", "Conditionally"), detail("ImageId", "Always"), replacement="True")
+    assert "the instance is replaced, which loses its disk" in text
 
 
 def test_a_change_of_tags_alone_is_no_restart() -> None:
-    assert told(TAGS, replacement="False") == "Changed (1):\n  instance"
+    assert described(TAGS, replacement="False") == "Changed (1):\n  instance"

@@ -1,4 +1,4 @@
-"""write_env.sh at each start of the instance: what Parameter Store and the operator say goes in, .env comes out.
+"""write_env.sh, which writes .env from Parameter Store and the operator's lines at each start of the instance.
 
 Only `aws` is a stand-in, which answers with a file (test_user_data.py has the real one).
 """
@@ -29,8 +29,8 @@ class Instance:
 
     def start(self, *, transport: str = "ssm", **parameters: str) -> dict[str, str]:
         """What .env says after a start with these parameters changed, without its quotes."""
-        told = {**PARAMETERS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
-        (self.stack / "parameters").write_text("".join(f"/a/b/{name}\t{value}\n" for name, value in told.items()))
+        values = {**PARAMETERS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
+        (self.stack / "parameters").write_text("".join(f"/a/b/{name}\t{value}\n" for name, value in values.items()))
         conf = self.stack / "conf"
         conf.write_text(
             f"MBD_FIRST_NAME=Ada\nMBD_LAST_NAME=Lovelace\nMBD_PARAMETERS=/a/b\nMBD_TOPIC_ARN=t\nMBD_TRANSPORT={transport}\n"
@@ -39,8 +39,9 @@ class Instance:
         script = self.stack / "infra_scripts" / "instance" / "write_env.sh"
         done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
-        assert not [value for value in told.values() if value in done.stdout + done.stderr]
-        lines = [line.split("=", 1) for line in (self.stack / ".env").read_text().splitlines()]
+        assert not [value for value in values.values() if value in done.stdout + done.stderr]
+        written = (self.stack / ".env").read_text().splitlines()
+        lines = [line.split("=", 1) for line in written if not line.startswith("#")]
         assert len(lines) == len(dict(lines))
         return {name: value.strip("'") for name, value in lines}
 
@@ -73,7 +74,16 @@ def test_a_changed_secret_changes_the_digest_by_which_compose_sees_it(instance: 
     assert (instance.stack / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_where_the_api_answers_is_set_for_the_transport_and_then_the_operators(instance: Instance) -> None:
+def test_lines_of_the_operator_stay_and_those_that_it_sets_are_replaced(instance: Instance) -> None:
+    instance.start()
+    file = instance.stack / ".env"
+    file.write_text("# mine\nexport AIRFLOW_ADMIN_PASSWORD=old\n MBD_FIRST_NAME = old\nMINE=1\n" + file.read_text())
+    env = instance.start()
+    assert (env["AIRFLOW_ADMIN_PASSWORD"], env["MBD_FIRST_NAME"], env["MINE"]) == ("admin-password-value", "Ada", "1")
+    assert "old" not in file.read_text()
+
+
+def test_the_transport_sets_where_the_api_answers_and_then_the_operator_does(instance: Instance) -> None:
     def answers(env: dict[str, str]) -> tuple[str, str]:
         return env["AIRFLOW_BIND"], env["AIRFLOW_TLS"]
 

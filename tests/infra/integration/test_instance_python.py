@@ -1,4 +1,4 @@
-"""What runs on the instance's own Python keeps to the oldest that an image may bring: 3.10 of Ubuntu 22.04."""
+"""What runs on the instance's own Python works with the oldest that an image has: 3.10 of Ubuntu 22.04."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The s3fs way of the course, for real: s3fs mounts a bucket of moto, the processing script runs on the mount."""
+"""The course's way to the files: s3fs mounts a bucket of moto, and the processing script runs on the mount."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_mounting_twice_is_mounting_once_and_a_run_leaves_that_mount(mount: Moun
     assert not is_in_kernel(mount_point)
 
 
-def test_a_mount_that_has_died_is_made_anew(mount: Mount, mount_point: Path, account: Account) -> None:
+def test_a_mount_that_has_died_is_replaced(mount: Mount, mount_point: Path, account: Account) -> None:
     assert mount("mount").returncode == 0
     os.kill(s3fs_of(mount_point), signal.SIGKILL)
     with pytest.raises(OSError, match="not connected"):
@@ -130,7 +130,7 @@ def test_a_password_file_that_others_may_read_is_refused(mount: Mount, surroundi
     assert "chmod 600" in done.stderr
 
 
-def test_no_such_bucket_and_no_answer_are_told_apart(mount: Mount, mount_point: Path) -> None:
+def test_no_such_bucket_and_no_answer_have_messages_of_their_own(mount: Mount, mount_point: Path) -> None:
     nowhere = mount("mount", "--bucket", "no-such-bucket-here")
     assert nowhere.returncode == 2
     assert "There is no bucket no-such-bucket-here" in nowhere.stderr
@@ -156,7 +156,7 @@ def test_the_exit_code_is_that_of_the_processing_script(mount: Mount, mount_poin
     assert not is_in_kernel(mount_point)
 
 
-def test_a_run_that_is_told_to_stop_unmounts_first(
+def test_a_stopped_run_unmounts_first(
     mount: Mount, mount_point: Path, surroundings: dict[str, str], tmp_path: Path
 ) -> None:
     slow = tmp_path / "python"
@@ -176,9 +176,7 @@ def test_a_run_that_is_told_to_stop_unmounts_first(
     assert not is_in_kernel(mount_point)
 
 
-def test_a_run_that_is_told_to_stop_while_it_mounts_leaves_nothing_mounted(
-    mount_point: Path, surroundings: dict[str, str]
-) -> None:
+def test_a_run_stopped_while_it_mounts_leaves_nothing_mounted(mount_point: Path, surroundings: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and answers nothing
         options = ["--endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}", "--python", sys.executable]
         line = [SCRIPT, "run", "--bucket", SOURCE_BUCKET, "--mount-point", str(mount_point), *options]

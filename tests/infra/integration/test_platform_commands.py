@@ -1,4 +1,4 @@
-"""Each command of the platform against an AWS of its own: twice, interrupted, refused, and as things go wrong."""
+"""Each command of the platform against a simulated AWS: twice, interrupted, refused, and with things going wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORLD = "0.0.0.0/0"
 
 @pytest.fixture
 def owner(person: Person) -> Person:
-    """Somebody whose platform stands."""
+    """Somebody whose platform is deployed."""
     applied = person.says("apply", "--yes")
     assert applied.code == 0, applied.err
     return person
@@ -49,17 +49,17 @@ def learned(person: Person, *words: str) -> Any:  # noqa: ANN401
 # plan
 
 
-def test_plan_tells_what_is_made_and_makes_nothing(person: Person) -> None:
+def test_plan_shows_what_would_be_created_and_creates_nothing(person: Person) -> None:
     plans = [learned(person, "plan") for _ in range(2)]
     assert plans[0] == plans[1]
-    deeds = {one["resource"]: one["deed"] for one in plans[0]["changes"]}
-    assert {"SourceBucket", "Database", "Instance", "Address", "Topic", "SshFromMe"} < deeds.keys()
-    assert "CourseSsh" not in deeds
-    assert set(deeds.values()) == {"made"}
+    actions = {one["resource"]: one["action"] for one in plans[0]["changes"]}
+    assert {"SourceBucket", "Database", "Instance", "Address", "Topic", "SshFromMe"} < actions.keys()
+    assert "CourseSsh" not in actions
+    assert set(actions.values()) == {"made"}
     assert (stacks_of(person), parameters_of(person)) == ([], {})
 
 
-def test_plan_of_the_course_profile_tells_what_each_switch_opens(person: Person) -> None:
+def test_plan_of_profile_course_says_what_each_switch_opens(person: Person) -> None:
     person.settings["MBD_PROFILE"] = "course"
     person.write_settings()
     text = person.says("plan").out
@@ -76,11 +76,11 @@ def test_plan_estimates_the_cost_from_the_dated_table(person: Person) -> None:
     assert prices["as_of"] in text
 
 
-def test_plan_of_a_platform_that_stands_says_what_would_change(owner: Person) -> None:
+def test_plan_of_a_deployed_platform_says_what_would_change(owner: Person) -> None:
     assert "Nothing to change" in owner.says("plan").out
     owner.settings["MBD_MY_ADDRESS"] = "198.51.100.9/32"
     owner.write_settings()
-    changes = {one["resource"]: one["deed"] for one in learned(owner, "plan")["changes"]}
+    changes = {one["resource"]: one["action"] for one in learned(owner, "plan")["changes"]}
     assert changes == {"SshFromMe": "changed", "PostgresFromMe": "changed"}
 
 
@@ -92,7 +92,7 @@ def test_apply_a_second_time_changes_nothing(owner: Person) -> None:
     said = owner.says("apply", "--yes", "--json")
     again = json.loads(said.out)
     assert (said.code, again["changes"], again["written"]) == (0, 0, [])
-    assert "Made" not in said.err
+    assert "Created" not in said.err
     assert (parameters_of(owner), owner.env_file.read_text()) == (secrets, env)
 
 
@@ -105,7 +105,7 @@ def test_apply_does_nothing_unless_somebody_says_yes(words: tuple[str, ...], per
         assert "Pass --yes" in said.err
 
 
-def test_apply_goes_on_after_a_kill_that_left_a_plan_behind(person: Person) -> None:
+def test_apply_continues_after_a_kill_that_left_a_change_set_behind(person: Person) -> None:
     person.client("cloudformation").create_change_set(
         StackName=STACK,
         ChangeSetName="left-behind",
@@ -180,13 +180,13 @@ def test_a_change_of_profile_leaves_the_deployed_database_at_its_version(profile
     assert database_of(person) == deployed
 
 
-def test_the_database_goes_up_where_the_setting_says_so_and_plan_warns(person: Person) -> None:
+def test_the_setting_upgrades_the_database_and_plan_warns(person: Person) -> None:
     changed_settings(person, MBD_DATABASE_VERSION="16")
     assert person.says("apply", "--yes").code == 0
     changed_settings(person, MBD_DATABASE_VERSION="18")
     warned = person.says("plan").out
-    assert "WARNING: PostgreSQL goes from 16 to 18. This cannot be undone" in warned
-    assert "the database is down meanwhile" in warned
+    assert "WARNING: PostgreSQL is upgraded from 16 to 18. This cannot be undone" in warned
+    assert "The database is down for ten minutes or more" in warned
     assert learned(person, "plan")["database_upgrade"] == {"from": "16", "to": "18"}
     assert person.says("apply", "--yes").code == 0
     assert database_of(person) == "18"
@@ -201,7 +201,7 @@ def test_an_older_version_than_the_deployed_one_is_refused(owner: Person) -> Non
         assert "MBD_DATABASE_VERSION is 17, but the database has PostgreSQL 18" in said.err
 
 
-def test_a_version_that_there_is_not_is_refused(person: Person) -> None:
+def test_an_unknown_database_version_is_refused(person: Person) -> None:
     changed_settings(person, MBD_DATABASE_VERSION="13")
     assert "MBD_DATABASE_VERSION is '13'. Set it to one of 14, 15" in person.says("plan").err
 
@@ -212,20 +212,23 @@ def subscribed(person: Person) -> dict[str, str]:
     return {one["Endpoint"]: one["SubscriptionArn"] for one in found}
 
 
-def test_apply_subscribes_again_whom_sns_has_forgotten_and_only_then_speaks_of_a_mail(owner: Person) -> None:
+def test_apply_subscribes_again_whom_sns_has_dropped_and_only_then_mentions_a_mail(owner: Person) -> None:
     assert "AWS has just sent" not in owner.says("apply", "--yes").out
     owner.client("sns").unsubscribe(SubscriptionArn=subscribed(owner)["ada@example.org"])
     code, found = findings(owner)
-    assert (code, found["mails"][0]) == (1, "BAD")
+    assert (code, found["mails"][0]) == (1, "error")
     assert "ada@example.org: not subscribed" in found["mails"][1]
     said = owner.says("apply", "--yes").out
-    assert "Confirm the mail that AWS has just sent to ada@example.org." in said
+    assert "AWS has just sent a mail to ada@example.org: click the link in it to confirm." in said
     assert set(subscribed(owner)) == {"ada@example.org"}
     assert findings(owner)[1]["mails"] == ("ok", "1 confirmed")
 
 
-def test_the_first_apply_speaks_of_the_mail_that_the_stack_asked_for(person: Person) -> None:
-    assert "Confirm the mail that AWS has just sent to ada@example.org.\n" in person.says("apply", "--yes").out
+def test_the_first_apply_mentions_the_mail_that_the_stack_asked_for(person: Person) -> None:
+    assert (
+        "AWS has just sent a mail to ada@example.org: click the link in it to confirm.\n"
+        in person.says("apply", "--yes").out
+    )
     assert set(subscribed(person)) == {"ada@example.org"}
 
 
@@ -237,14 +240,14 @@ def test_check_misses_the_marking_address_in_profile_course(person: Person) -> N
     assert "marking@example.org: not subscribed" in findings(person)[1]["mails"][1]
 
 
-def test_check_tells_of_somebody_who_gets_the_mails_unasked(owner: Person) -> None:
+def test_check_reports_somebody_who_gets_the_mails_but_is_not_in_env(owner: Person) -> None:
     [topic] = owner.client("sns").list_topics()["Topics"]
     owner.client("sns").subscribe(TopicArn=topic["TopicArn"], Protocol="email", Endpoint="eve@example.org")
     level, text = findings(owner)[1]["mails"]
-    assert (level, text.partition(" ")[0]) == ("look", "eve@example.org")
+    assert (level, text.partition(" ")[0]) == ("warning", "eve@example.org")
 
 
-# apply, to a platform that stands
+# apply, to a deployed platform
 
 
 def openness(person: Person) -> dict[str, Any]:
@@ -280,7 +283,7 @@ def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None
     changed_settings(owner, MBD_PROFILE="default")
     back = owner.says("apply", "--yes")
     assert back.code == 0, back.err
-    assert "The monitored bucket stays open to the world until its own stack is deployed anew" in back.out
+    assert "The monitored bucket stays open to the world until the trigger is deployed again" in back.out
     assert openness(owner) == sound
     assert {one[2] for one in sound["rules"]} == {"203.0.113.7/32"}
     assert learned(owner, "plan")["changes"] == []
@@ -302,8 +305,8 @@ def test_stop_and_start_again_each_twice(owner: Person) -> None:
         stopped = learned(owner, "stop", "--yes")
         assert (stopped["instance"], stopped["database"]) == ("stopped", "stopped")
         assert stopped["database_starts_itself"]
-    assert "A marker wakes the instance, not the database" in owner.says("stop", "--yes").out
-    assert "starts by itself on 20" in owner.says("status").out
+    assert "A marker wakes the instance but not the database" in owner.says("stop", "--yes").out
+    assert "AWS starts it again on 20" in owner.says("status").out
     for _ in range(2):
         started = learned(owner, "start")
         assert (started["instance"], started["database"]) == ("running", "available")
@@ -362,7 +365,7 @@ def data(owner: Person) -> Person:
     return owner
 
 
-def test_teardown_loses_no_data_without_a_second_word(data: Person) -> None:
+def test_teardown_loses_no_data_without_a_second_confirmation(data: Person) -> None:
     said = data.says("teardown", "--yes")
     assert said.code == 1
     assert "company files" in said.err
@@ -395,7 +398,7 @@ def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
     assert "MBD_INSTANCE_ID=\n" in data.env_file.read_text()
 
 
-def test_teardown_keeps_the_final_snapshot_until_it_is_told(data: Person) -> None:
+def test_teardown_keeps_the_final_snapshot_unless_asked(data: Person) -> None:
     said = data.says("teardown", "--yes", "--delete-data")
     snapshots = data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
     assert [one["DBSnapshotIdentifier"] in said.out for one in snapshots] == [True]
@@ -403,7 +406,7 @@ def test_teardown_keeps_the_final_snapshot_until_it_is_told(data: Person) -> Non
     assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == []
 
 
-def test_teardown_a_second_time_finds_nothing_and_is_content(owner: Person) -> None:
+def test_a_second_teardown_finds_nothing_and_succeeds(owner: Person) -> None:
     assert owner.says("teardown", "--yes", "--delete-data").code == 0
     again = owner.says("teardown")
     assert (again.code, "[ ]" in again.out) == (0, False)
@@ -447,7 +450,7 @@ def findings(person: Person) -> tuple[int, dict[str, tuple[str, str]]]:
     return said.code, {one["what"]: (one["level"], one["text"]) for one in json.loads(said.out)["findings"]}
 
 
-def test_check_of_a_sound_platform_finds_nothing_bad(owner: Person) -> None:
+def test_check_of_a_sound_platform_finds_no_error(owner: Person) -> None:
     code, found = findings(owner)
     assert code == 0
     assert {what for what, (level, _) in found.items() if level == "ok"} >= {
@@ -457,14 +460,15 @@ def test_check_of_a_sound_platform_finds_nothing_bad(owner: Person) -> None:
 
 def test_check_before_the_first_apply_looks_at_the_account(person: Person) -> None:
     code, found = findings(person)
-    assert (code, found["platform"][0], found["network"][0], found["Elastic IPs"][0]) == (0, "look", "ok", "ok")
+    assert (code, found["platform"][0], found["network"][0], found["Elastic IPs"][0]) == (0, "warning", "ok", "ok")
     assert found["instance"] == ("ok", "eu-west-1 has t2.medium")
+    assert found["vCPUs"] == ("ok", "t2.medium needs 2; the quota for standard instances is 5")
     person.settings["MBD_KEY_NAME"] = "nobodys"
     person.write_settings()
     for _ in range(5):
         person.client("ec2").allocate_address(Domain="vpc")
     code, found = findings(person)
-    assert (code, found["key pair"][0], found["Elastic IPs"][0]) == (1, "BAD", "BAD")
+    assert (code, found["key pair"][0], found["Elastic IPs"][0]) == (1, "error", "error")
 
 
 def test_check_notices_a_port_that_somebody_opened(owner: Person) -> None:
@@ -473,19 +477,26 @@ def test_check_notices_a_port_that_somebody_opened(owner: Person) -> None:
         GroupId=group["GroupId"], IpProtocol="tcp", FromPort=8080, ToPort=8080, CidrIp="0.0.0.0/0"
     )
     code, found = findings(owner)
-    assert (code, found["open ports"][0]) == (1, "BAD")
+    assert (code, found["open ports"][0]) == (1, "error")
     assert "8080" in found["open ports"][1]
 
 
-def test_check_names_the_region_that_lacks_the_type_of_instance(person: Person) -> None:
+def test_check_compares_the_instance_type_with_the_region_and_the_quota(person: Person) -> None:
     changed_settings(person, AWS_REGION="eu-north-1")  # it has t3, and no t2
     code, found = findings(person)
     assert (code, found["instance"]) == (
         1,
-        ("BAD", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE, such as t3.medium."),
+        ("error", "eu-north-1 has no t2.medium. Set MBD_INSTANCE_TYPE, say to t3.medium."),
     )
-    changed_settings(person, MBD_INSTANCE_TYPE="t3.medium")
-    assert findings(person)[1]["instance"][0] == "ok"
+    assert "vCPUs" not in found
+    changed_settings(person, MBD_INSTANCE_TYPE="t3.2xlarge")
+    found = findings(person)[1]
+    assert (found["instance"][0], found["vCPUs"][0]) == ("ok", "warning")  # AWS does not report the quota there
+    changed_settings(person, AWS_REGION=REGION)
+    assert findings(person)[1]["vCPUs"] == (
+        "error",
+        "t3.2xlarge needs 8; the quota for standard instances is 5. Request more in Service Quotas.",
+    )
 
 
 LATER = f"{date.today() + timedelta(days=3)}"
@@ -495,13 +506,13 @@ OVER = "2026-01-31"
 @pytest.mark.parametrize(
     ("wanted", "expires", "levels"),
     [
-        ("course", LATER, {"profile": "look", "open ports": "look", "markers": "look"}),
-        ("default", LATER, {"profile": "look", "open ports": "BAD", "markers": "BAD"}),
-        ("course", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
-        ("default", OVER, {"profile": "BAD", "open ports": "BAD", "markers": "BAD"}),
+        ("course", LATER, {"profile": "warning", "open ports": "warning", "markers": "warning"}),
+        ("default", LATER, {"profile": "warning", "open ports": "error", "markers": "error"}),
+        ("course", OVER, {"profile": "error", "open ports": "error", "markers": "error"}),
+        ("default", OVER, {"profile": "error", "open ports": "error", "markers": "error"}),
     ],
 )
-def test_check_calls_bad_what_is_open_longer_than_profile_course_is_meant(
+def test_what_is_open_longer_than_profile_course_allows_is_an_error(
     wanted: str, expires: str, levels: dict[str, str], person: Person
 ) -> None:
     changed_settings(person, MBD_PROFILE="course")
@@ -510,7 +521,7 @@ def test_check_calls_bad_what_is_open_longer_than_profile_course_is_meant(
     changed_settings(person, MBD_PROFILE=wanted)
     code, found = findings(person)
     assert {what: found[what][0] for what in levels} == levels
-    assert code == int("BAD" in levels.values())
+    assert code == int("error" in levels.values())
     assert "5432" in found["open ports"][1]
     if expires == OVER:
         assert OVER in found["profile"][1]
@@ -530,31 +541,35 @@ def make_monitored_bucket(person: Person, *, is_open: bool) -> None:
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(kinds, not is_open))
 
 
-def test_check_notices_a_monitored_bucket_that_the_way_back_from_course_left_open(owner: Person) -> None:
+def test_check_notices_a_bucket_of_markers_that_profile_course_left_open(owner: Person) -> None:
     assert "markers" not in findings(owner)[1]  # there is no bucket yet
     make_monitored_bucket(owner, is_open=True)
     code, found = findings(owner)
-    assert (code, found["markers"][0]) == (1, "BAD")
+    assert (code, found["markers"][0]) == (1, "error")
     assert "`make deploy` closes it; `apply` does not" in found["markers"][1]
 
 
-def test_check_finds_a_closed_monitored_bucket_well_and_a_policy_that_s3_overrules_too(owner: Person) -> None:
+def test_check_accepts_a_closed_bucket_of_markers_but_warns_without_the_block(owner: Person) -> None:
     make_monitored_bucket(owner, is_open=False)
     assert findings(owner)[1]["markers"][0] == "ok"
     s3, bucket = owner.client("s3"), f"{PREFIX}-monitored-bucket"
     s3.delete_public_access_block(Bucket=bucket)
-    assert findings(owner)[1]["markers"][0] == "look"
+    assert findings(owner)[1]["markers"][0] == "warning"
     s3.delete_bucket_policy(Bucket=bucket)
-    assert findings(owner)[1]["markers"][0] == "look"
+    assert findings(owner)[1]["markers"][0] == "warning"
 
 
 @pytest.mark.parametrize(
     ("name", "level", "words"),
     [
         ("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-20261001", "ok", "Ubuntu 24.04 ("),
-        ("ubuntu/images/hvm-ssd/ubuntu-trusty-14.04-amd64-server-20170727", "look", "how long it is supported is not"),
-        ("the-course-image", "look", "(the-course-image): how long it is supported is not known here"),
-        ("", "look", "AWS does not show it"),
+        (
+            "ubuntu/images/hvm-ssd/ubuntu-trusty-14.04-amd64-server-20170727",
+            "warning",
+            "its end of support is not known",
+        ),
+        ("the-course-image", "warning", "(the-course-image): its end of support is not known here"),
+        ("", "warning", "AWS does not show it"),
     ],
 )
 def test_check_says_of_the_image_what_aws_knows(name: str, level: str, words: str, person: Person) -> None:
@@ -575,8 +590,11 @@ def test_check_notices_missing_secrets_and_a_stopped_instance(owner: Person) -> 
     learned(owner, "stop", "--yes")
     code, found = findings(owner)
     assert code == 1
-    assert found["secrets"] == ("BAD", f"Missing under /{PREFIX}/airflow/: jwt-secret. Apply makes them.")
-    assert (found["Airflow"][0], found["database"][0]) == ("look", "look")
+    assert found["secrets"] == (
+        "error",
+        f"Missing under /{PREFIX}/airflow/: jwt-secret. Run apply, which creates them.",
+    )
+    assert (found["Airflow"][0], found["database"][0]) == ("warning", "warning")
 
 
 # logins that do not work
@@ -595,7 +613,7 @@ def guard(person: Person) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "status", "stop", "start", "teardown", "check", "resources-csv"])
-def test_a_wrong_login_is_told_as_such(command: str, guarded: Person) -> None:
+def test_a_wrong_login_is_reported_as_such(command: str, guarded: Person) -> None:
     guard(guarded)
     said = guarded.says(command, "--yes")
     assert said.code == 3
@@ -649,14 +667,12 @@ def unguard(person: Person) -> None:
 @pytest.mark.parametrize(
     "action", ["cloudformation:CreateChangeSet", "ssm:PutParameter", "cloudformation:ExecuteChangeSet"]
 )
-def test_apply_that_is_refused_half_way_names_the_permission_and_a_second_one_finishes(
-    action: str, guarded: Person
-) -> None:
+def test_apply_refused_half_way_names_the_permission_and_a_second_one_finishes(action: str, guarded: Person) -> None:
     said = guarded.says("apply", "--yes", **without(guarded, action))
     assert said.code == 3
     assert f"your AWS login may not do {action}" in said.err
     unguard(guarded)
-    assert stacks_of(guarded) == []  # the plan was thrown away
+    assert stacks_of(guarded) == []  # the change set was discarded
     again = guarded.says("apply", "--yes")
     assert again.code == 0, again.err
     assert guarded.client("rds").describe_db_instances()["DBInstances"]
@@ -671,10 +687,10 @@ def test_apply_that_may_not_subscribe_says_so_and_a_second_one_finishes(guarded:
     assert said.code == 3
     assert "may not do sns:Subscribe" in said.err
     unguard(guarded)
-    assert "just sent to ada@example.org" in guarded.says("apply", "--yes").out
+    assert "just sent a mail to ada@example.org" in guarded.says("apply", "--yes").out
 
 
-def test_teardown_that_may_not_unprotect_the_database_loses_nothing_and_a_second_one_finishes(guarded: Person) -> None:
+def test_teardown_without_the_right_to_unprotect_loses_nothing_and_can_be_repeated(guarded: Person) -> None:
     assert guarded.says("apply", "--yes").code == 0
     said = guarded.says("teardown", "--yes", "--delete-data", **without(guarded, "rds:ModifyDBInstance"))
     assert said.code == 3
@@ -687,7 +703,7 @@ def test_teardown_that_may_not_unprotect_the_database_loses_nothing_and_a_second
     assert stacks_of(guarded) == []
 
 
-def test_no_login_at_all_is_a_matter_of_settings(person: Person) -> None:
+def test_a_missing_login_is_a_settings_error(person: Person) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del person.login[name]
     said = person.says("plan")
@@ -695,19 +711,19 @@ def test_no_login_at_all_is_a_matter_of_settings(person: Person) -> None:
     assert "no AWS login was found. Run `aws configure`" in said.err
 
 
-def test_an_unknown_login_profile_is_a_matter_of_settings(person: Person) -> None:
+def test_an_unknown_aws_profile_is_a_settings_error(person: Person) -> None:
     said = person.says("plan", AWS_PROFILE="nobodys")
     assert said.code == 2
-    assert "Mend AWS_PROFILE" in said.err
+    assert "Fix AWS_PROFILE" in said.err
 
 
-def test_no_network_is_told_as_such(person: Person) -> None:
+def test_no_network_is_reported_as_such(person: Person) -> None:
     said = person.says("plan", AWS_ENDPOINT_URL=f"http://{HOST}:{free_port()}", AWS_MAX_ATTEMPTS="1")
     assert said.code == 3
-    assert "AWS was not reached" in said.err
+    assert "AWS cannot be reached" in said.err
 
 
-def test_a_region_that_is_none_is_told_before_aws_is_asked(person: Person) -> None:
+def test_an_invalid_region_is_reported_before_aws_is_asked(person: Person) -> None:
     person.settings["AWS_REGION"] = "Ireland"
     person.write_settings()
     said = person.says("plan")

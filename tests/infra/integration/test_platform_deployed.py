@@ -1,4 +1,4 @@
-"""platform.yml deployed by `apply`, and read back through each service's own API, against the tables of the brief."""
+"""platform.yml as `apply` deploys it, read back through each service's own API and compared with the brief."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUBSCRIBED = {"default": {"ada@example.org"}, "course": {"ada@example.org", "mar
 
 
 class Deployed(Person):
-    """Somebody whose platform stands."""
+    """Somebody whose platform is deployed."""
 
     profile: str
 

@@ -1,4 +1,4 @@
-"""From an empty account to the mail's trigger and back to nothing, typed at a shell as the README has it."""
+"""From an empty account to a run and back to nothing, typed at a shell as the README does."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def make_monitored_bucket(person: Person) -> str:
     queue = str(sqs.create_queue(QueueName="trigger")["QueueUrl"])
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     s3.create_bucket(Bucket=MONITORED, CreateBucketConfiguration={"LocationConstraint": REGION})
-    told = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
-    s3.put_bucket_notification_configuration(Bucket=MONITORED, NotificationConfiguration=told)
+    queues = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(Bucket=MONITORED, NotificationConfiguration=queues)
     return queue
 
 
@@ -84,9 +84,9 @@ def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person)
         followed = desk.submit(person.learns, "trigger", "--wait", "--yes")
         marker = next_marker(person, queue=queue)
         receipt = run_as_airflow_does(person, marker=marker)
-        told = followed.result(timeout=60)
-    assert told["marker"] == f"s3://{MONITORED}/{marker.key}"
-    assert told["receipt"] == json.loads(receipt.to_json())
+        followed_run = followed.result(timeout=60)
+    assert followed_run["marker"] == f"s3://{MONITORED}/{marker.key}"
+    assert followed_run["receipt"] == json.loads(receipt.to_json())
     assert (receipt.state, receipt.files.listed) == ("success", len(stocks))
     status = person.learns("status")
     assert (status["instance"], status["database"]) == ("running", "available")

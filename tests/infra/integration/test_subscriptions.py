@@ -1,4 +1,4 @@
-"""Who SNS says is subscribed goes in; whom `apply` asks comes out. moto knows neither pending nor removed ones."""
+"""Whom `apply` asks to confirm. The answers of SNS are written down: moto has neither pending nor removed ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from botocore.stub import Stubber
 
-from infra_scripts.commands.apply import _subscribe, _subscribed
+from infra_scripts.platform.mails import subscribe_missing, subscribed
 from infra_scripts.settings import read_settings
 from tests.support.person import SETTINGS
 
@@ -41,11 +41,11 @@ def test_who_has_not_confirmed_yet_is_not_asked_again_and_who_was_removed_is() -
             {"SubscriptionArn": "pending confirmation"},
             {"TopicArn": TOPIC, "Protocol": "email", "Endpoint": "marking@example.org"},
         )
-        before = _subscribed(session, outputs={"TopicArn": TOPIC})
-        asked = _subscribe(session, outputs={"TopicArn": TOPIC}, settings=COURSE, before=before)
+        before = subscribed(session, outputs={"TopicArn": TOPIC})
+        asked = subscribe_missing(session, outputs={"TopicArn": TOPIC}, settings=COURSE, before=before)
         answers.assert_no_pending_responses()
     assert asked == ["marking@example.org"]
 
 
-def test_a_new_platform_has_nobody_subscribed() -> None:
-    assert _subscribed(Session(), outputs={}) == set()
+def test_a_new_platform_has_nobodysubscribed() -> None:
+    assert subscribed(Session(), outputs={}) == set()

@@ -78,16 +78,16 @@ def test_waiting_follows_the_new_run_to_its_end(
         put_receipt(at=at, state=state, files=files, rows=rows, error="no disk" if code else None)
         printed, said = child.communicate(timeout=30)
     assert child.returncode == code, said
-    assert f"run {run_id} is under way" in said
+    assert f"run {run_id} has started" in said
     assert printed.startswith(f"{state}: run {run_id}")
     assert "10 read = 9 accepted + 1 rejected" in printed
     assert ("no disk" in printed) == bool(code)
 
 
-def test_a_run_that_never_begins_is_said_after_the_timeout(command: RunCommand, account: Account) -> None:
+def test_a_run_that_never_starts_is_reported_after_the_timeout(command: RunCommand, account: Account) -> None:
     done = command("trigger", "--wait", "--timeout", "0.05")
     assert done.returncode == 3
-    assert "No run has begun" in done.stderr
+    assert "No run has started" in done.stderr
     assert len(account.keys(bucket=MONITORED_BUCKET)) == 1
 
 
@@ -96,4 +96,4 @@ def test_without_the_trigger_s_stack_it_says_what_to_deploy(command: RunCommand,
     for options in ((), ("--dry-run",)):
         done = command("trigger", *options)
         assert done.returncode == 1
-        assert "Deploy that first" in done.stderr
+        assert "run make deploy first" in done.stderr

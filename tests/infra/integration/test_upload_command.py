@@ -1,4 +1,4 @@
-"""`upload` against moto: everything once, nothing twice, the rest after an interruption, and what is wrong told."""
+"""`upload` against moto: everything once, nothing twice, the rest after an interruption, and its error messages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def test_without_a_batch_only_the_scripts_are_put(command: RunCommand, account: 
     assert not account.keys("Stocks/")
 
 
-def test_a_file_that_the_index_names_and_nobody_has_is_told(command: RunCommand, batch: Path, account: Account) -> None:
+def test_a_file_that_the_index_names_and_nobody_has_is_reported(
+    command: RunCommand, batch: Path, account: Account
+) -> None:
     (batch / "Stocks" / "ge.us.csv").unlink()
     done = command("upload", batch)
     assert done.returncode == 1
@@ -83,7 +85,7 @@ def test_a_file_that_the_index_names_and_nobody_has_is_told(command: RunCommand,
     assert command("upload", batch).returncode == 0
 
 
-def test_an_interrupted_upload_goes_on_where_it_stopped(
+def test_an_interrupted_upload_continues_where_it_stopped(
     command: RunCommand, surroundings: dict[str, str], env_file: Path, tmp_path: Path, account: Account
 ) -> None:
     batch = tmp_path / "many"
@@ -109,7 +111,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(
     assert hashlib.md5(account.get("Stocks/c1499.us.csv")).hexdigest() == hashlib.md5(b"c1499.us.csv").hexdigest()
 
 
-def test_what_is_missing_is_said_with_the_next_step(command: RunCommand, batch: Path, account: Account) -> None:
+def test_what_is_missing_is_reported_with_the_next_step(command: RunCommand, batch: Path, account: Account) -> None:
     nothing = command("upload", batch / "Stocks")
     assert nothing.returncode == 2
     assert "There is no folder" in nothing.stderr
@@ -132,7 +134,7 @@ def test_nothing_configured_names_what_is_missing(command: RunCommand, env_file:
         assert "python -m infra_scripts init" in done.stderr
 
 
-def test_a_login_that_aws_does_not_know_and_none_at_all_are_told_apart(
+def test_an_unknown_login_and_none_have_messages_of_their_own(
     command: RunCommand, batch: Path, account: Account
 ) -> None:
     account.check_logins(from_now_on=True)

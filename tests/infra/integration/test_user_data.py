@@ -1,7 +1,7 @@
 """What the EC2 instance does at its first boot, in a container: packages, the stack fetched, .env written, units made.
 
 Only systemd is a stand-in, which notes how it was called. moto is S3 and Parameter Store. What needs no packages is
-tried without Docker too: the whole script in a folder that stands for the root.
+tested without Docker too: the whole script in a folder that is the root for it.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     assert checked.stdout == ""
 
 
-def test_running_it_again_changes_nothing_but_restarts_the_stack(machine: Machine) -> None:
+def test_running_it_again_changes_nothing_but_restarts_airflow(machine: Machine) -> None:
     before = machine.says("sha256sum /etc/moving-big-data.conf /etc/fstab /etc/systemd/system/moving-big-data*")
     again = machine.run("bash /usr/local/sbin/moving-big-data-setup")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -143,9 +143,7 @@ def test_the_machine_keeps_what_was_changed_in_its_settings(machine: Machine) ->
     machine.says("bash /usr/local/sbin/moving-big-data-setup")
 
 
-def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
-    machine: Machine, account: Account
-) -> None:
+def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machine: Machine, account: Account) -> None:
     """In one test, as one is the other's start: nothing there, archive, parameters, connection, a change."""
     waiting = machine.run("/usr/local/sbin/moving-big-data-fetch")
     assert waiting.returncode == 1
@@ -163,7 +161,7 @@ def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
     assert "Run: python -m infra_scripts init-db" in machine.run(refresh).stdout
     assert not machine.exists("/opt/moving-big-data/.env")
     put_parameter(account, "stocks-database", DATABASE)
-    told = machine.says(refresh)
+    printed = machine.says(refresh)
     written = dict(line.split("=", 1) for line in machine.says("cat /opt/moving-big-data/.env").splitlines())
     assert written["COMPOSE_FILE"] == "airflow/docker-compose.yml"
     assert written["AIRFLOW_BIND"] == "'127.0.0.1'"
@@ -178,7 +176,7 @@ def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
     put_parameter(account, "trigger-password", "another")
     account.put(KEY, archive_with("etl/new.py"))
     machine.says("/usr/local/sbin/moving-big-data-fetch")
-    told += machine.says(refresh)
+    printed += machine.says(refresh)
     env = machine.says("cat /opt/moving-big-data/.env")
     assert "AIRFLOW_PORT=9090" in env
     assert "AIRFLOW_TRIGGER_PASSWORD='another'" in env
@@ -190,11 +188,11 @@ def test_the_stack_is_fetched_once_it_is_uploaded_and_secrets_go_into_env_alone(
     machine.says(f"sed -i.bak 's#AWS_ENDPOINT_URL=.*#AWS_ENDPOINT_URL=http://127.0.0.1:9#' {conf}")
     offline = machine.says("AWS_MAX_ATTEMPTS=1 /usr/local/sbin/moving-big-data-fetch")
     machine.says(f"mv {conf}.bak {conf}")
-    assert "going on with what is in /opt/moving-big-data" in offline
+    assert "continuing with what is in /opt/moving-big-data" in offline
 
     compose = machine.run("cd /opt/moving-big-data && docker compose config --quiet")
     assert compose.returncode == 0, compose.stderr
-    everything = told + machine.says("cat /var/log/moving-big-data.log /etc/moving-big-data.conf")
+    everything = printed + machine.says("cat /var/log/moving-big-data.log /etc/moving-big-data.conf")
     everything += machine.says("cat /usr/local/sbin/moving-big-data-setup")
     assert not [value for value in (*SECRETS.values(), DATABASE) if value in everything]
 
@@ -225,7 +223,7 @@ class Folder:
         return self.root / "etc/moving-big-data.conf"
 
     def boots(self, *, script: str = "part-001") -> list[str]:
-        """Run it; returns what systemd was told."""
+        """Run it; returns the calls of systemctl."""
         (self.root / "calls").write_text("")
         environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "HOME": str(self.root)}
         line = ["bash", str(self.root / script)]
@@ -255,7 +253,7 @@ def folder(tmp_path: Path) -> Folder:
 AGAIN = "usr/local/sbin/moving-big-data-setup"
 
 
-def test_the_first_boot_keeps_the_settings_that_stand_before_the_script(folder: Folder) -> None:
+def test_the_first_boot_keeps_the_settings_before_the_script(folder: Folder) -> None:
     assert "systemctl enable --now moving-big-data-idle.timer" in folder.boots()
     assert folder.settings() == {
         "MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1", "MBD_PROFILE": "default",
@@ -267,7 +265,7 @@ def test_the_first_boot_keeps_the_settings_that_stand_before_the_script(folder: 
 
 
 @pytest.mark.parametrize("script", [AGAIN, "part-001"])
-def test_a_boot_done_again_takes_the_settings_as_they_were_changed_since(script: str, folder: Folder) -> None:
+def test_a_repeated_boot_takes_the_settings_as_changed_since(script: str, folder: Folder) -> None:
     """Although the exports of the first boot stand before the script, also in the copy that it made of itself."""
     folder.boots()
     assert "MBD_SCALE_TO_ZERO='on'" in (folder.root / script).read_text()
@@ -279,7 +277,7 @@ def test_a_boot_done_again_takes_the_settings_as_they_were_changed_since(script:
     assert folder.conf.read_text() == text + "MBD_IDLE_MINUTES=30\n"
 
 
-def test_a_setting_taken_out_is_not_brought_back_by_a_boot_done_again(folder: Folder) -> None:
+def test_a_removed_setting_is_not_brought_back_by_a_repeated_boot(folder: Folder) -> None:
     folder.boots()
     folder.conf.write_text(folder.conf.read_text().replace("MBD_SCALE_TO_ZERO=on\n", ""))
     assert "systemctl disable --now moving-big-data-idle.timer" in folder.boots(script=AGAIN)

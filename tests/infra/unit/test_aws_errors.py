@@ -1,4 +1,4 @@
-"""What AWS raises, told as what happened and what to do, with the exit code that a script can act on."""
+"""Errors of AWS become messages that say what happened and what to do, with an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_the_missing_permission_is_named(code: str, message: str, action: str) -
     assert f"your AWS login may not do {action} Ask for that permission." in str(error)
 
 
-def test_a_head_request_has_no_message_and_is_told_all_the_same() -> None:
+def test_a_denied_head_request_is_reported_although_it_has_no_message() -> None:
     assert isinstance(translated(refusal("403", "Forbidden", "HeadBucket")), DeniedError)
 
 
 @pytest.mark.parametrize("code", ["InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure", "InvalidAccessKeyId"])
-def test_a_wrong_login_is_told_from_a_missing_permission(code: str) -> None:
+def test_a_wrong_login_is_no_missing_permission(code: str) -> None:
     error = translated(refusal(code))
     assert not isinstance(error, DeniedError)
     assert "does not accept this login" in str(error)
@@ -73,16 +73,16 @@ def test_an_expired_login_says_to_log_in_again(code: str) -> None:
         ),
         (botocore_errors.UnauthorizedSSOTokenError(), SettingsError, "Run `aws sso login`"),
         (botocore_errors.NoRegionError(), SettingsError, "Set AWS_REGION"),
-        (botocore_errors.EndpointConnectionError(endpoint_url="https://x"), AwsError, "AWS was not reached"),
+        (botocore_errors.EndpointConnectionError(endpoint_url="https://x"), AwsError, "AWS cannot be reached"),
         (
             botocore_errors.ReadTimeoutError(endpoint_url="https://x"),
             AwsError,
-            "AWS was not reached",
+            "AWS cannot be reached",
         ),
         (
             botocore_errors.WaiterError("db_instance_available", "Max attempts exceeded", {}),
             AwsError,
-            "Run it again: it goes on where it stopped",
+            "Run it again: it continues where it stopped",
         ),
         (refusal("LimitExceeded", "Too many."), AwsError, "LimitExceeded: Too many."),
     ],

@@ -1,4 +1,4 @@
-"""A new user with nothing configured: each command says what is missing and the next step."""
+"""A new user without settings: each command says what is missing and what to do next."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from infra_scripts import cli
 from infra_scripts.cli import COMMANDS, main
 
 
@@ -18,7 +19,7 @@ def nothing_configured() -> object:
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "init"])
-def test_a_command_says_what_is_missing_and_what_comes_next(
+def test_a_command_names_the_missing_settings_and_the_next_step(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, "--yes", "--env-file", str(tmp_path / ".env")]) == 2
@@ -30,14 +31,31 @@ def test_a_command_says_what_is_missing_and_what_comes_next(
     assert not (tmp_path / ".env").exists()
 
 
-def test_the_commands_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_commands_with_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     listed = capsys.readouterr().out
-    assert all(command in listed for command in COMMANDS)
+    assert all(name in listed and command.HELP[:30] in listed for name, command in COMMANDS.items())
 
 
-@pytest.mark.parametrize("words", [[], ["destroy"], ["apply", "--force"], ["apply", "--course-expires", "soon"]])
+def test_without_a_command_the_help_is_printed_and_the_exit_code_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert all(f"\n    {command}" in printed.err for command in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_s_help_has_examples_that_can_be_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    for example in COMMANDS[name].EXAMPLES:
+        assert f"  python -m infra_scripts {example}\n" in shown
+        assert cli._parser().parse_args(example.split()).command == name
+
+
+@pytest.mark.parametrize("words", [["destroy"], ["apply", "--force"], ["apply", "--course-expires", "soon"]])
 def test_a_wrong_call_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)

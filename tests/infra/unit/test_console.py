@@ -23,10 +23,10 @@ def asked(*, yes: bool = False) -> argparse.Namespace:
     return argparse.Namespace(yes=yes, json=False)
 
 
-def test_the_right_word_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_right_word_continues(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", Keyboard("bucket-b\n"))
     confirm("The data is lost.", options=asked(), word="bucket-b")
-    assert capsys.readouterr().err == "The data is lost. Type bucket-b to go on: "
+    assert capsys.readouterr().err == "The data is lost. Type bucket-b to continue: "
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "no\n", "y\n", "bucket\n", "yes\n"])
@@ -39,7 +39,7 @@ def test_any_other_word_stops(typed: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_yes_on_the_command_line_answers_plain_questions_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     confirm("Apply this?", options=asked(yes=True))
-    with pytest.raises(RefusedError, match="It wants bucket-b typed by a person"):
+    with pytest.raises(RefusedError, match="A person has to type bucket-b"):
         confirm("The data is lost.", options=asked(yes=True), word="bucket-b")
 
 
@@ -51,11 +51,11 @@ def test_json_is_the_only_thing_on_stdout(capsys: pytest.CaptureFixture[str]) ->
 def test_user_data_stays_under_ec2s_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "#!/bin/bash" in template.render()
     monkeypatch.setattr(template, "_LARGEST_USER_DATA_BYTES", 1000)
-    with pytest.raises(SettingsError, match=r"first_boot\.sh has .* EC2 takes 1,000"):
+    with pytest.raises(SettingsError, match=r"first_boot\.sh has .* EC2 accepts 1,000"):
         template.render()
 
 
 def test_the_template_stays_under_cloudformations_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "_LARGEST_TEMPLATE_BYTES", 1000)
-    with pytest.raises(SettingsError, match="CloudFormation takes 1,000"):
+    with pytest.raises(SettingsError, match="CloudFormation accepts 1,000"):
         template.render()

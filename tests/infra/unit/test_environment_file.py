@@ -1,4 +1,4 @@
-"""The .env file: read as compose reads it, written so that nothing else in it changes and nobody else can read it."""
+"""Writing .env changes nothing else in it, and nobody else can read it. (Reading: test_env_readers.py.)"""
 
 from __future__ import annotations
 
@@ -10,28 +10,11 @@ from infra_scripts.environment import read_environment, read_file, write_values
 from infra_scripts.errors import SettingsError
 
 
-def test_a_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
-    file.write_text(
-        "# a comment\n\nPLAIN=a b # the rest is a comment\nexport EXPORTED=1\nSINGLE='it # stays'\n"
-        'DOUBLE="quoted"\nEMPTY=\nURL=postgresql://u:p%40@host/db?x=1#y\n  INDENTED = 2 \n'
-    )
-    assert read_file(file) == {
-        "PLAIN": "a b",
-        "EXPORTED": "1",
-        "SINGLE": "it # stays",
-        "DOUBLE": "quoted",
-        "EMPTY": "",
-        "URL": "postgresql://u:p%40@host/db?x=1#y",
-        "INDENTED": "2",
-    }
-
-
 def test_no_file_is_no_variables(tmp_path: Path) -> None:
     assert read_file(tmp_path / "none") == {}
 
 
-def test_a_line_that_is_none_is_named_without_its_content(tmp_path: Path) -> None:
+def test_a_malformed_line_is_named_without_its_content(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("A=1\nsecret hunter2\n")
     with pytest.raises(SettingsError, match=r"line 2 is not NAME=value") as caught:
@@ -45,7 +28,7 @@ def test_the_process_wins_over_the_file(tmp_path: Path) -> None:
     assert read_environment(file, process={"A": "process"}) == {"A": "process", "B": "file"}
 
 
-def test_written_values_stand_where_they_stood_and_the_rest_stays(tmp_path: Path) -> None:
+def test_written_values_keep_their_lines_and_the_rest_stays(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("# first\nA=1\n#B=commented\nC='x y'\n")
     assert write_values(file, {"A": "2", "B": "new one", "C": "x y"}) == ["A", "B"]
@@ -72,7 +55,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "a 'quote'"])
-def test_a_value_that_cannot_stand_there_is_refused(value: str, tmp_path: Path) -> None:
+def test_a_value_that_env_cannot_hold_is_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         write_values(tmp_path / ".env", {"A": value})
     assert not (tmp_path / ".env").exists()

@@ -19,19 +19,9 @@ ENVIRONMENT = {
 }
 
 
-def test_names_are_the_briefs_in_small_letters_but_for_the_topics_end() -> None:
-    names = Names("Ada", "Lovelace")
-    assert names.source_bucket == "de-mbd-predict-ada-lovelace-s3-source"
-    assert names.monitored_bucket == "de-mbd-predict-ada-lovelace-monitored-bucket"
-    assert names.topic == "de-mbd-predict-ada-lovelace-SNS"
-    assert names.platform_stack == "de-mbd-predict-ada-lovelace-platform"
-    assert names.trigger_stack == "de-mbd-predict-ada-lovelace-trigger"
-    assert names.parameters == "/de-mbd-predict-ada-lovelace/airflow/"
-
-
 def test_the_longest_names_that_fit_do() -> None:
     assert len(Names("a" * 15, "b" * 15).monitored_bucket) == 63
-    with pytest.raises(SettingsError, match="1 characters longer than a bucket's name may be"):
+    with pytest.raises(SettingsError, match="1 characters longer than AWS allows"):
         Names("a" * 15, "b" * 16)
 
 
@@ -41,7 +31,7 @@ def test_a_name_that_aws_would_refuse_is_refused_here(name: str) -> None:
         Names(name, "Lovelace")
 
 
-def test_everything_missing_is_named_with_what_it_is_for_and_the_next_step() -> None:
+def test_everything_missing_is_named_with_its_purpose_and_the_next_step() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({"MBD_LAST_NAME": " "})
     for words in ("MBD_FIRST_NAME (your first name", "MBD_LAST_NAME (", "AWS_REGION (", "python -m infra_scripts init"):

@@ -1,4 +1,4 @@
-"""Walks platform.yml as each profile has it: what is open, unencrypted or broad stands in a list, with its reason."""
+"""Walks platform.yml in each profile: whatever is open, unencrypted or broad is in a list, with its reason."""
 
 from __future__ import annotations
 
@@ -187,9 +187,9 @@ def test_findings_of_the_course_profile_are_exactly_the_briefs_list(platform: di
     assert findings(platform, profile="course") - REASONS.keys() == BRIEF
 
 
-def test_every_finding_of_the_course_profile_is_told_before_it_is_applied() -> None:
-    """Those of BRIEF, of which one switch tells all managed policies, and the public bucket of the trigger's stack."""
-    told = " ".join(switch for switch, _ in COURSE_SWITCHES)
+def test_every_finding_of_the_course_profile_is_shown_before_it_is_applied() -> None:
+    """Those of BRIEF (one switch covers all managed policies), and the public bucket of the trigger's stack."""
+    shown = " ".join(switch for switch, _ in COURSE_SWITCHES)
     for words in (
         "22",
         "5432",
@@ -200,7 +200,7 @@ def test_every_finding_of_the_course_profile_is_told_before_it_is_applied() -> N
         "marking",
         "public monitored bucket (in the trigger's stack)",
     ):
-        assert words in told
+        assert words in shown
 
 
 def test_everything_that_can_have_a_name_tag_has_one(platform: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Changes of a stack: told in plain words, waited for while CloudFormation is at work, explained when they fail."""
+"""Changes of a stack: described in plain words, waited for, and explained when they fail."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from botocore.stub import Stubber
 
 from infra_scripts.checks.airflow import judge
-from infra_scripts.commands.status import subscriptions
 from infra_scripts.errors import AwsError
 from infra_scripts.platform import change_set, stack
 from infra_scripts.platform.change_set import Change, ChangeSet
+from infra_scripts.platform.mails import subscriptions
 from infra_scripts.platform.stack import failures, find_stack, wait
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
@@ -56,7 +56,7 @@ def event(resource: str, state: str, reason: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_waiting_tells_each_resource_once_and_ends_with_the_stack(
+def test_waiting_reports_each_resource_once_and_ends_with_the_stack(
     session: Session, answers: Stubber, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = [event("p", "UPDATE_IN_PROGRESS"), event("Old", "CREATE_COMPLETE")]
@@ -88,7 +88,7 @@ def test_a_stack_that_is_about_to_begin_is_waited_for(session: Session, answers:
     assert wait(session, name="p") is not None
 
 
-def test_a_failure_names_the_resources_that_failed_by_themselves(session: Session, answers: Stubber) -> None:
+def test_a_failure_names_the_resources_that_failed_on_their_own_account(session: Session, answers: Stubber) -> None:
     events = [
         event("Instance", "CREATE_FAILED", "Resource creation cancelled"),
         event("Database", "CREATE_FAILED", "db.t3.micro is not offered here"),
@@ -117,7 +117,7 @@ def proposed_with(session: Session, answers: Stubber, changes: list[dict[str, An
         return found
 
 
-def test_what_would_be_lost_is_told(session: Session, answers: Stubber) -> None:
+def test_what_would_be_lost_is_in_the_warnings(session: Session, answers: Stubber) -> None:
     found = proposed_with(
         session,
         answers,
@@ -129,28 +129,28 @@ def test_what_would_be_lost_is_told(session: Session, answers: Stubber) -> None:
             {"Action": "Remove", "LogicalResourceId": "SourceBucket"},
         ],
     )
-    assert [change.deed for change in found.changes] == ["made", "changed", "replaced", "perhaps replaced", "removed"]
+    assert [change.action for change in found.changes] == ["made", "changed", "replaced", "perhaps replaced", "removed"]
     warnings = [line for line in found.describe() if line.startswith("WARNING")]
     assert len(warnings) == 3
-    assert "the database is replaced; lost: all its rows" in warnings[0]
+    assert "the database is replaced, which loses all its rows" in warnings[0]
 
 
 def test_nothing_to_change_is_no_failure(session: Session, answers: Stubber) -> None:
     found = proposed_with(
         session, answers, [], Status="FAILED", StatusReason="The submitted information didn't contain changes."
     )
-    assert found.describe() == ["Nothing to change: the platform is as the settings say."]
+    assert found.describe() == ["Nothing to change: the platform matches the settings."]
 
 
-def test_a_change_set_that_cloudformation_refuses_is_told_and_thrown_away(session: Session, answers: Stubber) -> None:
+def test_a_refused_change_set_is_reported_and_discarded(session: Session, answers: Stubber) -> None:
     with pytest.raises(AwsError, match="Template error"):
         proposed_with(session, answers, [], Status="FAILED", StatusReason="Template error: x")
 
 
 def test_a_loss_belongs_to_removal_and_replacement_only() -> None:
-    assert Change(resource="Database", deed="changed").lost == ""
-    assert Change(resource="Database", deed="removed").lost
-    assert Change(resource="Topic", deed="removed").lost == ""
+    assert Change(resource="Database", action="changed").lost == ""
+    assert Change(resource="Database", action="removed").lost
+    assert Change(resource="Topic", action="removed").lost == ""
 
 
 def test_a_subscription_that_nobody_confirmed_is_pending() -> None:
@@ -162,18 +162,18 @@ def test_a_subscription_that_nobody_confirmed_is_pending() -> None:
     with Stubber(session.made) as stubber:
         stubber.add_response("list_subscriptions_by_topic", {"Subscriptions": listed})
         found = subscriptions(session, topic_arn="arn:aws:sns:eu-west-1:1:t")
-    assert [one["state"] for one in found] == ["not confirmed: open AWS's mail there", "confirmed"]
+    assert [one["state"] for one in found] == ["not confirmed: click the link in AWS's mail", "confirmed"]
 
 
 @pytest.mark.parametrize(
     ("status", "output", "error", "level"),
     [
         ("Success", 'active\n[{"dag_id": "moving_big_data", "is_paused": "False"}]', "", "ok"),
-        ("Success", 'active\n[{"is_paused": true}]', "", "BAD"),
-        ("Success", "active\n", "", "look"),
-        ("Failed", "inactive\n", "", "BAD"),
-        ("Failed", "active\n", "service scheduler is not running", "BAD"),
-        ("TimedOut", "", "", "BAD"),
+        ("Success", 'active\n[{"is_paused": true}]', "", "error"),
+        ("Success", "active\n", "", "warning"),
+        ("Failed", "inactive\n", "", "error"),
+        ("Failed", "active\n", "service scheduler is not running", "error"),
+        ("TimedOut", "", "", "error"),
     ],
 )
 def test_what_the_instance_says_of_airflow_is_judged(status: str, output: str, error: str, level: str) -> None:
