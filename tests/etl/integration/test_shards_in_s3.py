@@ -16,7 +16,7 @@ import pytest
 
 import etl
 from etl.batch.storage import open_storage
-from tests.support.batch_files import process
+from tests.support.batch_files import of_any_run, process
 from tests.support.paths import ROOT
 from tests.support.s3_proxy import S3Proxy
 
@@ -33,7 +33,7 @@ RUN = replace(etl.Run.begin("test"), run_id="manual__2026-11-22T11:08:34.5+00:00
 
 
 def _shard(bucket: Bucket, number: int, *, of: int) -> etl.Receipt:
-    return etl.process(bucket.job(), run=RUN, shard=number)
+    return etl.process(bucket.job(reread=True), run=RUN, shard=number)
 
 
 def _process_shards(bucket: Bucket, shards: int) -> None:
@@ -43,11 +43,12 @@ def _process_shards(bucket: Bucket, shards: int) -> None:
 
 
 def _outputs(bucket: Bucket) -> dict[str, bytes]:
-    return {name: bucket.get(f"Output/{name}") for name in OUTPUTS}
+    return {name: of_any_run(name, bucket.get(f"Output/{name}")) for name in OUTPUTS}
 
 
 def _untimed(receipt: etl.Receipt) -> etl.Receipt:
-    return replace(receipt, run_id="", started_at=RUN.started_at, elapsed_seconds=0, steps={})
+    files = replace(receipt.files, read=0, taken_over=0)
+    return replace(receipt, run_id="", started_at=RUN.started_at, elapsed_seconds=0, steps={}, files=files)
 
 
 @pytest.fixture
@@ -207,7 +208,8 @@ import sys, etl
 from datetime import datetime, UTC
 bucket, run_id, step, shards = sys.argv[1:]
 place = f"s3://{bucket}"
-job = etl.Job(source=f"{place}/Stocks", company_index=f"{place}/CompanyNames/top_companies.txt", output=f"{place}/Output")
+index = f"{place}/CompanyNames/top_companies.txt"
+job = etl.Job(f"{place}/Stocks", index, f"{place}/Output", reread=True)
 run = etl.Run(run_id, datetime.now(UTC))
 if step == "combine":
     etl.combine(job, run=run)

@@ -172,7 +172,9 @@ def test_module_runs_as_a_command(folder: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "company files: 40 of 40\n")
-    assert json.loads(done.stdout)["files"] == {"listed": 40, "accepted": 35, "quarantined": 5, "missing": 0}
+    assert json.loads(done.stdout)["files"] == {
+        "listed": 40, "accepted": 35, "quarantined": 5, "missing": 0, "read": 40, "taken_over": 0
+    }  # fmt: skip
 
 
 def test_processing_script_runs_alone_and_fails_as_the_command_does(folder: Path) -> None:

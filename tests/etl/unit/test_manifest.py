@@ -23,7 +23,10 @@ MANIFEST = Manifest(
     notes=("a note",),
 )
 FACTS: dict[str, Any] = json.loads(MANIFEST.to_json())
-ADDED_SINCE = {"rejected_bytes", "extra_columns", "repeated", "ignored", "notes"}
+ADDED_SINCE = {
+    *("files", "rules", "combined_version", "rejected_version", "files_read", "files_taken_over"),
+    *("repeated", "ignored", "notes"),
+}
 OF_VERSION_0_1 = FACTS.keys() - ADDED_SINCE
 
 

@@ -16,12 +16,13 @@ import pytest
 import etl
 from etl import BatchError, Job, Receipt, Run
 from etl.batch.company_index import parse_index
-from etl.batch.storage import open_storage
+from etl.batch.storage import _Folder, open_storage
 from etl.errors import MissingFilesError
 from etl.files.manifest import Manifest, QuarantinedFile
 from etl.files.process import LARGEST_FILE_BYTES
 from etl.files.rules import QuarantineReason
-from tests.support.batch_files import process
+from etl.outcome.receipt import FileCounts
+from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
 from tests.support.paths import SAMPLE
 
@@ -73,7 +74,8 @@ class Place:
         return Manifest.from_json((self.output / "manifest.json").read_bytes())
 
     def outputs(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.output.iterdir() if path.is_file()}
+        files = (path for path in self.output.iterdir() if path.is_file())
+        return {path.name: of_any_run(path.name, path.read_bytes()) for path in files}
 
     def rejected(self) -> list[dict[str, str]]:
         with (self.output / "rejected_rows.csv").open(newline="", encoding="utf-8") as file:
@@ -134,7 +136,7 @@ def test_receipt_of_the_sample_accounts_for_every_file_and_row(sample: tuple[Pat
     wrong = (numbers["High"] < numbers["Low"]) | (numbers["Close"] < numbers["Low"])
     wrong |= (numbers["Close"] > numbers["High"]) | (numbers == 0).any(axis=1)
     receipt.check_balance()
-    assert vars(receipt.files) == {"listed": 40, "accepted": 35, "quarantined": 5, "missing": 0}
+    assert receipt.files == FileCounts(listed=40, accepted=35, quarantined=5, missing=0, read=40, taken_over=0)
     assert (receipt.rows.read, receipt.rows.accepted, receipt.rows.rejected) == (len(expected), len(expected), 0)
     assert receipt.rows.flagged == wrong.sum() > 0
     assert receipt.rows.inserted is None
@@ -162,7 +164,8 @@ def test_same_input_gives_the_same_bytes(sample: tuple[Path, Receipt], tmp_path:
     output, _ = sample
     process(sample_job(tmp_path / "again"), run=Run.begin("test"))
     for name in OUTPUTS:
-        assert (tmp_path / "again" / name).read_bytes() == (output / name).read_bytes()
+        one, other = (of_any_run(name, (folder / name).read_bytes()) for folder in (tmp_path / "again", output))
+        assert one == other
 
 
 def test_since_takes_that_day_and_later(tmp_path: Path) -> None:
@@ -337,9 +340,9 @@ def test_file_replaced_at_each_reading_is_quarantined(
 ) -> None:
     place.put(a=GOOD, b=GOOD)
     run = place.gate(shards=shards)
-    listed = open_storage(str(place.source)).listing()
+    stale, find = open_storage(str(place.source)).listing()["b.csv"], _Folder.find
     (place.source / "b.csv").write_bytes(company_file(FIRST))
-    monkeypatch.setattr("etl.batch.storage._Folder.find", lambda _, name: listed[name])  # stale when it is used
+    monkeypatch.setattr(_Folder, "find", lambda folder, name: stale if name == "b.csv" else find(folder, name))
     assert place.finish(run, shards=shards).quarantined == (CHANGED,)
     assert [entry.company_name for entry in place.manifest().slices] == ["a.csv"]
 

@@ -77,7 +77,14 @@ def test_receipt_survives_json(receipt: Receipt) -> None:
 def test_json_of_a_load_has_the_keys_of_the_contract() -> None:
     facts: dict[str, Any] = json.loads(LOADED.to_json())
     assert set(facts) >= {"run_id", "state", "files", "rows", "quarantined", "started_at", "elapsed_seconds"}
-    assert facts["files"] == {"listed": 1006, "accepted": 1003, "quarantined": 2, "missing": 1}
+    assert facts["files"] == {
+        "listed": 1006,
+        "accepted": 1003,
+        "quarantined": 2,
+        "missing": 1,
+        "read": 0,
+        "taken_over": 0,
+    }
     assert facts["rows"] == {
         **{"read": 110, "accepted": 100, "rejected": 10, "flagged": 3},
         **{"inserted": 60, "deleted": 20, "unchanged": 40},

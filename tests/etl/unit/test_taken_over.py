@@ -1,0 +1,216 @@
+"""A company file whose version is known is not read: what the last run made of it is taken over, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import etl
+from etl.batch.storage import _Folder
+from etl.files.rules import RowRule
+from tests.support.batch_files import of_any_run, process
+from tests.support.company_files import FIRST, LAST, company_file
+from tests.support.paths import SAMPLE
+
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+GOOD = company_file(FIRST, LAST)
+GROWN = company_file(FIRST, LAST, "2020-01-07,11,12.5,10,12,2000,0")
+DIRTY = company_file(FIRST, "2020-01-03,x,2,1,1.5,1,0", "2020-01-04,=1,2,1,1.5,1,0", LAST)
+BROADER = company_file(FIRST + ",x", header="Date,Open,High,Low,Close,Volume,OpenInt,Sector")
+KINDS = {"good": GOOD, "dirty": DIRTY, "broader": BROADER, "empty": b"", "no header": b"1,2\n", "grown": GROWN}
+
+
+class Batch:
+    """A folder of company files and the outputs of its runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "Stocks").mkdir(parents=True)
+        self.tick = 1_600_000_000
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a company file, dated later than any before."""
+        path = self.root / "Stocks" / name
+        path.write_bytes(content)
+        self.tick += 1
+        os.utime(path, (self.tick, self.tick))
+
+    def job(self, names: list[str], **changes: object) -> etl.Job:
+        index = self.root / "index.txt"
+        index.write_text("\n".join(names))
+        job = etl.Job(str(self.root / "Stocks"), str(index), str(self.root / "Output"))
+        return replace(job, **changes)  # type: ignore[arg-type]
+
+    def outputs(self, folder: str = "Output") -> dict[str, bytes]:
+        return {name: of_any_run(name, (self.root / folder / name).read_bytes()) for name in OUTPUTS}
+
+    def written_at(self) -> list[int]:
+        return [(self.root / "Output" / name).stat().st_mtime_ns for name in OUTPUTS]
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    return Batch(tmp_path)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The company files that are read."""
+    read, names = _Folder.read, []
+
+    def noted(folder: _Folder, name: str, *, version: str | None = None) -> bytes:
+        if folder.url.endswith("Stocks"):
+            names.append(name)
+        return read(folder, name, version=version)
+
+    monkeypatch.setattr(_Folder, "read", noted)
+    return names
+
+
+NAMES = [f"{letter}.us.csv" for letter in "abcdefgh"]
+
+
+def put_all(batch: Batch) -> None:
+    for name, content in zip(NAMES, [*KINDS.values(), GOOD, DIRTY], strict=True):
+        batch.put(name, content)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
+    batch: Batch, reads: list[str], shards: int
+) -> None:
+    put_all(batch)
+    first = process(batch.job(NAMES), shards=shards)
+    written = batch.written_at()
+    reads.clear()
+    again = process(batch.job(NAMES), shards=shards)
+    assert reads == []
+    assert batch.written_at() == written
+    assert (first.files.read, first.files.taken_over) == (8, 0)
+    assert (again.files.read, again.files.taken_over) == (0, 8)
+    assert (again.rows, again.quarantined, again.notes) == (first.rows, first.quarantined, first.notes)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_only_what_changed_is_read_and_the_outputs_are_those_of_a_run_from_nothing(
+    batch: Batch, reads: list[str], shards: int
+) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    batch.put("c.us.csv", GROWN)
+    batch.put("f.us.csv", DIRTY)
+    reads.clear()
+    receipt = process(batch.job(NAMES), shards=shards)
+    assert sorted(reads) == ["c.us.csv", "f.us.csv"]
+    assert (receipt.files.read, receipt.files.taken_over) == (2, 6)
+    outputs = batch.outputs()
+    shutil.rmtree(batch.root / "Output")
+    fresh = process(batch.job(NAMES))
+    assert batch.outputs() == outputs
+    assert (fresh.rows, fresh.quarantined, fresh.notes) == (receipt.rows, receipt.quarantined, receipt.notes)
+
+
+def test_random_changes_of_files_and_company_index_give_the_outputs_of_a_run_from_nothing(tmp_path: Path) -> None:
+    chance = random.Random(20171110)
+    batch = Batch(tmp_path)
+    put_all(batch)
+    for number in range(40):
+        names = chance.sample(NAMES, chance.randint(2, 8))
+        if "a.us.csv" not in names:
+            names.insert(chance.randrange(len(names)), "a.us.csv")  # has a usable row, whatever becomes of the rest
+        for name in chance.sample(NAMES[1:], chance.randint(0, 3)):
+            batch.put(name, chance.choice(list(KINDS.values())))
+        since = chance.choice([None, None, None, date(2020, 1, 3)])
+        process(batch.job(names, since=since), shards=chance.choice([1, 1, 2]))
+        fresh = f"fresh-{number}"
+        process(batch.job(names, since=since, output=str(tmp_path / fresh)))
+        assert batch.outputs() == batch.outputs(fresh)
+
+
+def test_new_file_of_the_same_content_is_read_and_the_combined_file_stays(batch: Batch, reads: list[str]) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    combined = (batch.root / "Output" / OUTPUTS[0]).stat().st_mtime_ns
+    batch.put("a.us.csv", GOOD)
+    for expected in (["a.us.csv"], []):
+        reads.clear()
+        process(batch.job(NAMES))
+        assert reads == expected
+        assert (batch.root / "Output" / OUTPUTS[0]).stat().st_mtime_ns == combined
+
+
+def other_rules(monkeypatch: pytest.MonkeyPatch, batch: Batch) -> None:
+    monkeypatch.setattr("etl.files.last_outputs.rules_digest", lambda: "other")
+
+
+def other_combined_file(monkeypatch: pytest.MonkeyPatch, batch: Batch) -> None:
+    path = batch.root / "Output" / OUTPUTS[0]
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def no_rejected_rows(monkeypatch: pytest.MonkeyPatch, batch: Batch) -> None:
+    (batch.root / "Output" / OUTPUTS[1]).unlink()
+
+
+def manifest_that_is_none(monkeypatch: pytest.MonkeyPatch, batch: Batch) -> None:
+    (batch.root / "Output" / OUTPUTS[2]).write_text("{}")
+
+
+def manifest_of_version_0_1(monkeypatch: pytest.MonkeyPatch, batch: Batch) -> None:
+    (batch.root / "Output" / OUTPUTS[2]).write_bytes(
+        b'{"version": 1, "source": "Stocks", "index": "i", "since": null, "listed": 0, "rows_read": 0, '
+        b'"rows_rejected": 0, "rows_before_since": 0, "slices": [], "quarantined": [], "notes": []}'
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [other_rules, other_combined_file, no_rejected_rows, manifest_that_is_none, manifest_of_version_0_1],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_outputs_that_cannot_be_trusted_are_made_again(
+    batch: Batch,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[pytest.MonkeyPatch, Batch], None],
+) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    outputs = batch.outputs()
+    spoil(monkeypatch, batch)
+    reads.clear()
+    assert process(batch.job(NAMES)).files.read == len(reads) == 8
+    assert {name: batch.outputs()[name] for name in OUTPUTS[:2]} == {name: outputs[name] for name in OUTPUTS[:2]}
+
+
+@pytest.mark.parametrize("changes", [{"reread": True}, {"since": date(2020, 1, 3)}], ids=str)
+def test_reread_and_another_since_read_every_file(batch: Batch, reads: list[str], changes: dict[str, object]) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    reads.clear()
+    assert process(batch.job(NAMES, **changes)).files.taken_over == 0
+    assert len(reads) == 8
+
+
+def test_rejected_rows_of_files_that_are_not_read_stay_in_their_file(batch: Batch) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    batch.put("a.us.csv", GROWN)
+    process(batch.job(NAMES))
+    lines = (batch.root / "Output" / "rejected_rows.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["file", *["b.us.csv"] * 2, *["h.us.csv"] * 2]
+    assert lines[1].endswith(RowRule.NOT_A_NUMBER)
+
+
+def test_sample_is_taken_over_whole(tmp_path: Path) -> None:
+    job = etl.Job(str(SAMPLE / "Stocks"), str(SAMPLE / "CompanyNames" / "top_companies.txt"), str(tmp_path / "Output"))
+    first = process(job)
+    again = process(job)
+    assert (again.files.taken_over, again.rows) == (40, first.rows)
