@@ -141,5 +141,5 @@ $(NODE): package.json package-lock.json
 $(PEERS)/.ready: $(PEERS_LOCK) requirements.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(PEERS)
 	@$(VENV)/bin/uv pip install --quiet --python $(PEERS)/bin/python --requirements $(PEERS_LOCK) \
-		--constraints requirements.lock pandas pyarrow psycopg2-binary
+		--constraints requirements.lock pandas psycopg2-binary
 	@touch $@

@@ -9,6 +9,7 @@ from etl.batch.company_index import parse_index
 from etl.batch.gate import make_plan
 from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, SettingsError
+from etl.files import native
 from etl.outcome.mail import Mailbox
 from etl.table.database import connect, query
 
@@ -37,6 +38,7 @@ def try_settings(
         raise SettingsError(
             "Nothing to check: name --source, --company-index, --output, --database-url or --topic-arn."
         )
+    yield "checker", native.describe(), None
     for name, check in checks:
         try:
             yield name, check(), None

@@ -8,6 +8,7 @@ from datetime import date
 from typing import NoReturn
 
 from etl.errors import SettingsError
+from etl.files import native
 from etl.revision import code_version
 from etl.settings import DEFAULT_GRACE_SECONDS, parse_seconds
 
@@ -64,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="A place S, I, O is a path or an s3:// URL. Exit codes: 0 done, 1 the data stops the batch, "
         "2 usage or settings, 3 an outside service failed.",
     )
-    parser.add_argument("--version", action="version", version=f"Moving Big Data {code_version()}")
+    parser.add_argument("--version", action="version", version=f"Moving Big Data {code_version()}, {native.describe()}")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     files = _options()
     _add_places(files, "source", "company_index", required=True)

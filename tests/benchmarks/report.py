@@ -21,7 +21,7 @@ BASE = "psql \\copy csv"
 INDEXED_BASE = "psql \\copy csv, then CREATE INDEX"
 FIRST = "etl run, first load, no index"
 FIRST_INDEXED = "etl run, first load with index"
-_OURS = ("pyarrow", "psycopg2-binary")
+_OURS = ("psycopg2-binary",)
 _PEERS = ("polars", "duckdb", "pandas", "dlt", "psycopg2")
 
 

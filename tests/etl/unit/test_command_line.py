@@ -157,11 +157,11 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 
 def test_check_tries_everything_and_tells_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["check", "--source", "Stocks", "--index", "index.txt"]) == 0
-    assert capsys.readouterr().out.count("ok ") == 3
+    assert capsys.readouterr().out.count("ok ") == 4
     assert command(["check", "--source", "Stocks", "--index", "missing.txt", "--output", "nowhere"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert [(line[:6].strip(), line[7:21].strip()) for line in lines] == [
-        *(("ok", "source"), ("ok", "company index")), *(("error", "batch"), ("error", "output"))
+        *(("ok", "checker"), ("ok", "source"), ("ok", "company index")), *(("error", "batch"), ("error", "output"))
     ]  # fmt: skip
 
 

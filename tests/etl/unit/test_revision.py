@@ -8,6 +8,7 @@ import pytest
 
 import etl
 from etl.cli import main
+from etl.files import native
 
 RELEASED = metadata.version("moving-big-data")
 
@@ -54,4 +55,4 @@ def test_version_in_a_clone_names_the_commit_and_marks_a_dirty_tree(package: Pat
 def test_command_line_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out == f"Moving Big Data {etl.code_version()}\n"
+    assert capsys.readouterr().out == f"Moving Big Data {etl.code_version()}, {native.describe()}\n"
