@@ -171,7 +171,7 @@ def test_run_short_of_memory_ends_and_leaves_nothing_and_the_next_one_repairs(
             finish("run", sample, database)
         assert list(sample.output.rglob("*.partial")) == []
         figures.check_truth(sample, database)
-    assert failed.total() >= 3, (failed, whole)
+    assert failed.total(), f"{whole} runs, and none was short of memory"
 
 
 def test_command_without_memory_says_so_in_one_line_and_leaves_a_receipt(
