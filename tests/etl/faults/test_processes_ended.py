@@ -96,7 +96,7 @@ CONCLUDE = """
 import sys, etl
 from datetime import datetime, UTC
 source, index, output, run_id, arn, succeeded = sys.argv[1:]
-job = etl.Job(source=source, index=index, output=output)
+job = etl.Job(source=source, company_index=index, output=output)
 etl.send_mail_of_run(job, run=etl.Run(run_id, datetime.now(UTC)), succeeded=succeeded == "1", reason="timed_out",
              mailbox=etl.Mailbox(arn, "ada", "lovelace"))
 """
