@@ -180,7 +180,7 @@ def test_command_without_memory_says_so_in_one_line_and_leaves_a_receipt(
     def run_out(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sys.modules["etl.files.process"], "parse_company_files", run_out)
+    monkeypatch.setattr(sys.modules["etl.files.process"], "check_company_file", run_out)
     places = ("--source", three.source, "--index", three.index, "--output", three.output)
     answer = command("run", *places, "--database-url", database.url, "--quiet")
     assert (answer.code, answer.out, answer.err.count("\n")) == (3, "", 1)
