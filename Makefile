@@ -1,6 +1,7 @@
 # Every target sets up what it needs. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
+PYTHONS := $(shell sed -nE 's/.*"Programming Language :: Python :: (3\.[0-9]+)".*/\1/p' pyproject.toml)
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -112,8 +113,8 @@ clean: ## remove what the other targets made
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Python 3.11, 3.12 or 3.13 is needed (Airflow 3.3); $(PYTHON) is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); [[ " $(PYTHONS) " == *" $$found "* ]] || \
+		{ echo "One of Python $(PYTHONS) is needed; $(PYTHON) is $${found:-not there}. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (about a minute the first time)"
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@$(RUN) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"

@@ -9,11 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.figures import STASH, Figures
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and its children with it; tests send it to these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Property tests take the same examples everywhere, however long a busy machine needs for one.
+settings.register_profile(
+    "same everywhere", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same everywhere")
 
 
 @pytest.fixture(scope="session")

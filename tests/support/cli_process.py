@@ -24,9 +24,8 @@ def start(
     before: Callable[[], None] | None = None,
 ) -> subprocess.Popen[str]:
     """Begin `run`, `process` or `load` on a batch in folders; `before` is called in the child before it is etl."""
-    places = [] if command == "load" else ["--source", str(files.source), "--index", str(files.index)]
     return subprocess.Popen(
-        [sys.executable, "-m", "etl", command, *places, "--output", str(files.output), "--quiet", *options],
+        [sys.executable, "-m", "etl", *arguments(command, *options, files=files)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -35,6 +34,12 @@ def start(
         env={**os.environ, "MBD_DATABASE_URL": url, **(environment or {})},
         cwd=ROOT,
     )
+
+
+def arguments(command: str, *options: str, files: Files) -> list[str]:
+    """Of `python -m etl`, for `run`, `process` or `load` on a batch in folders."""
+    places = [] if command == "load" else ["--source", str(files.source), "--index", str(files.index)]
+    return [command, *places, "--output", str(files.output), "--quiet", *options]
 
 
 def processes_of_session(leader: int) -> list[int]:

@@ -113,6 +113,19 @@ class S3Proxy:
             request for request in self.requests if request.operation == "GetObject" and request.key.startswith(prefix)
         ]
 
+    def hold_from(self, number: int) -> tuple[threading.Event, threading.Event]:
+        """Stop the request of this number, and all after it: an event that it came, and one that lets them go on."""
+        self.requests.clear()
+        reached, released = threading.Event(), threading.Event()
+
+        def hold(_: Request) -> None:
+            if len(self.requests) >= number:
+                reached.set()
+                released.wait(60)
+
+        self.hook = hold
+        return reached, released
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

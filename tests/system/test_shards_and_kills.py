@@ -11,8 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -389,33 +390,59 @@ def test_tasks_killed_at_random_moments_end_in_one_mail_a_run_and_the_old_or_the
     load_old: Callable[[], tuple[int, str]],
     figures: Figures,
 ) -> None:
-    moments, killed = random.Random(20171110), Counter[str]()
-    takes: dict[str, float] = {}  # each task, when it was left alone and fastest
+    moments = random.Random(20171110)
+    asked: list[datetime] = []  # when the requests of the first run came
+    requests_of: dict[str, list[int]] = {}  # each task's, by their numbers in the first run, which is left alone
     for number in range(KILLS + 1):
         old, run_id = load_old(), f"killed_at_random_{number}"
         victim = ("gate", "process", "load")[number % 3]
+        wait_for_quiet(system.proxy)
+        if number:
+            at = moments.choice(requests_of[victim])
+            reached, released = system.proxy.hold_from(at)
+        else:
+            system.proxy.hook = lambda _: asked.append(datetime.now(UTC))
         start(system, run_id, dag_id=HURRIED, shards=1)
-        if number:  # the first run is left alone
-            task = running_task(system, run_id, victim, dag_id=HURRIED)
-            time.sleep(moments.uniform(0, 0.7) * takes[victim])
-            with suppress(ProcessLookupError):  # it may have ended
-                os.kill(task, signal.SIGKILL)
+        if number:
+            assert reached.wait(120), f"request {at} of {victim}"
+            [task] = [one for one in task_instances(system, run_id, dag_id=HURRIED) if one["state"] == "running"]
+            kill(task["pid"])
             assert table(system) in (old, new), "half a batch is visible"
+            released.set()  # S3 does what it was asked for, and nobody hears of it
         state = system.finish(run_id, dag_id=HURRIED)
         mail = system.receive_mail()
         assert mail.subject == {"success": SUCCESS, "failed": FAILURE}[state]
         assert f"run        {run_id}\n" in mail.text
         assert table(system) in ([new] if state == "success" else [old, new])
-        tasks = {task["task_id"]: task for task in task_instances(system, run_id, dag_id=HURRIED)}
-        for name, task_of_run in tasks.items():
-            if task_of_run["try_number"] == 1:
-                takes[name] = min(takes.get(name, 60), task_of_run["duration"])
-        killed[victim] += tasks[victim]["try_number"] > 1  # so its first process did not come to its end
+        tasks = {one["task_id"]: one for one in task_instances(system, run_id, dag_id=HURRIED)}
+        if number:
+            assert tasks[task["task_id"]]["try_number"] > 1
+            figures.counts["tasks_killed"] += 1
+        else:
+            requests_of = {name: numbers_within(one, asked) for name, one in tasks.items()}
+            assert all(requests_of.values()), requests_of
+    system.proxy.hook = lambda _: None
     with pytest.raises(StackError, match="Nothing came"):
         system.receive_mail(seconds=3)
-    assert killed.total() >= KILLS // 2, killed
-    assert KILLS < 6 or all(killed[victim] for victim in takes), killed
-    figures.counts["tasks_killed"] += killed.total()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid))
+
+
+def numbers_within(task: dict[str, Any], times: list[datetime]) -> list[int]:
+    """Which of the requests, counted from 1, came while the task ran."""
+    begun, ended = (datetime.fromisoformat(task[name]) for name in ("start_date", "end_date"))
+    return [number for number, time_ in enumerate(times, start=1) if begun <= time_ <= ended]
+
+
+def wait_for_quiet(proxy: S3Proxy) -> None:
+    """Until what sent the last mail has also done what it does after it."""
+    before = -1
+    while before != len(proxy.requests):
+        before = len(proxy.requests)
+        time.sleep(2)
 
 
 @pytest.mark.usefixtures("sample")

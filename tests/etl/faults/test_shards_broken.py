@@ -94,8 +94,8 @@ def outputs(bucket: Bucket) -> list[bytes]:
 
 def leave(bucket: Bucket) -> None:
     """What a shard that was killed leaves: a finished file, and one that is half sent."""
-    bucket.put("Output/parts/run-gone/0.json", b"{}")
-    bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=f"Output/parts/run-gone/0-ab/{COMBINED}")
+    bucket.put("Output/work/run-gone/shard-0.json", b"{}")
+    bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=f"Output/work/run-gone/0-ab/{COMBINED}")
 
 
 def expect_old(large: Large) -> None:
@@ -112,7 +112,7 @@ def expect_whole_and_cleared(large: Large) -> None:
         combine(large.bucket)
     assert outputs(large.bucket) == large.expected
     gate(large.bucket)
-    assert large.bucket.keys("Output/parts/") == set()
+    assert large.bucket.keys("Output/work/") == set()
     assert large.bucket.unfinished_uploads() == []
 
 
@@ -207,7 +207,7 @@ def test_parts_that_cannot_be_removed_keep_no_mail_back_and_are_removed_by_the_g
     proxy.hook = strike("DeleteObjects", PASSING.get(fault, DENIED))
     etl.send_mail_of_run(large.bucket.job(), run=RUN, succeeded=True, reason="success", mailbox=topic.mailbox)
     assert [mail.subject for mail in topic.mails()] == ["Ada_Lovelace_Pipeline_Success"]
-    assert large.bucket.keys("Output/parts/") != set()
+    assert large.bucket.keys("Output/work/") != set()
     figures.counts["faults_injected"] += attempts(proxy, "DeleteObjects")
     proxy.hook = lambda _: None
     expect_whole_and_cleared(large)

@@ -370,7 +370,7 @@ def test_second_load_that_waited_in_vain_names_the_holder(
     assert answer.code == 3
     assert f"pid {holder}" in answer.err
     assert "moving-big-data of postgres" in answer.err
-    assert 0.3 <= waited < 3
+    assert 0.3 <= waited < 30  # without the option it waits for 60 s
     assert database.count() == 35
     assert sorted(database.states()) == ["failed", "success"]
 
@@ -381,7 +381,7 @@ def test_lock_timeout_of_0_does_not_wait_for_ever(three: Files, database: Databa
             first = pool.submit(three.load, database)
             stopped()
             second = pool.submit(three.load, database, lock_timeout_seconds=0)
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + 30
             while not second.done() and time.monotonic() < deadline:
                 time.sleep(0.02)
             gave_up = second.done()

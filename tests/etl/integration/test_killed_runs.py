@@ -55,7 +55,7 @@ def test_run_killed_in_the_middle_of_its_copy_leaves_the_old_batch_and_the_next_
         child = start(*_places(three))
         session = stopped()
         child.kill()
-        child.communicate(timeout=10)
+        child.communicate(timeout=30)
         assert (database.places(), database.ledger()) == (places, ledger)
         database.kill(session)  # the server notices only when it has something to say to the client
     again = three.load(database)
@@ -79,11 +79,11 @@ def test_run_that_waits_for_another_load_ends_when_it_is_told_to(
         database.wait_for_session("query LIKE '%%advisory%%'")
         child.send_signal(sent)
         try:
-            out, err = child.communicate(timeout=3)
+            out, err = child.communicate(timeout=30)  # the lock is waited for 60 s
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
-            pytest.fail(f"{sent.name} was not answered within 3 s")
+            pytest.fail(f"{sent.name} was not answered within 30 s")
         finally:
             other.close()
     assert (child.returncode, out, err.count("\n")) == (code, "", 1)
@@ -102,7 +102,7 @@ def test_run_killed_while_it_uploads_to_s3_leaves_no_orphan_once_it_ran_again(
         child = start(f"s3://{bucket.name}/Stocks", bucket.job().company_index, f"s3://{bucket.name}/Output")
         session = stopped()
         child.kill()
-        child.communicate(timeout=10)
+        child.communicate(timeout=30)
         database.kill(session)
     assert database.count() == 0
     assert bucket.get("Output/historical_stock_data.csv") == b"the old one"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import etl
+
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
     from tests.support.database import Database
@@ -40,16 +42,35 @@ def polling(database: Database) -> Iterator[list[tuple[int, int]]]:
     with ThreadPoolExecutor(1) as pool:
         polled = pool.submit(poll)
         try:
+            wait_until(lambda: bool(seen))
             yield seen
+            asked = len(seen)
+            wait_until(lambda: len(seen) > asked + 1)
         finally:
             over.set()
-            polled.result(10)
+            polled.result(30)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def load_with_questions(files: Files, database: Database, seen: list[tuple[int, int]]) -> etl.Receipt:
+    """Load the sample; its COPY goes on from the middle only when a question has fallen into it."""
+    with ThreadPoolExecutor(1) as pool:
+        with database.copy_stopped_at("1962-01-02", company="ge.us.csv") as stopped:
+            loading = pool.submit(files.load, database)
+            stopped()
+            wait_until(lambda: any(copied > 0 for _, copied in seen))
+        return loading.result(60)
 
 
 def test_reader_sees_nothing_or_everything_of_a_first_load(sample: Files, database: Database) -> None:
     with polling(database) as seen:
-        sample.load(database)
-        time.sleep(0.02)
+        load_with_questions(sample, database, seen)
     assert {rows for rows, _ in seen} == {0, 76_653}
     assert any(copied > 0 for rows, copied in seen if rows == 0), "no question fell into the COPY"
 
@@ -62,8 +83,7 @@ def test_reader_sees_the_old_or_the_new_rows_of_a_replacement_and_is_never_kept_
         if path.stat().st_size > 5_000:
             path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
     with polling(database) as seen:
-        receipt = sample.load(database)
-        time.sleep(0.02)
+        receipt = load_with_questions(sample, database, seen)
     assert receipt.rows.deleted is not None
     assert receipt.rows.deleted > 70_000
     assert {rows for rows, _ in seen} == {76_653, database.count()}

@@ -311,7 +311,7 @@ def many(make_files: Callable[[str], Files], days: Days) -> Files:
 
 def test_16_files_are_read_at_once(many: Files, proxied: Bucket, proxy: S3Proxy) -> None:
     proxied.upload(many)
-    all_under_way = threading.Barrier(16, timeout=5)
+    all_under_way = threading.Barrier(16, timeout=30)
 
     def hold(request: Request) -> None:
         if request.operation == "GetObject" and request.key.startswith("Stocks/"):
@@ -331,8 +331,8 @@ def test_slowest_file_first_keeps_the_order_of_the_index(three: Files, proxied: 
         if request.operation != "GetObject" or not request.key.startswith("Stocks/"):
             return
         if request.key == "Stocks/aa.us.csv":
-            assert others_came.acquire(timeout=5)
-            assert others_came.acquire(timeout=5)
+            assert others_came.acquire(timeout=30)
+            assert others_came.acquire(timeout=30)
         else:
             others_came.release()
 

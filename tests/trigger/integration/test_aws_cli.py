@@ -132,7 +132,7 @@ def test_call_is_ended_at_the_deadline(cloud: Cloud) -> None:
     with pytest.raises(AwsFailedError, match=r"^aws ssm get-parameter had no answer before") as raised:
         call(seconds=2)
     assert raised.value.code == "Timeout"
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
 
 
 def test_missing_login_is_reported_without_a_call(
