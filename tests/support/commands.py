@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import etl
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -16,3 +18,9 @@ class Answer:
 
 
 Command = Callable[..., Answer]
+
+
+def counts(receipt: etl.Receipt) -> tuple[int, int, int, int]:
+    """Company files listed, accepted, quarantined and missing."""
+    files = receipt.files
+    return files.listed, files.accepted, files.quarantined, files.missing

@@ -28,6 +28,9 @@ MARKED = "hunter2-do-not-print"
 NO_HOST = "x" * 64 + ".invalid"  # longer than a name may be, so that no name server is asked
 
 
+DROP_VIEWS = "DROP VIEW stock_prices, stock_prices_as_written;"
+
+
 def _move(files: Files, url: str, command: Command, *options: object) -> Answer:
     places = ("--source", files.source, "--index", files.index, "--output", files.output)
     return command("run", *places, "--database-url", url, *options)
@@ -193,16 +196,15 @@ ALTERATIONS = {
         ["missing: none", "not ours: index_name text"],
     ),
     "wider": (
-        "DROP VIEW stock_prices; ALTER TABLE historical_stocks_data ALTER COLUMN open_value TYPE varchar(80)",
+        f"{DROP_VIEWS} ALTER TABLE historical_stocks_data ALTER COLUMN open_value TYPE varchar(80)",
         ["missing: open_value character varying(56)", "not ours: open_value character varying(80)"],
     ),
     "typed": (
-        "DROP VIEW stock_prices; ALTER TABLE historical_stocks_data ALTER COLUMN stock_date TYPE date "
-        "USING stock_date::date",
+        f"{DROP_VIEWS} ALTER TABLE historical_stocks_data ALTER COLUMN stock_date TYPE date USING stock_date::date",
         ["missing: stock_date character varying(56)", "not ours: stock_date date"],
     ),
     "reordered": (
-        "DROP VIEW stock_prices; ALTER TABLE historical_stocks_data DROP COLUMN stock_date; "
+        f"{DROP_VIEWS} ALTER TABLE historical_stocks_data DROP COLUMN stock_date; "
         "ALTER TABLE historical_stocks_data ADD COLUMN stock_date varchar(56)",
         ["order", "stock_date"],
     ),

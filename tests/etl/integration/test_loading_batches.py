@@ -12,6 +12,7 @@ import pytest
 
 import etl
 from tests.support.batch_files import process
+from tests.support.commands import counts
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -42,7 +43,7 @@ def _counts(receipt: etl.Receipt) -> tuple[int | None, int | None, int | None]:
 def test_first_load_inserts_every_accepted_row(sample: Files, database: Database, move: Move) -> None:
     receipt = move(sample, database)
     assert receipt.state == "success"
-    assert vars(receipt.files) == {"listed": 40, "accepted": 35, "quarantined": 5, "missing": 0}
+    assert counts(receipt) == (40, 35, 5, 0)
     assert _counts(receipt) == (receipt.rows.accepted, 0, 0)
     assert database.count() == receipt.rows.accepted == receipt.rows.read == sample.combined.count(b"\n")
     assert receipt.rows.accepted == sum(len(path.read_text().splitlines()[1:]) for path in sample.source.iterdir())
@@ -202,7 +203,7 @@ def test_quarantined_company_keeps_its_earlier_rows(three: Files, database: Data
     three.put("bb.us.csv", None)
     receipt = move(three, database)
     assert [(entry.file, entry.reason) for entry in receipt.quarantined] == [("bb.us.csv", "empty: 0 bytes")]
-    assert vars(receipt.files) == {"listed": 3, "accepted": 2, "quarantined": 1, "missing": 0}
+    assert counts(receipt) == (3, 2, 1, 0)
     assert _counts(receipt) == (0, 0, 25)
     assert database.places() == before
 
@@ -244,13 +245,13 @@ def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
     assert answer.code == 0
     receipt = etl.Receipt.from_json(answer.out)
     assert receipt.state == "dry_run"
-    assert vars(receipt.files) == {"listed": 4, "accepted": 3, "quarantined": 1, "missing": 0}
+    assert counts(receipt) == (4, 3, 1, 0)
     assert _counts(receipt) == (11, 5, 20)
     assert (database.places(), database.ledger(), database.states()) == (places, ledger, ["success"])
     assert three.outputs() == outputs
     assert len(three.receipts()) == 1
     real = three.load(database)
-    assert (_counts(real), vars(real.files)) == (_counts(receipt), vars(receipt.files))
+    assert (_counts(real), counts(real)) == (_counts(receipt), counts(receipt))
 
 
 def test_dry_run_by_command_line_writes_its_receipt_and_nothing_else(
@@ -502,16 +503,16 @@ def test_company_names_of_other_scripts_and_signs_are_loaded_as_they_are(
 ODD = {
     "control character in the header": (
         "Date,Open,High,Low,Close,Volume,Open\x00Int\n2001-01-01,1,1,1,1,5,0\n",
-        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+        (3, 3, 0, 0),
     ),
     "volume with an endless exponent": (
         "Date,Open,High,Low,Close,Volume\n2001-01-01,1,1,1,1,0e9999999999999999999\n2001-01-02,1,1,1,1,5\n",
-        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+        (3, 3, 0, 0),
     ),
     "price with an endless exponent": (
         "Date,Open,High,Low,Close,Volume\n2001-01-01,1,1,0e99999999999,1,5\n2001-01-02,1,1,1e-99999,1,5\n"
         "2001-01-03,1,1,1,1,5\n",
-        {"listed": 3, "accepted": 3, "quarantined": 0, "missing": 0},
+        (3, 3, 0, 0),
     ),
 }
 
@@ -521,6 +522,6 @@ def test_odd_file_neither_sinks_the_batch_nor_breaks_the_view(three: Files, data
     content, files = ODD[case]
     (three.source / "bb.us.csv").write_text(content)
     receipt = three.load(database)
-    assert vars(receipt.files) == files
+    assert counts(receipt) == files
     assert {"aa.us.csv", "bb.us.csv", "cc.us.csv"} == set(database.companies())
     assert len(database.rows("SELECT * FROM stock_prices")) == database.count()

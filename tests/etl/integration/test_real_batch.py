@@ -120,7 +120,7 @@ def source(moved: Moved) -> pd.DataFrame:
 def test_995_of_1000_files_are_accepted_and_5_quarantined_with_their_reason(moved: Moved) -> None:
     first = moved.receipts[0]
     assert first["state"] == "success"
-    assert first["files"] == {"listed": 1000, "accepted": 995, "quarantined": 5, "missing": 0}
+    assert first["files"].items() >= {"listed": 1000, "accepted": 995, "quarantined": 5, "missing": 0}.items()
     assert first["quarantined"] == [
         {"file": entry["file"], "reason": "empty: 0 bytes"} for entry in first["quarantined"]
     ]
