@@ -61,6 +61,12 @@ PARAMS = {
         title="Reload",
         description_md="Replace every company of the batch, changed or not: after manual changes of the table.",
     ),
+    "reread": Param(
+        False,
+        type="boolean",
+        title="Reread",
+        description_md="Read every company file, also those that have not changed since the last run.",
+    ),
     "shards": Param(
         None,
         type=["null", "integer"],
@@ -81,6 +87,7 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
         company_index=f"{bucket}/{params['index_key']}",
         output=f"{bucket}/Output/dry-run/" if params["dry_run"] else f"{bucket}/Output/",
         since=date.fromisoformat(params["since"]) if params["since"] else None,
+        reread=params["reread"],
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
     )
 

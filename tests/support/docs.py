@@ -38,9 +38,6 @@ WORDS = ROOT / "tests" / "support" / "words.txt"
 PROMISES = ROOT / "tests" / "data" / "guarantees.toml"
 LONGEST_LINE, LONGEST_README = 300, 150  # characters, lines
 
-PRODUCT_FILES_MUST_PASS = False
-"""Whether a word of words.txt in a product file fails the check; until then such words are only counted and listed."""
-
 NOT_IN_ENV_FILE = {  # what product code calls so, but nobody writes into .env
     "AIRFLOW_PASSWORD_PARAMETER", "AIRFLOW_USERNAME",  # of the Lambda functions: serverless.yml sets them
     "MBD_CONF", "MBD_IDLE_MINUTES", "MBD_PARAMETERS", "MBD_SWAP_MIB",  # of the instance: docs/aws.md
@@ -283,26 +280,18 @@ def _report() -> Iterator[str]:
     for page in stale_pages():
         yield f"{page.relative_to(ROOT)}: out of date. Run: python -m tests.support.docs --write"
     yield from long_lines()
-    yield from find_words(TEXTS)
-    found = find_words(product_files())
-    if PRODUCT_FILES_MUST_PASS:
-        yield from found
-    elif found:
-        print(f"{len(found)} words of tests/support/words.txt are left in product files (--words lists them)")
+    yield from find_words([*TEXTS, *product_files()])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.docs", description=__doc__)
     parser.add_argument("--write", action="store_true", help="renew the generated parts")
     parser.add_argument("--check", action="store_true", help="report what is out of date, and words that we do not use")
-    parser.add_argument("--words", action="store_true", help="list such words in product files too")
     options = parser.parse_args()
     if options.write:
         made = blocks()
         for page in PAGES:
             page.write_text(renew(page.read_text(encoding="utf-8"), made), encoding="utf-8")
-    if options.words:
-        print("\n".join(find_words(product_files())))
     wrong = list(_report()) if options.check else []
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
