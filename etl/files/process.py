@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from etl.batch.plan import Plan
+from etl.batch.plan import Plan, Shard
 from etl.batch.storage import Listed, Storage
 from etl.errors import FileChangedError
 from etl.files.combined_file import CombinedFile, make_slice
@@ -21,9 +21,6 @@ from etl.files.manifest import FileRecord, Manifest, QuarantinedFile, Slice, joi
 from etl.files.outputs import OutputFile, rejected_lines
 from etl.files.rules import QuarantineReason
 from etl.files.shards import write_outputs, write_shard
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
@@ -97,13 +94,12 @@ class Processing:
         slices: list[Slice] = []
         quarantined: list[QuarantinedFile] = []
         records: dict[str, FileRecord] = {}
-        with ExitStack() as stack:
-            reads = _map_in_order(self._read, files.items(), concurrency=self._source.concurrency)
-            read = stack.enter_context(reads)
-            checks = stack.enter_context(_map_in_order(self._check, read, concurrency=os.cpu_count() or 1))
-            for done, (name, listed, checked) in enumerate(checks, start=1):
+        taken_over = 0
+        with self._checked(files) as checked_files:
+            for done, (name, listed, checked) in enumerate(checked_files, start=1):
                 offset = slices[-1].end if slices else 0
                 if isinstance(checked, TakenOver):
+                    taken_over += 1
                     records[name] = checked.record
                     rejected.repeat(start=checked.rejected_start, length=checked.record.rejected_bytes)
                     if checked.slice:
@@ -129,7 +125,6 @@ class Processing:
                         yield entry, checked.content
                 if self._progress:
                     self._progress(done=done, total=len(files))
-        taken_over = sum(self._last.find(name, listed) is not None for name, listed in files.items())
         self.manifest = Manifest(
             source=self._source.url,
             company_index=self._plan.company_index,
@@ -145,34 +140,55 @@ class Processing:
             files_taken_over=taken_over,
         )
 
-    def _read(self, named: tuple[str, Listed]) -> tuple[str, Listed, bytes | UnusableFile | TakenOver]:
-        """A company file's bytes as listed, or as they are now; or what is known of it; or why it cannot be read.
+    @contextmanager
+    def _checked(self, files: Shard) -> Iterator[Iterator[_Checked]]:
+        """What is known of each company file, or what reading and checking it gave, in order, with its version.
 
-        With the version that was read, which is empty where that is not sure.
+        So many files at once as the source likes; what is not begun is given up on leaving.
         """
-        name, listed = named
-        if known := self._last.find(name, listed):
-            return name, listed, known
+        at_once = max(self._source.concurrency, os.cpu_count() or 1)
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="company-file")
+
+        def results() -> Iterator[_Checked]:
+            waiting: deque[Future[_Checked]] = deque()
+            for name, listed in files.items():
+                known = self._last.find(name, listed)
+                if known is None:
+                    waiting.append(pool.submit(self._read_and_check, name, listed))
+                while waiting and (known or len(waiting) > at_once + 1):
+                    yield waiting.popleft().result()
+                if known:
+                    yield name, listed, known
+            while waiting:
+                yield waiting.popleft().result()
+
+        waits = False  # an interrupted command does not wait for a silent S3
+        try:
+            yield results()
+            waits = True
+        except Exception:
+            waits = True
+            raise
+        finally:
+            pool.shutdown(wait=waits, cancel_futures=True)
+
+    def _read_and_check(self, name: str, listed: Listed) -> _Checked:
+        """A company file as listed, or as it is now; its version is empty where it is not sure which was read."""
         if listed.size_bytes > LARGEST_FILE_BYTES:
             reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
             return name, listed, UnusableFile(reason)
         try:
-            return name, listed, self._source.read(name, version=listed.version)
+            content = self._source.read(name, version=listed.version)
         except FileChangedError:
-            pass
-        try:
-            now = self._source.find(name)
-            return name, now, self._source.read(name, version=now.version)
-        except FileChangedError:
-            return name, replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
+            try:
+                listed = self._source.find(name)
+                content = self._source.read(name, version=listed.version)
+            except FileChangedError:
+                return name, replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
+        return name, listed, check_company_file(content, company_name=name, since=self._since)
 
-    def _check(
-        self, read: tuple[str, Listed, bytes | UnusableFile | TakenOver]
-    ) -> tuple[str, Listed, CompanyFile | UnusableFile | TakenOver]:
-        name, listed, content = read
-        if isinstance(content, bytes):
-            return name, listed, check_company_file(content, company_name=name, since=self._since)
-        return name, listed, content
+
+_Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver]
 
 
 def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, rejected_bytes: int) -> FileRecord:
@@ -194,33 +210,3 @@ def _left_out(extra_columns: tuple[str, ...]) -> str:
     """Columns to report: the dataset's own OpenInt is known."""
     names = (column.strip() or "(no name)" for column in extra_columns)
     return ", ".join(name for name in names if name.lower() != "openint")
-
-
-@contextmanager
-def _map_in_order(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], *, concurrency: int
-) -> Iterator[Iterator[_Result]]:
-    """Results of `work` in the order of the items, so many at once; what is not begun is given up on leaving."""
-    if concurrency == 1:
-        yield map(work, items)
-        return
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="company-file")
-
-    def results() -> Iterator[_Result]:
-        waiting: deque[Future[_Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > concurrency + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    waits = False  # an interrupted command does not wait for a silent S3
-    try:
-        yield results()
-        waits = True
-    except Exception:
-        waits = True
-        raise
-    finally:
-        pool.shutdown(wait=waits, cancel_futures=True)
