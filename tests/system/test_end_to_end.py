@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 from zipfile import ZipFile
 
 import pandas as pd
@@ -67,7 +68,8 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     receipt.check_balance()
     assert (receipt.state, receipt.rows.inserted) == ("success", expected)
     assert receipt.marker
-    assert (receipt.marker.bucket, receipt.marker.key) == (MONITORED_BUCKET, event["Records"][0]["s3"]["object"]["key"])
+    key = unquote_plus(event["Records"][0]["s3"]["object"]["key"])
+    assert (receipt.marker.bucket, receipt.marker.key) == (MONITORED_BUCKET, key)
     assert f"marker     {receipt.marker.url}\n" in mail.text
     assert receipt.version == etl.code_version()
     assert f"version    {receipt.version}\n" in mail.text
