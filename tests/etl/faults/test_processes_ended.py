@@ -153,7 +153,7 @@ def test_run_short_of_memory_ends_and_leaves_nothing_and_the_next_one_repairs(
     (sample.source / "ge.us.csv").write_bytes(header + b"".join(rows) * 12)
     whole = 0
     failed = Counter[int]()
-    for mebibytes in range(460, 860, 80):
+    for mebibytes in range(140, 540, 80):
         database.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
         size = mebibytes << 20
         child = start(
