@@ -124,6 +124,8 @@ def database_errors() -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.UndefinedTable) as error:
         hint = " Run init-db first." if isinstance(error, errors.UndefinedTable) else ""
         raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.{hint}") from error
+    except errors.InvalidParameterValue as error:  # what our own functions raise
+        raise SettingsError(f"The database answers: {_first_line(error)}.") from error
     except _GAVE_UP as error:
         raise ServiceError(f"The database gave up: {_first_line(error)}. Nothing was loaded.") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
