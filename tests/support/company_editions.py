@@ -63,7 +63,7 @@ class Vendor:
     def _grow(self) -> None:
         for name in self._random.sample(sorted(self.companies), k=self._random.randint(1, len(self.companies))):
             rows = self.companies[name]
-            rows += [self._row(day) for day in self._days(rows[-1][0], self._random.randint(1, 3))]
+            rows += [self._row(day) for day in self._days(max(rows)[0], self._random.randint(1, 3))]
 
     def _correct(self) -> None:
         rows = self.companies[self._any()]
@@ -85,7 +85,7 @@ class Vendor:
     def _insert(self) -> None:
         rows = self.companies[self._any()]
         days = {row[0] for row in rows}
-        free = [day for day in self._days(rows[0][0], 5) if day not in days and day < rows[-1][0]]
+        free = [day for day in self._days(min(days), 5) if day not in days and day < max(days)]
         rows += [self._row(day) for day in free]
         rows.sort()
 
