@@ -16,7 +16,7 @@ from etl.files.manifest import Manifest, QuarantinedFile
 from etl.revision import code_version
 from etl.table.journal import HeldCompany
 from etl.table.load import Loaded
-from etl.table.restatements import Kind, Restatement
+from etl.table.restatements import Restatement
 from etl.table.undo import Undone
 
 FOLDER = "receipts"
@@ -268,17 +268,10 @@ class Receipt:
                 "quarantined": tuple(QuarantinedFile(**entry) for entry in facts["quarantined"]),
                 "notes": tuple(facts["notes"]),
                 "held": tuple(HeldCompany(**one) for one in facts.get("held", ())),
-                "restatements": tuple(_restatement(one) for one in facts.get("restatements", ())),
-                "undone": Undone(**{**facts["undone"], "runs": tuple(facts["undone"]["runs"])})
-                if facts.get("undone")
-                else None,
+                "restatements": tuple(Restatement.of(one) for one in facts.get("restatements", ())),
+                "undone": Undone.of(facts["undone"]) if facts.get("undone") else None,
             }
         )
-
-
-def _restatement(facts: Mapping[str, Any]) -> Restatement:
-    examples = tuple((day, field, before, after) for day, field, before, after in facts["examples"])
-    return Restatement(**{**facts, "kind": Kind(facts["kind"]), "examples": examples})
 
 
 def write_receipt(receipt: Receipt, *, output: Storage) -> None:

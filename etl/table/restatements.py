@@ -68,6 +68,12 @@ class Restatement:
     examples: tuple[tuple[str, str, str, str], ...] = ()
     """Of corrections the first ones: day, field, value before, value after."""
 
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Restatement:
+        """A restatement from the object that its JSON holds."""
+        examples = tuple((day, field, before, after) for day, field, before, after in facts["examples"])
+        return cls(**{**facts, "kind": Kind(facts["kind"]), "examples": examples})
+
 
 @dataclass(frozen=True)
 class Differences:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import SettingsError
 from etl.table.database import connect, query
@@ -27,6 +27,11 @@ class Undone:
     companies: int
     inserted: int
     deleted: int
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Undone:
+        """What an undo did, from the object that its JSON holds."""
+        return cls(**{**facts, "runs": tuple(facts["runs"])})
 
 
 def undo_loads(

@@ -128,9 +128,10 @@ def _round(outputs: dict[str, Path], database: Database) -> dict[str, float]:
 
             def reads(query: str) -> Callable[[], None]:
                 text = cursor.mogrify(f"COPY ({query}) TO STDOUT", {"at": before}).decode()
-                return lambda: cursor.copy_expert(text, _Nowhere())  # type: ignore[arg-type]
+                return lambda: cursor.copy_expert(text, _Nowhere())
 
-            one = "WHERE company_name = 'ge.us.csv'" if "ge.us.csv" in str(outputs) or True else ""
+            cursor.execute("SELECT company_name FROM loaded_companies ORDER BY rows DESC LIMIT 1")
+            one = f"WHERE company_name = '{(cursor.fetchone() or ('',))[0]}'"
             then = "FROM stock_prices_as_of(%(at)s)"
             ratios["one company as of a month ago, to now"] = _ratio(
                 reads(f"SELECT * {then} {one}"), reads(f"SELECT * FROM stock_prices {one}"), times=9

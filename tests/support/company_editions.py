@@ -1,4 +1,4 @@
-"""Random editions of a batch, as a vendor makes them: growth, corrections, factors, lost and inserted days, respelling."""
+"""Makes random editions of a batch: growth, corrections, factors, days lost and inserted, other spelling."""
 
 from __future__ import annotations
 

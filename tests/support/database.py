@@ -82,7 +82,7 @@ class Database:
 
     @contextmanager
     def copy_stopped_at(self, stock_date: str, *, company: str | None = None) -> Iterator[Callable[[], int]]:
-        """Until the block ends, a COPY, or the INSERT of a replacement, stops in the middle: before the first row of `stock_date` (and of `company`).
+        """Until the block ends, a COPY, or a replacement's INSERT, stops before the first row of a day (of `company`).
 
         Yields a function that waits until one has stopped there, and returns the pid of its session.
         """

@@ -1,4 +1,4 @@
-"""Plays random editions of a batch against PostgreSQL and holds table, past, journal and held companies against pandas."""
+"""Plays random editions of a batch on PostgreSQL; holds table, past, journal and held companies against pandas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Table = dict[tuple[str, str], tuple[float | None, ...]]
 """Rows by company and day: four prices, volume, percent change, value change."""
 
 NAMES = ["Date", "Open", "High", "Low", "Close", "Volume"]
-_COLUMNS = "company_name, stock_date, open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, value_change"
+_COLUMNS = (
+    "company_name, stock_date, open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, "
+    "value_change"
+)
 
 
 class InterruptedByTest(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -152,14 +152,13 @@ def test_unsorted_tail_is_journalled_by_day(three: Files, database: Database, da
 
 def test_table_is_readable_as_of_every_run(three: Files, database: Database, days: Days) -> None:
     rows = days(20, price=30)
-    dumps: dict[str, list[object]] = {}
-    times: list[tuple[datetime, list[object]]] = [(datetime.now(UTC), [])]
-    for edition in (
-        rows, scaled(rows, 0.5), [*rows[:4], *rows[6:]], [*rows[:18], rows[19]], rows + days(3, first=20, price=31), rows[:3],
-    ):  # fmt: skip
+    dumps: dict[str, list[tuple[Any, ...]]] = {}
+    times: list[tuple[datetime, list[tuple[Any, ...]]]] = [(datetime.now(UTC), [])]
+    grown = rows + days(3, first=20, price=31)
+    for edition in (rows, scaled(rows, 0.5), [*rows[:4], *rows[6:]], [*rows[:18], rows[19]], grown, rows[:3]):
         three.put("cc.us.csv", edition)
         receipt = three.load(database, accept_shrunk=("all",))
-        dumps[receipt.run_id] = list(database.rows(NOW))
+        dumps[receipt.run_id] = database.rows(NOW)
         times.append((datetime.now(UTC), dumps[receipt.run_id]))
     assert len({str(dump) for dump in dumps.values()}) == 6
     for at, dump in times:
@@ -227,7 +226,7 @@ def test_trigger_of_somebody_else_that_keeps_or_renames_rows_fails_the_load(
     if harmless:
         three.load(database)
         return
-    with pytest.raises(etl.EtlError, match="does not hold what it was given|does not balance"):
+    with pytest.raises(etl.EtlError, match=r"does not hold what it was given|does not balance"):
         three.load(database)
     assert (database.table(), database.ledger()) == before
 
@@ -266,7 +265,7 @@ def test_undo_of_a_run_takes_all_later_ones_back_too(three: Files, database: Dat
         three.put("cc.us.csv", days(20, price=price))
         run = three.load(database).run_id
     audit.undo(database.url, run=etl.Run.begin("undo"), run_id=run)
-    assert [row[1] for row in database.table() if row[8] == "cc.us.csv"][0] == "32"
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "32"
     receipt = audit.undo(database.url, run=etl.Run.begin("undo"), run_id=first.run_id)
     assert receipt.undone
     assert len(receipt.undone.runs) == 3
@@ -343,10 +342,11 @@ def test_trace_prints_line_file_run_and_earlier_values(
     assert "file       not known" in command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
 
 
+ONE = "WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'"
 PLANTED = {
-    "a value, the trigger off": "UPDATE historical_stocks_data SET high_value = '99' WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'",
-    "a row gone": "DELETE FROM historical_stocks_data WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'",
-    "a row twice": "INSERT INTO historical_stocks_data SELECT * FROM historical_stocks_data WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'",
+    "a value, the trigger off": f"UPDATE historical_stocks_data SET high_value = '99' {ONE}",
+    "a row gone": f"DELETE FROM historical_stocks_data {ONE}",
+    "a row twice": f"INSERT INTO historical_stocks_data SELECT * FROM historical_stocks_data {ONE}",
     "the ledger": "UPDATE loaded_companies SET sha256 = repeat('0', 64) WHERE company_name = 'bb.us.csv'",
     "a receipt": "UPDATE pipeline_runs SET receipt = jsonb_set(receipt, '{rows,accepted}', '1')",
     "no receipt": "DELETE FROM pipeline_runs WHERE number = (SELECT min(number) FROM pipeline_runs)",
