@@ -169,7 +169,8 @@ def _covered_rows(cursor: Cursor, factors: Mapping[str, _Factor]) -> dict[str, i
 
 
 def _with_examples(cursor: Cursor, found: list[Restatement]) -> list[Restatement]:
-    corrected = [one.company_name for one in found if one.kind == Kind.CORRECTED]
+    multiplied = {one.company_name for one in found if one.factor is not None}  # whose first rows are no corrections
+    corrected = [one.company_name for one in found if one.kind == Kind.CORRECTED and one.company_name not in multiplied]
     examples: dict[str, list[tuple[str, str, str, str]]] = {}
     for name, day, before, after in query(cursor, "examples", companies=corrected) if corrected else []:
         examples.setdefault(name, []).extend(_changed_fields(day, before, after))

@@ -244,8 +244,9 @@ DELETE FROM differences WHERE company_name = ANY(%(companies)s);
 
 -- name: factors
 -- Of companies with changed rows, by company: are they one factor? The factor is a ratio of sums over the rows near the
--- median, because the ratio of two rounded prices is rough. A row fits when its prices do within half a unit of their last
--- written digit each. The digits of a row are those of its longest price, because "12.50" is written "12.5".
+-- median, because the ratio of two rounded prices is rough. A row fits when its prices do within what rounding explains:
+-- half a unit of the last written digit of both, or half a unit of the fifth significant digit of both. The digits of a
+-- row are those of its longest price, because "12.50" is written "12.5".
 WITH prices AS (
     SELECT company_name, stock_date, open_value::float8 AS o, close_value::float8 AS c, volume_traded::float8 AS v,
         new_open::float8 AS new_o, new_close::float8 AS new_c, new_volume::float8 AS new_v,
@@ -271,8 +272,9 @@ WITH prices AS (
     FROM prices p JOIN medians m USING (company_name) GROUP BY company_name
 ), fitting AS (
     SELECT p.*, f.price, f.volume,
-        abs(new_c - f.price * c) <= least(0.51 * (new_unit + f.price * unit), 0.01 * new_c) + 1e-9
-        AND abs(new_o - f.price * o) <= least(0.51 * (new_unit + f.price * unit), 0.01 * new_o) + 1e-9 AS fits,
+        abs(new_c - f.price * c) <= greatest(1e-4 * new_c, least(0.51 * (new_unit + f.price * unit), 0.01 * new_c))
+        AND abs(new_o - f.price * o) <= greatest(1e-4 * new_o, least(0.51 * (new_unit + f.price * unit), 0.01 * new_o))
+            AS fits,
         abs(new_v - f.volume * v) <= greatest(1, 0.001 * new_v) AS volume_fits,
         abs(new_v - v) <= greatest(1, 0.001 * v) AS same_volume
     FROM prices p JOIN factor f USING (company_name)
@@ -290,13 +292,12 @@ GROUP BY t.company_name;
 
 -- name: examples
 -- The first changed rows of some companies, with the values before and after, for a person to see.
-SELECT d.* FROM unnest(%(companies)s::text[]) AS wanted (company_name)
-CROSS JOIN LATERAL (
-    SELECT company_name, stock_date, ARRAY[open_value, high_value, low_value, close_value, volume_traded],
-           ARRAY[new_open, new_high, new_low, new_close, new_volume]
-    FROM differences WHERE differences.company_name = wanted.company_name AND change = 'changed'
-    ORDER BY stock_date LIMIT 3
-) d;
+SELECT company_name, stock_date, before, after FROM (
+    SELECT company_name, stock_date, ARRAY[open_value, high_value, low_value, close_value, volume_traded] AS before,
+           ARRAY[new_open, new_high, new_low, new_close, new_volume] AS after,
+           row_number() OVER (PARTITION BY company_name ORDER BY stock_date) AS position
+    FROM differences WHERE company_name = ANY(%(companies)s) AND change = 'changed'
+) d WHERE position <= 3 ORDER BY company_name, stock_date;
 
 -- name: journal_differences
 -- The old values, before they go. Days behind a company's last one are a range, like those of companies that only grew.

@@ -167,7 +167,7 @@ def test_table_is_readable_as_of_every_run(three: Files, database: Database, day
         found = etl.read_prices(database=database.url, as_of=run_id)
         assert [(float(row[4]), row[-1]) for row in dump] == list(
             zip(found.close_value, found.company_name, strict=True)
-        )  # type: ignore[index]
+        )
 
 
 def test_as_of_of_an_unknown_run_or_without_a_zone_is_refused(three: Files, database: Database) -> None:
