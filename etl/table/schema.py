@@ -29,6 +29,7 @@ def make_tables(url: str) -> None:
     with connect(url) as connection, connection.cursor() as cursor:
         lock_table(cursor, timeout_seconds=_SCHEMA_SECONDS)
         cursor.execute(sql("schema"))
+        cursor.execute(sql("journal_schema"))
         connection.commit()
 
 
