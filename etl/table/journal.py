@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.errors import SettingsError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LARGEST_LOSS = 0.1
 """The share of a company's loaded days that a new file may lack. A vendor takes single wrong days out; a file that
 lacks a tenth of the days, or the last one, was cut off."""
+
+_ROWS_AT_ONCE = 100_000  # compared by one statement: some 30 MB of text, which a sort or a hash holds in memory
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Replaced:
     """Rows of these companies that did not differ, those that are held back left out."""
     held: tuple[HeldCompany, ...] = ()
     restatements: tuple[Restatement, ...] = ()
+    """The largest first."""
+
+    def plus(self, other: Replaced) -> Replaced:
+        return Replaced(
+            self.inserted + other.inserted,
+            self.deleted + other.deleted,
+            self.kept + other.kept,
+            self.held + other.held,
+            self.restatements + other.restatements,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,10 +81,10 @@ class Consent:
 
 def replace_companies(
     cursor: Cursor,
-    companies: Collection[str],
+    companies: Mapping[str, int],
     *,
     load: int,
-    fill: Callable[[], Iterator[bytes]] | None,
+    fill: Callable[[Collection[str]], Iterator[bytes]] | None,
     wanted: int | None = None,
     known: Mapping[str, Known],
     consent: Consent,
@@ -80,24 +92,58 @@ def replace_companies(
     dry_run: bool = False,
     journalled: bool = True,
 ) -> Replaced:
-    """Make the rows of `companies` those that `fill` yields, or, without it, those of the load `wanted`.
+    """Make the rows of `companies` those that `fill` yields for them, or, without it, those of the load `wanted`.
 
-    PostgreSQL computes the difference. Only rows that differ are touched; with `journalled` their old values are kept.
-    `is_suspect`: somebody else may have written to the table, so rows that no load can have written are removed first.
-    Raises SettingsError when the table takes other rows than it was given.
+    `companies`: about how many rows each has. PostgreSQL computes the difference. Only rows that differ are touched;
+    with `journalled` their old values are kept. `is_suspect`: somebody else may have written to the table, so rows that
+    no load can have written are removed first. Raises SettingsError when the table takes other rows than it was given.
     """
     if not companies:
         return Replaced()
-    names = list(companies)
-    removed_first = 0
+    done = Replaced()
     if is_suspect:  # in a dry run too, which is rolled back
-        query(cursor, "remove_foreign_rows", companies=names)
-        removed_first = cursor.rowcount
+        query(cursor, "remove_foreign_rows", companies=list(companies))
+        done = Replaced(deleted=cursor.rowcount)
+    query(cursor, "enough_memory")
     query(cursor, "make_incoming")
-    if fill is None:
-        query(cursor, "copy_incoming_as_of", wanted=wanted, companies=names)
-    else:
-        copy_rows(cursor, QUERIES["copy_incoming"], fill())
+    query(cursor, "make_differences")
+    for names in _groups(companies):
+        if fill is None:
+            query(cursor, "copy_incoming_as_of", wanted=wanted, companies=names)
+        else:
+            copy_rows(cursor, QUERIES["copy_incoming"], fill(names))
+        group = _replace_group(
+            cursor, names, load=load, known=known, consent=consent, dry_run=dry_run, journalled=journalled
+        )
+        done = done.plus(group)
+        query(cursor, "forget_differences")
+    largest = sorted(done.restatements, key=lambda one: (-one.rows, one.company_name, one.kind))
+    return replace(done, restatements=tuple(largest))
+
+
+def _groups(companies: Mapping[str, int]) -> Iterator[list[str]]:
+    """Companies in groups of so many rows that what is done with one fits into memory."""
+    group: list[str] = []
+    rows = 0
+    for name, count in companies.items():
+        if group and rows + count > _ROWS_AT_ONCE:
+            yield group
+            group, rows = [], 0
+        group.append(name)
+        rows += count
+    yield group
+
+
+def _replace_group(
+    cursor: Cursor,
+    names: list[str],
+    *,
+    load: int,
+    known: Mapping[str, Known],
+    consent: Consent,
+    dry_run: bool,
+    journalled: bool,
+) -> Replaced:
     there = {name: Known(rows, day) for name, rows, day in query(cursor, "known_companies", companies=names)}
     query(cursor, "find_differences", companies=names)
     days = {"companies": list(there), "last_days": [one.last_day for one in there.values()]}
@@ -120,7 +166,7 @@ def replace_companies(
         inserted = cursor.rowcount
         check_counts(cursor, {name: _rows_after(there.get(name), sums.get(name, {})) for name in names})
     kept = sum(there[name].rows for name in names if name in there) - deleted
-    return Replaced(inserted, deleted + removed_first, kept, tuple(held), tuple(restatements))
+    return Replaced(inserted, deleted, kept, tuple(held), tuple(restatements))
 
 
 def check_counts(cursor: Cursor, companies: Mapping[str, int]) -> None:

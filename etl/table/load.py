@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
@@ -187,7 +187,7 @@ class _Load:
         """Replace the companies that changed and were not added, and sum up what was done."""
         manifest = combined.manifest
         changed = [entry for entry in manifest.slices if self._has_changed(entry)]
-        replaced = [entry.company_name for entry in changed if not self._is_added(entry.company_name)]
+        replaced = {entry.company_name: entry.rows for entry in changed if not self._is_added(entry.company_name)}
         done = self._replace(replaced, combined=combined)
         held = {one.company_name for one in done.held}
         self._changed = [entry for entry in changed if entry.company_name not in held]
@@ -240,16 +240,16 @@ class _Load:
         known = self._ledger.get(entry.company_name)
         return self._target.reload or known is None or known.sha256 != entry.sha256
 
-    def _replace(self, companies: list[str], *, combined: CombinedFile) -> Replaced:
+    def _replace(self, companies: dict[str, int], *, combined: CombinedFile) -> Replaced:
         """Replace the rows of these companies that differ from their slices."""
         if not companies:
             return Replaced()
         since, reload = combined.manifest.since, self._target.reload
         if since and not reload:
-            self._check_older_rows(companies, since=since)
+            self._check_older_rows(list(companies), since=since)
 
-        def contents() -> Iterator[bytes]:
-            chosen = set(companies)
+        def contents(names: Collection[str]) -> Iterator[bytes]:
+            chosen = set(names)
             for entry, content in combined.slices(lambda entry: entry.company_name in chosen):
                 self._ends[entry.company_name] = Ends(last_day(content), hash_by_day(content))
                 yield content

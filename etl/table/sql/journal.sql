@@ -67,6 +67,23 @@ WHERE company_name = ANY(%(companies)s) AND xmin = pg_current_xact_id()::xid;
 -- Where the new rows of changed companies wait for the difference; gone with the transaction.
 CREATE TEMPORARY TABLE incoming_rows (LIKE historical_stocks_data) ON COMMIT DROP;
 
+-- name: make_differences
+-- Each row that is not the same in the table and incoming: the company, the day, what it is (added, removed, changed,
+-- respelled), its place in the table, the old values and the new ones.
+CREATE TEMPORARY TABLE differences (
+    company_name text, stock_date text, change text, place tid, open_value text, high_value text, low_value text,
+    close_value text, volume_traded text, daily_percent_change text, value_change text, new_open text, new_high text,
+    new_low text, new_close text, new_volume text, new_percent text, new_change text
+) ON COMMIT DROP;
+
+-- name: forget_differences
+-- One group of companies is done.
+TRUNCATE incoming_rows, differences;
+
+-- name: enough_memory
+-- For sorts and hashes of a group of companies; gone with the transaction.
+SELECT set_config('work_mem', '64MB', true);
+
 -- name: copy_incoming
 -- As insert_query.sql.
 COPY incoming_rows FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
@@ -100,7 +117,7 @@ WHERE company_name = ANY(%(companies)s) GROUP BY company_name;
 -- name: find_differences
 -- Each row that is not the same now and incoming, once: by its place where it is there now. Rows that differ in nothing
 -- but spelling ("23", "23.0") are distinguished by comparing numbers.
-CREATE TEMPORARY TABLE differences ON COMMIT DROP AS
+INSERT INTO differences
 SELECT coalesce(o.company_name, i.company_name) AS company_name, coalesce(o.stock_date, i.stock_date) AS stock_date,
     CASE
         WHEN o.company_name IS NULL THEN 'added'
@@ -150,11 +167,11 @@ WITH prices AS (
         CASE WHEN close_value::float8 > 0 THEN new_close::float8 / close_value::float8 END AS ratio,
         CASE WHEN volume_traded::float8 > 0 THEN new_volume::float8 / volume_traded::float8 END AS volume_ratio,
         power(10, -greatest(
-            length(substring(open_value from '\.(\d*)')), length(substring(high_value from '\.(\d*)')),
-            length(substring(low_value from '\.(\d*)')), length(substring(close_value from '\.(\d*)')), 0)) AS unit,
+            length(split_part(open_value, '.', 2)), length(split_part(high_value, '.', 2)),
+            length(split_part(low_value, '.', 2)), length(split_part(close_value, '.', 2)))) AS unit,
         power(10, -greatest(
-            length(substring(new_open from '\.(\d*)')), length(substring(new_high from '\.(\d*)')),
-            length(substring(new_low from '\.(\d*)')), length(substring(new_close from '\.(\d*)')), 0)) AS new_unit
+            length(split_part(new_open, '.', 2)), length(split_part(new_high, '.', 2)),
+            length(split_part(new_low, '.', 2)), length(split_part(new_close, '.', 2)))) AS new_unit
     FROM differences WHERE change = 'changed'
 ), medians AS (
     SELECT company_name, percentile_cont(0.5) WITHIN GROUP (ORDER BY ratio) AS ratio,
@@ -185,6 +202,7 @@ FROM fitting WHERE price IS NOT NULL GROUP BY company_name, price, volume;
 SELECT t.company_name, count(*) FROM historical_stocks_data t
 JOIN unnest(%(companies)s::text[], %(days)s::text[]) AS until (company_name, day)
     ON t.company_name = until.company_name AND t.stock_date <= until.day
+WHERE t.company_name = ANY(%(companies)s)
 GROUP BY t.company_name;
 
 -- name: examples
