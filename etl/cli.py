@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import etl
+from etl import audit_commands
+from etl.audit import journal_size
 from etl.check import try_settings
 from etl.errors import EtlError, ServiceError, SettingsError
 from etl.options import build_parser
@@ -133,6 +135,7 @@ def _init_db(options: argparse.Namespace) -> int:
 
 def _history(options: argparse.Namespace) -> int:
     receipts = etl.read_history(_database(options), last=options.last)
+    size = journal_size(_database(options))
     if options.json:
         print("[" + ",\n".join(receipt.to_json() for receipt in receipts) + "]")
         return 0
@@ -146,7 +149,17 @@ def _history(options: argparse.Namespace) -> int:
             f"{one.rows.inserted or 0:>10,} {one.rows.unchanged or 0:>10,}  {one.run_id}"
             + (f"\n    {one.error}" if one.error else "")
         )
+    since = f"{size.since:%Y-%m-%d %H:%M} UTC" if size.since else "now"
+    print(f"journal: {size.changes:,} changes of {size.loads:,} loads since {since}, {size.size_bytes / 1e6:,.1f} MB")
     return 0
+
+
+def _undo(options: argparse.Namespace) -> int:
+    mailbox = _mailbox(options)
+    job = etl.Job(source="", company_index="", output=options.output or "")
+    return audit_commands.undo(
+        options, database=_database(options), mail=lambda receipt: _mail(receipt, mailbox=mailbox, job=job)
+    )
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -178,6 +191,8 @@ def _target(options: argparse.Namespace) -> etl.Target:
         dry_run=options.dry_run,
         lock_timeout_seconds=options.lock_timeout,
         table_index=options.table_index,
+        accept_shrunk=tuple(options.accept_shrunk),
+        journal_days=options.journal_days,
     )
 
 
@@ -200,4 +215,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "init-db": _init_db,
     "history": _history,
     "check": _check,
+    "diff": lambda options: audit_commands.diff(options, database=_database(options)),
+    "undo": _undo,
+    "trace": lambda options: audit_commands.trace(options, database=_database(options)),
+    "verify": lambda options: audit_commands.verify(options, database=_database(options)),
 }

@@ -10,7 +10,7 @@ from typing import NoReturn
 from etl.errors import SettingsError
 from etl.files import native
 from etl.revision import code_version
-from etl.settings import DEFAULT_GRACE_SECONDS, parse_seconds
+from etl.settings import DEFAULT_GRACE_SECONDS, parse_days, parse_seconds
 
 
 def _iso_day(text: str) -> date:
@@ -29,6 +29,13 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
 
 
+def _days(text: str) -> float:
+    try:
+        return parse_days(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments; the whole usage is one --help away."""
 
@@ -45,12 +52,27 @@ mbd run --source s3://BUCKET/Stocks --company-index s3://BUCKET/CompanyNames/top
 mbd process --source Stocks --company-index CompanyNames/top_companies.txt --output Output""",
     "load": """\
 mbd load --output Output
-mbd load --output s3://BUCKET/Output --reload""",
+mbd load --output s3://BUCKET/Output --reload
+mbd load --output s3://BUCKET/Output --accept-shrunk ge.us.csv wex.us.csv""",
     "init-db": """\
 MBD_DATABASE_URL=postgresql://user:password@host/name mbd init-db""",
     "history": """\
 mbd history --last 30
 mbd history --json | jq '.[0].rows'""",
+    "diff": """\
+mbd diff marker_2026-11-25T06-00-03Z_5f0c_81aa
+mbd diff RUN LATER_RUN --rows
+mbd diff RUN --json | jq '.companies[0]'""",
+    "undo": """\
+mbd undo --dry-run
+mbd undo --yes --output s3://BUCKET/Output
+mbd undo marker_2026-11-25T06-00-03Z_5f0c_81aa""",
+    "trace": """\
+mbd trace ge.us.csv 2017-11-10
+mbd trace otex.us.csv 2005-07-19 --json | jq '.earlier'""",
+    "verify": """\
+mbd verify
+mbd verify --output s3://BUCKET/Output --json""",
     "check": """\
 mbd check --source Stocks --company-index CompanyNames/top_companies.txt --output Output
 mbd check --database-url postgresql://user@host/name""",
@@ -91,7 +113,25 @@ def build_parser() -> argparse.ArgumentParser:
     output = _options()
     _add_places(output, "output", required=True)
     loading = _options()
-    loading.add_argument("--reload", action="store_true", help="replace every company of the batch, changed or not")
+    loading.add_argument(
+        "--reload",
+        action="store_true",
+        help="compare every company of the batch with the table, and replace rows that differ",
+    )
+    loading.add_argument(
+        "--accept-shrunk",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="load these companies although their new files lost days that are loaded; all: whichever they are",
+    )
+    loading.add_argument(
+        "--journal-days",
+        metavar="DAYS",
+        type=_days,
+        default=os.environ.get("MBD_JOURNAL_DAYS") or None,
+        help="let entries of the journal go that are older (MBD_JOURNAL_DAYS; keep all)",
+    )
     loading.add_argument(
         "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"
     )
@@ -136,6 +176,14 @@ def build_parser() -> argparse.ArgumentParser:
         ("init-db", (database,), "make the table, the view and the ledger; safe to run again"),
         ("history", (database, as_json), "the last runs"),
         ("check", (database, mail), "try the settings, change nothing"),
+        ("diff", (database, as_json), "what a run changed in the table, or what changed between two runs"),
+        (
+            "undo",
+            (database, mail, as_json),
+            "take the last run that changed something back, or a run and all later ones",
+        ),
+        ("trace", (database, as_json), "where one price came from: line, file, run, and its earlier values"),
+        ("verify", (database, as_json, quiet), "prove that table, ledger, combined file and receipts agree"),
     ):
         one = commands.add_parser(
             name,
@@ -149,7 +197,26 @@ def build_parser() -> argparse.ArgumentParser:
             one.add_argument("--last", metavar="N", type=int, default=10, help="how many (10)")
         if name == "check":
             _add_places(one, "source", "company_index", "output", required=False)
+        if name in ("undo", "verify"):
+            _add_places(one, "output", required=False)
+        _add_audit_options(name, one)
     return parser
+
+
+def _add_audit_options(name: str, parser: argparse.ArgumentParser) -> None:
+    if name == "diff":
+        parser.add_argument("run", metavar="RUN", help="the run whose changes are shown")
+        parser.add_argument(
+            "later", metavar="LATER", nargs="?", help="show instead what changed after RUN, until this one was done"
+        )
+        parser.add_argument("--rows", action="store_true", help="show each row, before and after")
+    elif name == "undo":
+        parser.add_argument("run", metavar="RUN", nargs="?", help="this run and all later ones (the last one)")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do not do it")
+    elif name == "trace":
+        parser.add_argument("company", metavar="COMPANY", help="a company name, such as ge.us.csv")
+        parser.add_argument("day", metavar="DAY", type=lambda day: _iso_day(day).isoformat(), help="YYYY-MM-DD")
 
 
 def _add_places(parser: argparse.ArgumentParser, *names: str, required: bool) -> None:

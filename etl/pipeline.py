@@ -145,9 +145,8 @@ def _load_source(source: Source, *, output: Storage, target: Target, run: Run, s
             *notes_of_manifest(manifest),
             *notes_of_load(loaded, accepted=receipt.rows.accepted),
         )
-        rows = replace(receipt.rows, inserted=loaded.inserted, deleted=loaded.deleted, unchanged=loaded.unchanged)
-        state = State.DRY_RUN if target.dry_run else State.SUCCESS
-        receipt = replace(receipt, state=state, rows=rows, notes=notes).timed(**{step: loaded.elapsed_seconds})
+        receipt = replace(receipt, state=State.DRY_RUN if target.dry_run else State.SUCCESS, notes=notes)
+        receipt = receipt.with_load(loaded).timed(**{step: loaded.elapsed_seconds})
         receipt.check_balance()
         return _record_of(receipt)
 
@@ -183,11 +182,12 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
         refused = len(quarantined)
         files = FileCounts(listed=error.listed, accepted=error.listed - refused, quarantined=refused)
         receipt = replace(receipt, files=files, quarantined=quarantined)
-    with suppress(EtlError):
-        write_receipt(receipt, output=job.open_output())
     if target and not target.dry_run:
         with suppress(EtlError):
-            record_run(target.database, _record_of(receipt))
+            made = record_run(target.database, lambda previous: _record_of(replace(receipt, previous=previous)))
+            receipt = Receipt.from_json(made.receipt)
+    with suppress(EtlError):
+        write_receipt(receipt, output=job.open_output())
     return receipt
 
 

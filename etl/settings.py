@@ -27,6 +27,8 @@ class Settings:
     """How long gate waits for files that the company index names."""
     shards: int
     """Into how many shards, processed in parallel, a batch is divided."""
+    journal_days: float | None = None
+    """Entries of the journal that are older are let go; None keeps them all."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -37,7 +39,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         grace_seconds = parse_seconds(grace)
     except ValueError as error:
         raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}: {error}.") from error
-    return Settings(mailbox=mailbox, grace_seconds=grace_seconds, shards=_shards(environment))
+    journal_days = environment.get("MBD_JOURNAL_DAYS")
+    try:
+        days = parse_days(journal_days) if journal_days else None
+    except ValueError as error:
+        raise SettingsError(f"MBD_JOURNAL_DAYS is {journal_days!r}: {error}.") from error
+    return Settings(mailbox=mailbox, grace_seconds=grace_seconds, shards=_shards(environment), journal_days=days)
 
 
 def read_mailbox(environment: Mapping[str, str]) -> Mailbox:
@@ -53,6 +60,14 @@ def _shards(environment: Mapping[str, str]) -> int:
     if not re.fullmatch("[1-9][0-9]?", number) or int(number) > _MOST_SHARDS:
         raise SettingsError(f"MBD_SHARDS is {number!r}. Set a whole number from 1 to {_MOST_SHARDS}, or leave it out.")
     return int(number)
+
+
+def parse_days(text: str) -> float:
+    """A number of days that may be part of one. Raises ValueError for what is none."""
+    days = float(text)
+    if not 0 <= days < math.inf:
+        raise ValueError("not a number of days")
+    return days
 
 
 def parse_seconds(text: str) -> float:

@@ -59,7 +59,14 @@ PARAMS = {
         False,
         type="boolean",
         title="Reload",
-        description_md="Replace every company of the batch, changed or not: after manual changes of the table.",
+        description_md="Compare every company of the batch with the table, and replace rows that differ: after manual "
+        "changes of the table.",
+    ),
+    "accept_shrunk": Param(
+        None,
+        type=["null", "string"],
+        title="Accept shrunk companies",
+        description_md="Companies, separated by blanks, that are loaded although their new files lost days; or `all`.",
     ),
     "reread": Param(
         False,
@@ -121,7 +128,12 @@ def target_of(params: Mapping[str, Any]) -> etl.Target | None:
     """The database that the connection names, or None when Airflow has no such connection."""
     try:
         url = Connection.get(DATABASE_CONNECTION).get_uri()
-        return etl.Target(url, dry_run=params["dry_run"], reload=params["reload"])
+        return etl.Target(
+            url,
+            dry_run=params["dry_run"],
+            reload=params["reload"],
+            accept_shrunk=tuple((params["accept_shrunk"] or "").split()),
+        )
     except AirflowNotFoundException:
         return None
 
@@ -189,6 +201,7 @@ def moving_big_data() -> None:
             timed = replace(run, steps=max(done, key=lambda steps: steps["process"]))  # they ran in parallel
             if len(done) > 1:
                 timed = replace(timed, steps=etl.combine(job, run=timed).steps)
+            target = replace(target, journal_days=etl.read_settings(os.environ).journal_days)
             receipt = etl.load(job, target=target, run=timed)
             print(etl.receipt_text(receipt))
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}

@@ -14,8 +14,10 @@ from etl.batch.storage import Storage
 from etl.errors import EtlError, SettingsError
 from etl.files.manifest import Manifest
 from etl.outcome.receipt import MailState, Receipt, State, file_name, write_receipt
+from etl.table.journal import HeldCompany
 from etl.table.load import Loaded
 from etl.table.outside_writes import OutsideWrites
+from etl.table.restatements import Kind, Restatement
 
 NOTICES = "notices"
 _NAME = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")  # RDS refuses two hyphens in a row
@@ -117,10 +119,18 @@ def receipt_text(receipt: Receipt) -> str:
         f"rows       {rows.read:,} read = {rows.accepted:,} accepted + {rows.rejected:,} rejected"
         f" ({rows.flagged:,} of the accepted flagged)",
     ]
+    if receipt.undone:
+        undone = receipt.undone
+        lines[4:] = [
+            f"table      {undone.inserted:,} earlier rows put back, {undone.deleted:,} newer rows deleted, in "
+            f"{_counted(undone.companies, 'company', 'companies')}",
+            f"undone     {', '.join(undone.runs)}",
+        ]
     if rows.inserted is not None:
         lines.append(
             f"table      {rows.accepted:,} accepted = {rows.inserted:,} inserted + {rows.unchanged:,} unchanged"
-            f"; {rows.deleted:,} old rows deleted"
+            + (f" + {rows.held:,} held back" if rows.held else "")
+            + f"; {rows.deleted:,} old rows deleted"
         )
     places = {"source": receipt.source, "output": receipt.output, "version": receipt.version}
     if receipt.marker:
@@ -131,6 +141,15 @@ def receipt_text(receipt: Receipt) -> str:
         lines += [f"  {entry.file}: {entry.reason}" for entry in receipt.quarantined[:_LISTED]]
         if len(receipt.quarantined) > _LISTED:
             lines.append(f"  and {len(receipt.quarantined) - _LISTED:,} more, all in the receipt's JSON")
+    if receipt.held:
+        lines += ["", "Held back (their new files lost days; the rows that are loaded stay):"]
+        lines += [f"  {_held_back(one)}" for one in receipt.held]
+        named = " ".join(one.company_name for one in receipt.held)
+        lines.append(f"  To load them all the same: --accept-shrunk {named}, or accept_shrunk in the DAG's form.")
+    if receipt.restatements:
+        lines += ["", "Restated history:", *(f"  {restated(one)}" for one in receipt.restatements)]
+        if receipt.restated > len(receipt.restatements):
+            lines.append(f"  and {receipt.restated - len(receipt.restatements):,} more: mbd diff {receipt.run_id}")
     if receipt.notes:
         lines += ["", "To look at:", *(f"  {note}" for note in receipt.notes)]
     return "\n".join(lines) + "\n"
@@ -140,6 +159,9 @@ def _headline(receipt: Receipt) -> str:
     rows = receipt.rows
     if receipt.state == State.FAILED:
         return f"FAILED: {receipt.error}"
+    if receipt.undone:
+        done = "DRY RUN: nothing was written. This would undo" if receipt.state == State.DRY_RUN else "Undid"
+        return f"{done} {_counted(len(receipt.undone.runs), 'run')}: back to before {receipt.undone.runs[0]}."
     if receipt.state == State.DRY_RUN:
         return "DRY RUN: nothing was written to the table. A run would do this:"
     if rows.inserted is None:
@@ -147,6 +169,44 @@ def _headline(receipt: Receipt) -> str:
     if rows.inserted == 0 and rows.deleted == 0:
         return f"0 changes: the table already held these {rows.unchanged:,} rows."
     return f"Loaded {rows.inserted:,} rows; {receipt.files.accepted:,} companies are up to date."
+
+
+def _held_back(one: HeldCompany) -> str:
+    return (
+        f"{one.company_name}: {one.rows:,} rows up to {one.last_day or 'no day'} in the file, "
+        f"{one.loaded_rows:,} rows up to {one.loaded_last_day or 'no day'} loaded"
+    )
+
+
+def restated(one: Restatement) -> str:
+    """One restatement as a sentence, such as "ge.us.csv: all 14,048 rows up to 2017-10-26 × 0.9975 (...)"."""
+    rows = _counted(one.rows, "row")
+    match one.kind:
+        case Kind.FACTOR | Kind.SPLIT:
+            volumes = f", volumes × {one.volume_factor:.4g}" if one.volume_factor else ""
+            cause = "a split" if one.kind == Kind.SPLIT else "a dividend or split"
+            what = f"{'all ' * one.whole}{rows} up to {one.last_day} × {one.factor:.4g}{volumes} ({cause})"
+        case Kind.CORRECTED:
+            first = ", ".join(f"{field} {old} → {new}" for _, field, old, new in one.examples)
+            what = f"{rows} corrected: {one.first_day}" + (f", {first}" if first else "")
+            if one.rows > 1:
+                days = ", ".join(f"{day} {field} {old} → {new}" for day, field, old, new in one.examples)
+                what = f"{rows} corrected from {one.first_day} to {one.last_day}" + (
+                    f" (first: {days})" if days else ""
+                )
+        case Kind.REWRITTEN:
+            what = f"{rows} changed from {one.first_day} to {one.last_day}, in no pattern that is known"
+        case Kind.REMOVED:
+            what = f"{rows} removed, {_span(one)}"
+        case Kind.ADDED:
+            what = f"{rows} added before the last known day, {_span(one)}"
+        case Kind.RESPELLED:
+            what = f"{rows} respelled: the same numbers, written in another way"
+    return f"{one.company_name}: {what}"
+
+
+def _span(one: Restatement) -> str:
+    return one.first_day if one.first_day == one.last_day else f"{one.first_day} to {one.last_day}"
 
 
 def notes_of_manifest(manifest: Manifest) -> Iterator[str]:

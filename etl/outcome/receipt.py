@@ -14,8 +14,13 @@ from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files.manifest import Manifest, QuarantinedFile
 from etl.revision import code_version
+from etl.table.journal import HeldCompany
+from etl.table.load import Loaded
+from etl.table.restatements import Restatement
+from etl.table.undo import Undone
 
 FOLDER = "receipts"
+_LARGEST_RESTATEMENTS = 10  # the rest is counted here and named in the table restatements
 
 
 class State(StrEnum):
@@ -95,9 +100,11 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows: read = accepted + rejected, and after a load accepted = inserted + unchanged.
+    """Rows: read = accepted + rejected, and after a load accepted = inserted + unchanged + held.
 
-    `flagged` rows are among the accepted. `inserted`, `deleted` and `unchanged` are None where nothing was loaded.
+    `flagged` rows are among the accepted. `inserted`, `deleted` and `unchanged` are None where nothing was loaded. A
+    row that got other values counts as deleted and as inserted. `held`: rows of new files of companies that are held
+    back; None where none is.
     """
 
     read: int = 0
@@ -107,6 +114,7 @@ class RowCounts:
     inserted: int | None = None
     deleted: int | None = None
     unchanged: int | None = None
+    held: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,16 @@ class Receipt:
     marker: Marker | None = None
     version: str | None = None
     """The version of the code that ran; None in receipts of 0.1."""
+    held: tuple[HeldCompany, ...] = ()
+    """Companies that keep their rows, because their new files lost days."""
+    restatements: tuple[Restatement, ...] = ()
+    """What the load did to the history of companies: the largest ones."""
+    restated: int = 0
+    """How many restatements there are in all."""
+    previous: str | None = None
+    """SHA-256 of the receipt that was recorded before it in the same database; None in the first one."""
+    undone: Undone | None = None
+    """What an undo took back; None of any other run."""
 
     @classmethod
     def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
@@ -170,6 +188,20 @@ class Receipt:
             output=output,
         )
 
+    def with_load(self, loaded: Loaded) -> Receipt:
+        """This receipt with what a load did."""
+        held = sum(one.rows for one in loaded.held) if loaded.held else None
+        return replace(
+            self,
+            rows=replace(
+                self.rows, inserted=loaded.inserted, deleted=loaded.deleted, unchanged=loaded.unchanged, held=held
+            ),
+            held=loaded.held,
+            restatements=loaded.restatements[:_LARGEST_RESTATEMENTS],
+            restated=len(loaded.restatements),
+            previous=loaded.previous,
+        )
+
     def timed(self, **steps: float) -> Receipt:
         """This receipt as of now, with the seconds of further steps."""
         elapsed = (datetime.now(UTC) - self.started_at).total_seconds()
@@ -185,7 +217,9 @@ class Receipt:
             ("rows.read", rows.read, "accepted + rejected", rows.accepted + rows.rejected),
         ]  # fmt: skip
         if rows.inserted is not None:
-            sums.append(("rows.accepted", rows.accepted, "inserted + unchanged", rows.inserted + (rows.unchanged or 0)))
+            parts = "inserted + unchanged" + " + held" * bool(rows.held)
+            loaded = rows.inserted + (rows.unchanged or 0) + (rows.held or 0)
+            sums.append(("rows.accepted", rows.accepted, parts, loaded))
         wrong = [
             f"{name} is {total:,}, but {parts} is {count:,}" for name, total, parts, count in sums if total != count
         ]
@@ -197,8 +231,12 @@ class Receipt:
 
     def to_json(self) -> str:
         """One object; times in UTC (ISO 8601), `elapsed_seconds` and `steps` in seconds."""
+        return json.dumps(self.facts(), ensure_ascii=False)
+
+    def facts(self) -> dict[str, Any]:
+        """The object that the JSON holds."""
         rows = {name: count for name, count in vars(self.rows).items() if count is not None}
-        facts: dict[str, Any] = {
+        return {
             **vars(self),
             "steps": dict(self.steps),
             "started_at": self.started_at.astimezone(UTC).isoformat(timespec="milliseconds"),
@@ -206,8 +244,10 @@ class Receipt:
             "rows": rows,
             "quarantined": [vars(entry) for entry in self.quarantined],
             "marker": self.marker and vars(self.marker),
+            "held": [vars(one) for one in self.held],
+            "restatements": [vars(one) for one in self.restatements],
+            "undone": self.undone and vars(self.undone),
         }
-        return json.dumps(facts, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, content: str | bytes) -> Receipt:
@@ -227,6 +267,9 @@ class Receipt:
                 "rows": RowCounts(**facts["rows"]),
                 "quarantined": tuple(QuarantinedFile(**entry) for entry in facts["quarantined"]),
                 "notes": tuple(facts["notes"]),
+                "held": tuple(HeldCompany(**one) for one in facts.get("held", ())),
+                "restatements": tuple(Restatement.of(one) for one in facts.get("restatements", ())),
+                "undone": Undone.of(facts["undone"]) if facts.get("undone") else None,
             }
         )
 

@@ -64,8 +64,8 @@ def _parse(text: str) -> dict[str, str]:
     return dict(zip(names_and_queries[::2], names_and_queries[1::2], strict=True))
 
 
-QUERIES = _parse(sql("queries"))
-"""Every query of queries.sql by its name."""
+QUERIES = {name: text for file in ("queries", "journal", "history") for name, text in _parse(sql(file)).items()}
+"""Every query of queries.sql, journal.sql and history.sql by its name."""
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
@@ -124,6 +124,8 @@ def database_errors() -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.UndefinedTable) as error:
         hint = " Run init-db first." if isinstance(error, errors.UndefinedTable) else ""
         raise SettingsError(f"The database refuses: {_first_line(error)}. Nothing was loaded.{hint}") from error
+    except errors.InvalidParameterValue as error:  # what our own functions raise
+        raise SettingsError(f"The database answers: {_first_line(error)}.") from error
     except _GAVE_UP as error:
         raise ServiceError(f"The database gave up: {_first_line(error)}. Nothing was loaded.") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:

@@ -1,36 +1,36 @@
 """Loads slices of the combined file into the table in one transaction, with ledger and run history.
 
 The ledger decides for each company: a slice that is loaded already is not even read; of one that only grew, the new
-rows are copied; any other replaces the company's old rows. Rows, ledger and record are committed together, so readers
-see the batch before or after.
+rows are copied; of any other, the rows that differ are replaced (journal.py). Rows, ledger, journal and record are
+committed together, so readers see the batch before or after.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from itertools import chain
+from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
 from etl.errors import BatchError, NoConnectionError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, Slice
-from etl.signals import defer_signals
+from etl.table.copying import copy_rows
 from etl.table.database import connect, query, sql
+from etl.table.growth import Tail, forget_all_entries, forget_old_entries, hash_by_day, journal_added, last_day
+from etl.table.journal import Consent, HeldCompany, Known, Replaced, check_counts, replace_companies
+from etl.table.ledger import Ends, read_ledger, record_slices
 from etl.table.outside_writes import OutsideWrites, find_outside_writes, forget_outside_writes
-from etl.table.runs import RunRecord, insert_record
+from etl.table.restatements import Restatement, record_restatements
+from etl.table.runs import RunRecord, insert_record, last_receipt_hash
 from etl.table.schema import check_columns, lock_table
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 _PAUSES_SECONDS = (1.0, 4.0, 10.0)  # before the second, third and fourth attempt on a lost connection
-_COPY_BLOCK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,16 @@ class Target:
 
     database: str
     reload: bool = False
-    """Replace every company of the batch, whatever the ledger says."""
+    """Compare every company of the batch with the table, whatever the ledger says, and replace the rows that differ."""
     dry_run: bool = False
     """Report what would be done, write nothing to the database; outputs are written where the job says."""
     lock_timeout_seconds: float = 60
     table_index: bool = True
     """Build the traders' index where it is not there yet."""
+    accept_shrunk: tuple[str, ...] = ()
+    """Companies that are loaded although their new files lost days; `all` means every one."""
+    journal_days: float | None = None
+    """Let journal entries go that are older than this; None keeps them all."""
 
     def __repr__(self) -> str:
         return f"Target(reload={self.reload}, dry_run={self.dry_run})"
@@ -69,7 +73,13 @@ class Loaded:
 
     inserted: int
     deleted: int
+    """A row that was changed is among the inserted and the deleted ones."""
     unchanged: int
+    held: tuple[HeldCompany, ...]
+    restatements: tuple[Restatement, ...]
+    """The largest first."""
+    previous: str | None
+    """SHA-256 of the receipt that was recorded last in this database."""
     elapsed_seconds: float
     outside_writes: OutsideWrites | None
     same_as_run: str | None
@@ -100,7 +110,7 @@ def load_slices(source: Source, *, target: Target, run_id: str, record: Callable
                 transaction.add(combined.slices(transaction.may_add))  # what the source has taken over
                 loaded = transaction.replace_rest(combined, run_id=run_id)
                 made = replace(record(combined.manifest, loaded), attempt_id=attempt_id)
-                transaction.commit(combined.manifest, made)
+                transaction.commit(made)
                 return made.receipt
         except NoConnectionError:
             source = source.finish()  # the outputs are wanted all the same, and the next attempt reads them
@@ -108,21 +118,6 @@ def load_slices(source: Source, *, target: Target, run_id: str, record: Callable
             if pause is None:
                 raise
             time.sleep(pause)
-
-
-@dataclass(frozen=True)
-class _LedgerEntry:
-    """The slice last loaded for a company."""
-
-    sha256: str
-    length: int
-    rows: int
-    run_id: str
-    loaded_at: datetime
-
-    def is_beginning_of(self, content: bytes) -> bool:
-        beginning = memoryview(content)[: self.length]
-        return len(content) > self.length and hashlib.sha256(beginning).hexdigest() == self.sha256
 
 
 class _Load:
@@ -139,15 +134,18 @@ class _Load:
             self.cursor, has_rows=has_rows, has_ledger=has_ledger, is_watched=is_watched
         )
         names = list(companies)
-        entries = query(self.cursor, "ledger_entries", companies=names)
-        self._ledger = {name: _LedgerEntry(*entry) for name, *entry in entries}
+        self._ledger = read_ledger(self.cursor, names)
         unknown = [name for name in names if name not in self._ledger] if has_rows else []
-        found = query(self.cursor, "companies_in_table", companies=unknown) if unknown else []
         # These have rows that no run loaded: they are replaced, or they would be there twice.
-        self._foreign = {row[0] for row in found}
+        self._foreign = {row[0] for row in query(self.cursor, "companies_in_table", companies=unknown)}
+        self._number = query(self.cursor, "next_load")[0][0]
         self._looked_at: set[str] = set()
-        self._added: set[str] = set()
+        self._new: dict[str, int] = {}
+        self._tails: dict[str, Tail] = {}
+        self._ends: dict[str, Ends] = {}
         self._inserted = 0
+        self._changed: list[Slice] = []
+        self._restatements: tuple[Restatement, ...] = ()
 
     def may_add(self, entry: Slice) -> bool:
         """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
@@ -163,35 +161,54 @@ class _Load:
 
         def blocks() -> Iterator[bytes]:
             for entry, content in slices:
-                known = self._ledger.get(entry.company_name)
+                name, known = entry.company_name, self._ledger.get(entry.company_name)
                 may_add = self.may_add(entry)
-                self._looked_at.add(entry.company_name)
+                self._looked_at.add(name)
                 if not may_add or (known and not known.is_beginning_of(content)):
                     continue
-                self._added.add(entry.company_name)
+                added, by_day = content, None
+                if known:
+                    added = content[known.length :]
+                    tail = self._tails[name] = Tail.of(added)
+                    if known.sha256_by_day or not tail.is_sorted or tail.first_day <= (known.last_day or ""):
+                        by_day = hash_by_day(content)
+                else:
+                    self._new[name] = entry.rows
+                self._ends[name] = Ends(last_day(content), by_day)
                 if self._target.dry_run:
                     self._inserted += entry.rows - (known.rows if known else 0)
                 else:
-                    yield content[known.length :] if known else content
+                    yield added
 
-        self._copy(blocks())
+        copied = copy_rows(self.cursor, sql("insert_query"), blocks())
+        self._inserted += copied  # of a dry run 0: its blocks have counted
 
     def replace_rest(self, combined: CombinedFile, *, run_id: str) -> Loaded:
         """Replace the companies that changed and were not added, and sum up what was done."""
         manifest = combined.manifest
-        replaced = [entry for entry in self._changed(manifest) if entry.company_name not in self._added]
-        deleted = self._replace(replaced, combined=combined)
+        changed = [entry for entry in manifest.slices if self._has_changed(entry)]
+        replaced = {entry.company_name: entry.rows for entry in changed if not self._is_added(entry.company_name)}
+        done = self._replace(replaced, combined=combined)
+        held = {one.company_name for one in done.held}
+        self._changed = [entry for entry in changed if entry.company_name not in held]
+        self._restatements = done.restatements
         if self._target.table_index and not self._target.dry_run and not query(self.cursor, "has_table_index")[0][0]:
             query(self.cursor, "build_table_index")
-        kept_names = set(manifest.companies) - {entry.company_name for entry in replaced}
+        if not self._target.dry_run:
+            self._journal_added()
+        kept_names = set(manifest.companies) - set(replaced)
         kept = [entry for name, entry in self._ledger.items() if name in kept_names]
-        newest = max(kept, key=lambda entry: entry.loaded_at) if kept and not self._inserted + deleted else None
+        nothing = not (self._inserted + done.inserted + done.deleted or held)
+        newest = max(kept, key=lambda entry: entry.loaded_at) if kept and nothing else None
         earlier = query(self.cursor, "first_success", run_id=run_id) if newest and newest.run_id == run_id else []
         last = query(self.cursor, "last_success")
         return Loaded(
-            inserted=self._inserted,
-            deleted=deleted,
-            unchanged=sum(entry.rows for entry in kept),
+            inserted=self._inserted + done.inserted,
+            deleted=done.deleted,
+            unchanged=sum(entry.rows for entry in kept) + done.kept,
+            held=done.held,
+            restatements=done.restatements,
+            previous=last_receipt_hash(self.cursor),
             elapsed_seconds=time.monotonic() - self._begun,
             outside_writes=self._outside,
             same_as_run=newest.run_id if newest and newest.run_id != run_id else None,
@@ -199,49 +216,55 @@ class _Load:
             last_success=last[0] if last else None,
         )
 
-    def commit(self, manifest: Manifest, record: RunRecord) -> None:
-        """Write ledger and record, and commit all of it; nothing in a dry run."""
+    def commit(self, record: RunRecord) -> None:
+        """Write ledger, journal and record, and commit all of it; nothing in a dry run."""
         if self._target.dry_run:
             return
-        changed = self._changed(manifest)
-        query(
-            self.cursor,
-            "record_in_ledger",
-            run_id=record.run_id,
-            companies=[entry.company_name for entry in changed],
-            sha256=[entry.sha256 for entry in changed],
-            lengths=[entry.length for entry in changed],
-            rows=[entry.rows for entry in changed],
-        )
-        insert_record(self.cursor, record)
+        record_slices(self.cursor, self._changed, ends=self._ends, load=self._number, run_id=record.run_id)
+        record_restatements(self.cursor, self._restatements, load=self._number)
+        if self._outside and self._outside.is_new_start:
+            forget_all_entries(self.cursor, load=self._number)
         if self._outside and (self._outside.is_new_start or self._target.reload):
-            forget_outside_writes(self.cursor, self._outside, loaded=set(manifest.companies))
+            loaded = {entry.company_name for entry in self._changed}
+            forget_outside_writes(self.cursor, self._outside, loaded=loaded)
+        if self._target.journal_days is not None:
+            forget_old_entries(self.cursor, load=self._number, days=self._target.journal_days)
+        insert_record(self.cursor, record)
+        query(self.cursor, "record_load", load=self._number, run_id=record.run_id, kind="load")
         self._connection.commit()
 
-    def _changed(self, manifest: Manifest) -> list[Slice]:
-        return [
-            entry
-            for entry in manifest.slices
-            if self._target.reload
-            or (known := self._ledger.get(entry.company_name)) is None
-            or known.sha256 != entry.sha256
-        ]
+    def _is_added(self, name: str) -> bool:
+        return name in self._new or name in self._tails
 
-    def _replace(self, slices: list[Slice], *, combined: CombinedFile) -> int:
-        """Delete the companies' old rows and copy their slices; returns how many rows were deleted."""
-        if not slices:
-            return 0
-        companies = [entry.company_name for entry in slices]
-        if combined.manifest.since and not self._target.reload:
-            self._check_older_rows(companies, since=combined.manifest.since)
-        if self._target.dry_run:
-            self._inserted += sum(entry.rows for entry in slices)
-            return sum(self._ledger[name].rows for name in companies if name in self._ledger)
-        query(self.cursor, "delete_companies", companies=companies)
-        deleted = self.cursor.rowcount
-        chosen = set(companies)
-        self._copy(content for _, content in combined.slices(lambda entry: entry.company_name in chosen))
-        return deleted
+    def _has_changed(self, entry: Slice) -> bool:
+        known = self._ledger.get(entry.company_name)
+        return self._target.reload or known is None or known.sha256 != entry.sha256
+
+    def _replace(self, companies: dict[str, int], *, combined: CombinedFile) -> Replaced:
+        """Replace the rows of these companies that differ from their slices."""
+        if not companies:
+            return Replaced()
+        since, reload = combined.manifest.since, self._target.reload
+        if since and not reload:
+            self._check_older_rows(list(companies), since=since)
+
+        def contents(names: Collection[str]) -> Iterator[bytes]:
+            chosen = set(names)
+            for entry, content in combined.slices(lambda entry: entry.company_name in chosen):
+                self._ends[entry.company_name] = Ends(last_day(content), hash_by_day(content))
+                yield content
+
+        return replace_companies(
+            self.cursor,
+            companies,
+            load=self._number,
+            fill=contents,
+            known={name: Known(entry.rows, entry.last_day) for name, entry in self._ledger.items()},
+            # Who reloads the rows since a day has the older ones deleted, and knows it.
+            consent=Consent(to_all=True) if since and reload else Consent.of(self._target.accept_shrunk),
+            is_suspect=reload or self._outside is not None or bool(self._foreign),
+            dry_run=self._target.dry_run,
+        )
 
     def _check_older_rows(self, companies: list[str], *, since: date) -> None:
         """Refuse to lose history: who takes the rows since a day seldom wants the older ones deleted."""
@@ -253,46 +276,9 @@ class _Load:
                 "when the older rows are to go."
             )
 
-    def _copy(self, blocks: Iterator[bytes]) -> None:
-        """Stream blocks, if there are any, into the table; what is counted as inserted is PostgreSQL's own count."""
-        first = next(blocks, None)
-        if first is None:
-            return
-        blocks = chain([first], blocks)
-        with defer_signals() as hear_signals:
-            source = _CopySource(blocks, hear_signals=hear_signals)
-            try:
-                self.cursor.copy_expert(sql("insert_query"), source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
-            except Exception:
-                if source.error:
-                    raise source.error from None
-                raise
-        self._inserted += self.cursor.rowcount
-
-
-class _CopySource:
-    """What psycopg2 reads a COPY from; it keeps the error that stopped the source, which psycopg2 would only quote.
-
-    Signals are handled while a block is made, which may wait for S3, and not inside psycopg2.
-    """
-
-    def __init__(self, blocks: Iterator[bytes], *, hear_signals: Callable[[], AbstractContextManager[None]]) -> None:
-        self._blocks, self._hear_signals = blocks, hear_signals
-        self._block = b""
-        self._position = 0
-        self.error: BaseException | None = None
-
-    def read(self, size: int) -> bytes:
-        while self._position >= len(self._block):
-            try:
-                with self._hear_signals():
-                    following = next(self._blocks, None)
-            except BaseException as error:
-                self.error = error
-                raise
-            if following is None:
-                return b""
-            self._block, self._position = following, 0
-        start = self._position
-        self._position += size
-        return self._block[start : self._position]
+    def _journal_added(self) -> None:
+        """Count what was added where anything could have changed it, and journal it: one range a company."""
+        if query(self.cursor, "has_foreign_code")[0][0]:
+            grown = {name: tail.rows + self._ledger[name].rows for name, tail in self._tails.items()}
+            check_counts(self.cursor, self._new | grown)
+        journal_added(self.cursor, new=self._new, tails=self._tails, load=self._number)

@@ -13,9 +13,12 @@ from psycopg2 import sql as composed
 
 from etl.errors import SettingsError
 from etl.table.database import QUERIES, connect
+from etl.table.history import find_run
+from etl.table.schema import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from psycopg2.extensions import cursor as Cursor
 
 _NUMBERS = ("open_value", "high_value", "low_value", "close_value", "daily_percent_change", "value_change")
 
@@ -25,11 +28,13 @@ def read_prices(
     since: date | str | None = None,
     until: date | str | None = None,
     *,
+    as_of: datetime | str | None = None,
     database: str | None = None,
 ) -> pd.DataFrame:
     """Daily prices from the view stock_prices, ordered by company and day.
 
     `company`: one company name such as "wex.us.csv", several, or None for all; `since` and `until` are both included.
+    `as_of`: what the table held at an aware time, or after the run of that id; runs that were undone do not count.
     `database`: a PostgreSQL URL; the environment variable MBD_DATABASE_URL when it is left out.
 
     Columns: stock_date (datetime64), open_value, high_value, low_value, close_value (float64, USD), volume_traded
@@ -52,6 +57,7 @@ def read_prices(
     }
     answer = io.BytesIO()
     with connect(database) as connection, connection.cursor() as cursor:
+        values["relation"] = _relation(cursor, as_of)
         cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
     return _typed(answer)
 
@@ -80,6 +86,23 @@ def _typed(answer: io.BytesIO) -> pd.DataFrame:
     prices["stock_date"] = pd.to_datetime(days.categories, format="%Y-%m-%d").as_unit("s").take(days.codes.to_numpy())
     prices["company_name"] = names.categories.astype("string").take(names.codes.to_numpy())
     return prices
+
+
+def _relation(cursor: Cursor, as_of: datetime | str | None) -> composed.Composable:
+    """The view of rows as text, or what it held at a time or after a run."""
+    if as_of is None:
+        return composed.SQL("stock_prices_as_written")
+    if isinstance(as_of, str):
+        try:
+            as_of = datetime.fromisoformat(as_of)
+        except ValueError:
+            as_of = find_run(cursor, str(as_of)).loaded_at
+    if as_of.tzinfo is None:
+        raise SettingsError(f"as_of is {as_of}, of no time zone. Write 2026-11-25T18:00+00:00, or a run's id.")
+    return composed.SQL("(SELECT {} FROM stock_prices_as_of({})) AS past").format(
+        composed.SQL(", ").join(composed.SQL("{0}::text AS {0}").format(composed.Identifier(name)) for name in COLUMNS),
+        composed.Literal(as_of),
+    )
 
 
 def _day(day: date | str) -> date:

@@ -1,8 +1,14 @@
-"""The history of runs in the database: one row of `pipeline_runs` for each attempt, with its receipt."""
+"""The history of runs in the database: one row of `pipeline_runs` for each attempt, with its receipt.
+
+Receipts are a chain: each holds the hash of the one that was recorded before it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -27,14 +33,29 @@ class RunRecord:
 
 def insert_record(cursor: Cursor, record: RunRecord) -> None:
     """Put the record into the caller's transaction."""
-    query(cursor, "record_run", **vars(record))
+    query(cursor, "record_run", **vars(record), sha256=receipt_hash(json.loads(record.receipt)))
 
 
-def record_run(url: str, record: RunRecord) -> None:
-    """Record a run in a transaction of its own."""
+def record_run(url: str, record: Callable[[str | None], RunRecord]) -> RunRecord:
+    """Record a run in a transaction of its own; `record` makes it, given the hash of the last receipt."""
     with connect(url) as connection, connection.cursor() as cursor:
-        insert_record(cursor, record)
+        made = record(last_receipt_hash(cursor))
+        insert_record(cursor, made)
         connection.commit()
+    return made
+
+
+def receipt_hash(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of a receipt's JSON, of its keys in their order and without `mail`, which is known only later."""
+    text = json.dumps({name: fact for name, fact in facts.items() if name != "mail"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def last_receipt_hash(cursor: Cursor) -> str | None:
+    """The hash of the receipt that was recorded last; until the transaction ends, nobody else records one."""
+    query(cursor, "lock_runs")
+    last = query(cursor, "last_recorded")
+    return receipt_hash(last[0][0]) if last else None
 
 
 def last_receipts(url: str, *, limit: int) -> list[dict[str, Any]]:

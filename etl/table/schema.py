@@ -18,12 +18,18 @@ COLUMNS = (
 """The table's contract, in this order; each is VARCHAR(56)."""
 
 _SECONDS_BETWEEN_TRIES = 0.2
+_SCHEMA_SECONDS = 60  # that it waits for a load
 
 
 def make_tables(url: str) -> None:
-    """Make the table, the view, the ledger and the run history where they are not there yet."""
+    """Make tables, views, functions and the reader's role where they are not there yet, or are of an older version.
+
+    Waits for a load or another call of it: what it does races with itself, CREATE ... IF NOT EXISTS too.
+    """
     with connect(url) as connection, connection.cursor() as cursor:
+        lock_table(cursor, timeout_seconds=_SCHEMA_SECONDS)
         cursor.execute(sql("schema"))
+        cursor.execute(sql("journal_schema"))
         connection.commit()
 
 

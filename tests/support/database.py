@@ -82,7 +82,7 @@ class Database:
 
     @contextmanager
     def copy_stopped_at(self, stock_date: str, *, company: str | None = None) -> Iterator[Callable[[], int]]:
-        """Until the block ends, a COPY stops in the middle: before the first row of `stock_date` (and of `company`).
+        """Until the block ends, a COPY, or a replacement's INSERT, stops before the first row of a day (of `company`).
 
         Yields a function that waits until one has stopped there, and returns the pid of its session.
         """
@@ -106,7 +106,7 @@ class Database:
             holder.close()
 
     def _wait_for_stopped_copy(self) -> int:
-        return self.wait_for_session("query LIKE '%%COPY historical_stocks_data%%' AND wait_event = 'advisory'")
+        return self.wait_for_session("query ~ '(COPY|INSERT INTO) historical_stocks_data' AND wait_event = 'advisory'")
 
     def wait_for_session(self, condition: str) -> int:
         """The pid of the load's session, as soon as `condition` on pg_stat_activity holds for it."""

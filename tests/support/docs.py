@@ -26,6 +26,7 @@ import infra_scripts.cli
 from etl.files.rules import FlagRule, QuarantineReason, RowRule
 from etl.options import build_parser
 from etl.outcome.receipt import MailState, State
+from etl.table.restatements import Kind
 from tests.support import figures
 from tests.support.paths import ROOT
 
@@ -58,6 +59,7 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
     "flag rules": FlagRule,
     "states of a receipt": State,
     "states of a mail": MailState,
+    "kinds of a restatement": Kind,
 }
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

@@ -1,9 +1,11 @@
--- The conversation with the database, but for schema.sql and insert_query.sql: one named query after another.
+-- The conversation with the database, but for the schemas and insert_query.sql: one named query after another; those of
+-- the journal are in journal.sql and history.sql.
 -- Each begins with its name; etl/table/database.py reads the file once.
 
 -- name: session
 -- How long a statement waits for somebody else's lock, and that it is a load that writes. Other settings of the URL stay.
-SELECT set_config('lock_timeout', %(milliseconds)s, false), set_config('moving_big_data.loading', 'on', false);
+-- Local to the transaction: behind a pooler the session is somebody else's next.
+SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_big_data.loading', 'on', true);
 
 -- name: lock
 -- One load at a time; the lock goes with the transaction, however that ends. Asked again and again rather than waited
@@ -61,7 +63,8 @@ WHERE (changed_by, operation, changed_at) IN (
 
 -- name: ledger_entries
 -- What was last loaded, for the companies of this batch.
-SELECT company_name, sha256, length, rows, run_id, loaded_at FROM loaded_companies WHERE company_name = ANY(%(companies)s);
+SELECT company_name, sha256, length, rows, run_id, loaded_at, last_day, sha256_by_day
+FROM loaded_companies WHERE company_name = ANY(%(companies)s);
 
 -- name: companies_in_table
 -- Which of these companies have rows in the table; asked only for those that the ledger does not know.
@@ -73,10 +76,6 @@ WHERE EXISTS (SELECT FROM historical_stocks_data AS row WHERE row.company_name =
 SELECT count(*), count(DISTINCT company_name) FROM historical_stocks_data
 WHERE company_name = ANY(%(companies)s) AND stock_date < %(since)s;
 
--- name: delete_companies
--- Old rows of companies whose slice changed; their new rows follow in the same transaction.
-DELETE FROM historical_stocks_data WHERE company_name = ANY(%(companies)s);
-
 -- name: has_table_index
 -- Does the traders' index exist?
 SELECT to_regclass('historical_stocks_data_company_date') IS NOT NULL;
@@ -87,18 +86,36 @@ SELECT to_regclass('historical_stocks_data_company_date') IS NOT NULL;
 CREATE INDEX historical_stocks_data_company_date ON historical_stocks_data (company_name, stock_date);
 
 -- name: record_in_ledger
--- The ledger's new entries, in the same transaction as the rows.
-INSERT INTO loaded_companies (company_name, sha256, length, rows, run_id)
-SELECT company_name, sha256, length, rows, %(run_id)s
-FROM unnest(%(companies)s::text[], %(sha256)s::text[], %(lengths)s::bigint[], %(rows)s::bigint[])
-    AS slice (company_name, sha256, length, rows)
+-- The ledger's new entries, in the same transaction as the rows, and the old ones into its journal.
+WITH entry AS (
+    SELECT * FROM unnest(
+        %(companies)s::text[], %(sha256)s::text[], %(lengths)s::bigint[], %(rows)s::bigint[], %(last_days)s::text[],
+        %(by_day)s::text[]
+    ) AS slice (company_name, sha256, length, rows, last_day, by_day)
+), before AS (
+    INSERT INTO ledger_changes (load, company_name, sha256, length, rows, run_id, loaded_at, last_day, sha256_by_day)
+    SELECT %(load)s, entry.company_name, old.sha256, old.length, old.rows, old.run_id, old.loaded_at, old.last_day,
+           old.sha256_by_day
+    FROM entry LEFT JOIN loaded_companies old USING (company_name)
+)
+INSERT INTO loaded_companies (company_name, sha256, length, rows, run_id, last_day, sha256_by_day)
+SELECT company_name, sha256, length, rows, %(run_id)s, last_day, by_day FROM entry
 ON CONFLICT (company_name) DO UPDATE
-SET sha256 = excluded.sha256, length = excluded.length, rows = excluded.rows, run_id = excluded.run_id, loaded_at = now();
+SET sha256 = excluded.sha256, length = excluded.length, rows = excluded.rows, run_id = excluded.run_id,
+    loaded_at = now(), last_day = excluded.last_day, sha256_by_day = excluded.sha256_by_day;
 
 -- name: record_run
 -- One attempted run.
-INSERT INTO pipeline_runs (attempt_id, run_id, state, started_at, elapsed_seconds, receipt)
-VALUES (%(attempt_id)s, %(run_id)s, %(state)s, %(started_at)s, %(elapsed_seconds)s, %(receipt)s);
+INSERT INTO pipeline_runs (attempt_id, run_id, state, started_at, elapsed_seconds, receipt, sha256)
+VALUES (%(attempt_id)s, %(run_id)s, %(state)s, %(started_at)s, %(elapsed_seconds)s, %(receipt)s, %(sha256)s);
+
+-- name: lock_runs
+-- One record at a time, because each holds the hash of the one before.
+SELECT pg_advisory_xact_lock(hashtext('pipeline_runs'));
+
+-- name: last_recorded
+-- The receipt that was recorded last.
+SELECT receipt FROM pipeline_runs ORDER BY number DESC LIMIT 1;
 
 -- name: find_attempt
 -- The receipt of an attempt whose COMMIT was not answered: if it is there, the load took effect.
@@ -124,9 +141,9 @@ SELECT (SELECT count(*) FROM historical_stocks_data), (SELECT coalesce(sum(rows)
 
 -- name: read_prices
 -- Prices of some companies over a span of days, as CSV and in any order; the braces are filled with quoted literals,
--- null = all. Days are ISO dates, so they compare as text.
+-- null = all, and with the view, or what it was at some time. Days are ISO dates, so they compare as text.
 COPY (
-    SELECT * FROM stock_prices_as_written
+    SELECT * FROM {relation}
     WHERE ({companies}::text[] IS NULL OR company_name = ANY ({companies}::text[]))
       AND ({since}::text IS NULL OR stock_date >= {since}::text COLLATE "C")
       AND ({until}::text IS NULL OR stock_date <= {until}::text COLLATE "C")

@@ -44,7 +44,7 @@ def changed(three: Files, database: Database, days: Days) -> Callable[[], Files]
             path.write_bytes(content)
         three.name("aa.us.csv", "bb.us.csv", "cc.us.csv")
         three.load(database)
-        three.put("bb.us.csv", days(9, price=21))
+        three.put("bb.us.csv", days(10, price=21))
         three.put("cc.us.csv", grown)
         three.put("dd.us.csv", days(400, price=5))
         three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")

@@ -52,8 +52,14 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
     assert sorted(name for (name,) in tables) == [
         "changes_by_hand",
         "historical_stocks_data",
+        "ledger_changes",
         "loaded_companies",
+        "loads",
         "pipeline_runs",
+        "price_changes",
+        "restatements",
+        "stock_price_changes",
+        "stock_price_loads",
         "stock_prices",
         "stock_prices_as_written",
     ]
@@ -74,7 +80,10 @@ def test_view_is_typed_and_named_as_the_table(database: Database) -> None:
 
 
 def test_tables_view_and_every_column_of_the_view_have_a_comment(database: Database) -> None:
-    relations = ("historical_stocks_data", "loaded_companies", "pipeline_runs", "stock_prices")
+    relations = (
+        *("historical_stocks_data", "loaded_companies", "pipeline_runs", "loads", "price_changes", "restatements"),
+        *("ledger_changes", "stock_prices", "stock_price_changes", "stock_price_loads"),
+    )
     comments = database.rows("SELECT obj_description(name::regclass) FROM unnest(%s) AS name", list(relations))
     assert all(comment for (comment,) in comments)
     on_columns = database.rows(

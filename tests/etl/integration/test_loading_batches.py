@@ -171,18 +171,57 @@ def test_row_inserted_in_the_middle_of_a_file_is_loaded_once(
     move(three, database)
     three.put("cc.us.csv", rows)
     receipt = move(three, database)
-    assert _counts(receipt) == (20, 19, 15)
+    assert _counts(receipt) == (1, 0, 34)
     loaded = database.rows("SELECT stock_date FROM historical_stocks_data WHERE company_name = 'cc.us.csv' ORDER BY 1")
     assert [day for (day,) in loaded] == [row.partition(",")[0] for row in rows]
 
 
 @both_ways
-def test_shrunk_file_takes_its_rows_out_of_the_table(three: Files, database: Database, days: Days, move: Move) -> None:
+def test_shrunk_file_is_held_back_and_its_company_keeps_its_rows(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
     move(three, database)
+    before, ledger = database.places(), database.ledger()
     three.put("cc.us.csv", days(3, price=30))
     receipt = move(three, database)
-    assert _counts(receipt) == (3, 20, 15)
+    assert (*_counts(receipt), receipt.rows.held) == (0, 0, 15, 3)
+    [held] = receipt.held
+    assert vars(held) == {
+        "company_name": "cc.us.csv",
+        "rows": 3,
+        "last_day": "2001-01-03",
+        "loaded_rows": 20,
+        "loaded_last_day": "2001-01-20",
+    }
+    assert (database.places(), database.ledger()) == (before, ledger)
+    text = etl.receipt_text(receipt)
+    assert "18 accepted = 0 inserted + 15 unchanged + 3 held back" in text
+    assert "cc.us.csv: 3 rows up to 2001-01-03 in the file, 20 rows up to 2001-01-20 loaded" in text
+    assert "--accept-shrunk cc.us.csv" in text
+
+
+@pytest.mark.parametrize("names", [("cc.us.csv",), ("all",), ("bb.us.csv", "cc.us.csv")])
+def test_shrunk_file_takes_its_rows_out_of_the_table_with_consent(
+    three: Files, database: Database, days: Days, names: tuple[str, ...]
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(3, price=30))
+    receipt = three.load(database, accept_shrunk=names)
+    assert _counts(receipt) == (0, 17, 18)
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 3}
+
+
+@pytest.mark.parametrize(("without", "is_held"), [({3}, False), ({3, 9}, False), ({3, 9, 12}, True), ({19}, True)])
+def test_file_that_lacks_its_last_day_or_over_a_tenth_of_its_days_is_held_back(
+    three: Files, database: Database, days: Days, without: set[int], is_held: bool
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", [row for number, row in enumerate(days(20, price=30)) if number not in without])
+    receipt = three.load(database, dry_run=True)
+    assert bool(receipt.held) == is_held
+    receipt = three.load(database)
+    assert bool(receipt.held) == is_held
+    assert database.companies()["cc.us.csv"] == (20 if is_held else 20 - len(without))
 
 
 @both_ways
@@ -219,16 +258,19 @@ def test_company_that_comes_back_from_quarantine_is_loaded_once(
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 20}
 
 
-def test_reload_replaces_the_companies_of_the_batch_and_no_other(three: Files, database: Database) -> None:
+def test_reload_compares_the_companies_of_the_batch_and_touches_what_differs(three: Files, database: Database) -> None:
     three.load(database)
     before, table = database.places(), database.table()
     three.name("aa.us.csv", "bb.us.csv")
+    assert _counts(three.load(database, reload=True)) == (0, 0, 15)
+    assert database.places() == before
+    change = "UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date = '2001-01-02'"
+    database.execute(change)
     receipt = three.load(database, reload=True)
-    after = database.places()
-    assert _counts(receipt) == (15, 15, 0)
-    assert database.table() == table
-    assert after["cc.us.csv"] == before["cc.us.csv"]
-    assert all(after[name].isdisjoint(before[name]) for name in ("aa.us.csv", "bb.us.csv"))
+    assert _counts(receipt) == (2, 2, 13)
+    assert [row for row in database.table() if row[-1] != "cc.us.csv"] == [
+        row for row in table if row[-1] != "cc.us.csv"
+    ]
 
 
 def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
@@ -308,7 +350,7 @@ def test_load_since_a_day_that_would_remove_older_rows_is_refused_without_reload
     assert "Load without since; or with reload" in str(caught.value)
     assert (database.places(), database.ledger()) == before
     receipt = three.load(database, job=job, reload=True)
-    assert (receipt.rows.deleted, receipt.rows.inserted) == (35, 26)
+    assert (receipt.rows.deleted, receipt.rows.inserted, receipt.rows.unchanged) == (9, 0, 26)
 
 
 def test_load_since_the_same_day_takes_corrected_and_new_rows(three: Files, database: Database, days: Days) -> None:
@@ -316,7 +358,7 @@ def test_load_since_the_same_day_takes_corrected_and_new_rows(three: Files, data
     three.load(database, job=job)
     three.put("aa.us.csv", days(4, price=11))
     three.put("bb.us.csv", days(12, price=20))
-    receipt = three.load(database, job=job)
+    receipt = three.load(database, job=job, accept_shrunk=("all",))
     assert (receipt.rows.deleted, receipt.rows.inserted) == (2, 1 + 2)
 
 

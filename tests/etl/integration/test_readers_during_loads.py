@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,7 +82,8 @@ def test_reader_sees_the_old_or_the_new_rows_of_a_replacement_and_is_never_kept_
     sample.load(database)
     for path in sample.source.iterdir():
         if path.stat().st_size > 5_000:
-            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+            head, _, *rows = path.read_bytes().splitlines(keepends=True)  # a day less, and other volumes
+            path.write_bytes(head + re.sub(rb",(\d+),0", rb",1\1,0", b"".join(rows)))
     with polling(database) as seen:
         receipt = load_with_questions(sample, database, seen)
     assert receipt.rows.deleted is not None
@@ -96,7 +98,7 @@ def test_reader_of_prices_table_and_ledger_sees_one_batch_while_a_copy_stands_st
     three: Files, database: Database, days: Callable[..., list[str]], reload: bool
 ) -> None:
     three.load(database)
-    three.put("cc.us.csv", days(18, price=31))
+    three.put("cc.us.csv", days(20, price=31)[2:])
     before = database.table(), database.ledger(), database.states()
     with ThreadPoolExecutor(1) as pool:
         with database.copy_stopped_at("2001-01-12") as stopped:
@@ -106,7 +108,7 @@ def test_reader_of_prices_table_and_ledger_sees_one_batch_while_a_copy_stands_st
             assert len(database.rows("SELECT * FROM stock_prices")) == 35
         receipt = loading.result(10)
     assert database.count() == 33
-    assert receipt.rows.unchanged == (0 if reload else 15)
+    assert receipt.rows.unchanged == 15
 
 
 def test_snapshot_of_a_reader_outlives_the_load(three: Files, database: Database) -> None:

@@ -75,7 +75,7 @@ def test_reload_of_other_companies_forgets_no_change_by_hand(three: Files, datab
 
 def test_change_by_hand_during_a_reload_is_not_forgotten_with_the_older_ones(three: Files, database: Database) -> None:
     three.load(database)
-    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date = '2001-01-20'")
     with ThreadPoolExecutor() as pool:
         with database.copy_stopped_at("2001-01-20") as stopped:
             load = pool.submit(three.load, database, reload=True)
@@ -96,6 +96,6 @@ def test_loads_themselves_are_no_change_by_hand(
     three: Files, database: Database, days: Callable[..., list[str]]
 ) -> None:
     three.load(database)
-    three.put("bb.us.csv", days(3, price=21))
+    three.put("bb.us.csv", days(12, price=21))
     three.load(database)
     assert database.rows("SELECT * FROM changes_by_hand") == []

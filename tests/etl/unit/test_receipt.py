@@ -94,7 +94,7 @@ def test_json_of_a_load_has_the_keys_of_the_contract() -> None:
 
 
 def test_count_of_zero_is_told_in_json() -> None:
-    counts = RowCounts(inserted=0, deleted=0, unchanged=0)
+    counts = RowCounts(inserted=0, deleted=0, unchanged=0, held=0)
     assert json.loads(replace(LOADED, rows=counts).to_json())["rows"] == dict.fromkeys(vars(counts), 0)
 
 

@@ -1,0 +1,220 @@
+"""Looks back: what changed between runs, where a price came from, whether all agrees; and takes runs back."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from etl.batch.aws import Aws
+from etl.batch.storage import Storage, open_storage
+from etl.errors import BatchError, EtlError, FileChangedError, SettingsError
+from etl.files.combined_file import CombinedFile
+from etl.files.manifest import read_manifest
+from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, write_receipt
+from etl.table.database import connect, query
+from etl.table.history import (
+    CompanyDiff,
+    JournalSize,
+    RowDiff,
+    diff_companies,
+    diff_rows,
+    find_run,
+    read_journal_size,
+)
+from etl.table.runs import RunRecord, receipt_hash
+from etl.table.undo import Undone, undo_loads
+from etl.table.verify import Disagreement, verify_combined, verify_receipts, verify_slices, verify_table
+
+_FIELDS_OF_ROW = (
+    "stock_date", "open_value", "high_value", "low_value", "close_value", "volume_traded", "daily_percent_change",
+    "value_change", "company_name",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What differs in the table between two moments: the companies, most rows first, and the rows if asked for."""
+
+    companies: tuple[CompanyDiff, ...]
+    rows: tuple[RowDiff, ...] = ()
+
+
+def diff(database: str, run_id: str, *, later: str | None = None, rows: bool = False) -> Diff:
+    """What the run `run_id` changed, or all that changed after it until the run `later` was done."""
+    with connect(database) as connection, connection.cursor() as cursor:
+        one = find_run(cursor, run_id)
+        ends = [one.last, find_run(cursor, later).last] if later else [one.first - 1, one.last]
+        after, until = sorted(ends)
+        companies = tuple(diff_companies(cursor, after=after, until=until))
+        return Diff(companies, tuple(diff_rows(cursor, after=after, until=until)) if rows else ())
+
+
+def undo(
+    database: str,
+    *,
+    run: Run,
+    run_id: str | None = None,
+    output: str | None = None,
+    dry_run: bool = False,
+    aws: Aws | None = None,
+) -> Receipt:
+    """Take back the last run that changed something, or `run_id` and all later ones. Returns the undo's own receipt.
+
+    Raises SettingsError, with the table as it was, where there is nothing to undo or rows were changed outside the
+    pipeline.
+    """
+    place = open_storage(output, aws=aws, create=True) if output else None
+    state = State.DRY_RUN if dry_run else State.SUCCESS
+    receipt = Receipt.of_run(run, state=state, output=place.url if place else "")
+    made: list[Receipt] = []
+
+    def record(undone: Undone, previous: str | None) -> RunRecord:
+        made.append(replace(receipt, undone=undone, previous=previous).timed())
+        one = made[-1]
+        return RunRecord(one.run_id, one.state, one.started_at, one.elapsed_seconds, one.to_json())
+
+    undone = undo_loads(database, run_id=run_id, undo_id=run.run_id, record=record, dry_run=dry_run)
+    if dry_run:
+        return replace(receipt, undone=undone).timed()
+    if place:
+        write_receipt(made[-1], output=place)
+    return made[-1]
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A row as its company file has it now: place and version of the file, line number (from 1) and raw line."""
+
+    place: str
+    version: str
+    line: int
+    raw: str
+    is_loaded_version: bool | None
+    """Whether the manifest names this version; None where it names none."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Values that a row had before a run replaced them; None where the row was not there."""
+
+    values: tuple[str | None, ...] | None
+    replaced_by: str
+    at: datetime
+    change: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where a price came from. `row`: its nine columns, None where it is not in the table."""
+
+    row: dict[str, str | None] | None
+    run_id: str | None
+    receipt: Receipt | None
+    earlier: tuple[Earlier, ...]
+    source: SourceLine | None
+    no_source: str
+    """Why the line in the company file is not known."""
+
+
+def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> Trace:
+    """Find a row's line, file, run and earlier values. Raises SettingsError when no run ever knew of the row."""
+    with connect(database) as connection, connection.cursor() as cursor:
+        found = query(cursor, "row_of_day", company=company, day=day)
+        changes = query(cursor, "changes_of_day", company=company, day=day)
+        run_id = next((run for change, run, _, _ in changes if change != "removed"), None)
+        if run_id is None:
+            entries = query(cursor, "ledger_entries", companies=[company])
+            run_id = entries[0][4] if entries else None
+        receipts = query(cursor, "receipt_of_run", run_id=run_id)
+    if not found and not changes:
+        raise SettingsError(f"There is no row of {company} on {day}, and no run that is journalled had one.")
+    row = dict(zip(_FIELDS_OF_ROW, found[0], strict=True)) if found else None
+    receipt = Receipt.from_facts(receipts[0][0]) if receipts else None
+    earlier = tuple(
+        Earlier(tuple(old) if change in ("changed", "removed") else None, run, at, change)
+        for change, run, at, old in changes
+    )
+    source, why = None, "no receipt names the place of the company file"
+    if receipt and receipt.source:
+        try:
+            source, why = _source_line(receipt, company, day=day, aws=aws), f"the file has no row of {day} now"
+        except EtlError as error:
+            why = str(error)
+        except FileChangedError:
+            why = f"{company} is not in {receipt.source} any more"
+    return Trace(row, run_id, receipt, earlier, source, "" if source else why)
+
+
+def _source_line(receipt: Receipt, company: str, *, day: str, aws: Aws | None) -> SourceLine | None:
+    storage = open_storage(receipt.source, aws=aws)
+    version = storage.find(company).version
+    lines = storage.read(company, version=version).decode("utf-8-sig", errors="replace").splitlines()
+    names = [name.strip().lower() for name in next(csv.reader(lines[:1]), [])]
+    position = names.index("date") if "date" in names else 0
+    loaded = None
+    with suppress(EtlError):
+        slices = read_manifest(open_storage(receipt.output, aws=aws)).slices
+        loaded = next((vars(one).get("version") for one in slices if one.company_name == company), None)
+    for number, line in enumerate(lines[1:], start=2):
+        fields = next(csv.reader([line]), [])
+        if len(fields) > position and fields[position].strip() == day:
+            is_loaded = None if loaded is None else loaded == version
+            return SourceLine(storage.url_of(company), version, number, line, is_loaded)
+    return None
+
+
+def verify(
+    database: str,
+    *,
+    output: str | None = None,
+    aws: Aws | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Iterator[Disagreement]:
+    """Everything in which table, ledger, receipts and, with an output, combined file do not agree. Reads only."""
+    place = open_storage(output, aws=aws) if output else None
+    combined = CombinedFile(read_manifest(place), place) if place else None
+    with connect(database) as connection, connection.cursor() as cursor:
+        connection.rollback()  # a new transaction, before its first query
+        query(cursor, "one_snapshot")
+        yield from verify_table(cursor, combined=combined, progress=progress)
+        if combined:
+            yield from verify_slices(combined)
+            yield from verify_combined(cursor, combined=combined, held=_held(cursor))
+        yield from verify_receipts(cursor)
+        if place:
+            yield from _verify_receipt_files(cursor, place)
+
+
+def _held(cursor: Any) -> set[str]:  # noqa: ANN401  a cursor
+    for _, facts, _ in reversed(query(cursor, "all_receipts")):
+        if facts["state"] == State.SUCCESS and not facts.get("undone"):
+            return {one["company_name"] for one in facts.get("held", ())}
+    return set()
+
+
+def _verify_receipt_files(cursor: Any, place: Storage) -> Iterator[Disagreement]:  # noqa: ANN401  a cursor
+    """Where the last receipt of a run in the output is not the one that the database has."""
+    recorded = {
+        run_id: receipt for run_id, receipt, _ in query(cursor, "all_receipts") if receipt.get("output") == place.url
+    }
+    for run_id, receipt in recorded.items():
+        try:
+            content = place.read(file_name(run_id))
+            written = Receipt.from_json(content)
+        except FileChangedError:
+            yield Disagreement("receipts", run_id, f"{place.url_of(FOLDER)} has no receipt of it")
+        except (BatchError, ValueError, KeyError, TypeError):
+            yield Disagreement("receipts", run_id, f"{place.url_of(file_name(run_id))} is no receipt any more")
+        else:
+            if receipt_hash(Receipt.from_facts(receipt).facts()) != receipt_hash(written.facts()):
+                yield Disagreement("receipts", run_id, f"{place.url_of(file_name(run_id))} is not what was recorded")
+
+
+def journal_size(database: str) -> JournalSize:
+    """How much the journal holds."""
+    with connect(database) as connection, connection.cursor() as cursor:
+        return read_journal_size(cursor)

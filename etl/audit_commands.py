@@ -1,0 +1,135 @@
+"""The commands that look back: `mbd diff`, `undo`, `trace` and `verify`. Results go to stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from etl import audit
+from etl.errors import SettingsError
+from etl.outcome.mail import receipt_text
+from etl.outcome.receipt import Receipt, Run
+from etl.table.history import RowDiff
+from etl.table.verify import Disagreement
+
+_SHOWN_FIELDS = ("open", "high", "low", "close", "volume", "percent change", "value change")
+Mail = Callable[[Receipt], Receipt]
+
+
+def diff(options: argparse.Namespace, *, database: str) -> int:
+    """What a run changed, or what changed between two runs."""
+    found = audit.diff(database, options.run, later=options.later, rows=options.rows)
+    if options.json:
+        facts: dict[str, Any] = {"companies": [asdict(one) for one in found.companies]}
+        if options.rows:
+            facts["rows"] = [asdict(one) for one in found.rows]
+        print(json.dumps(facts))
+        return 0
+    if not found.companies:
+        print("No row changed.")
+        return 0
+    print(f"{'company':<24} {'changed':>9} {'removed':>9} {'added':>9}  from        to")
+    for one in found.companies:
+        counts = f"{one.changed:>9,} {one.removed:>9,} {one.added:>9,}"
+        print(f"{one.company_name:<24} {counts}  {one.first_day:<10}  {one.last_day}")
+    for row in found.rows:
+        print(f"{row.company_name}  {row.stock_date}  {_row_change(row)}")
+    return 0
+
+
+def _row_change(row: RowDiff) -> str:
+    if row.before is None or row.after is None:
+        values = row.after or row.before or ()
+        shown = ", ".join(f"{field} {value}" for field, value in zip(_SHOWN_FIELDS[:5], values, strict=False))
+        return f"{'added' if row.before is None else 'removed'}: {shown}"
+    pairs = zip(_SHOWN_FIELDS, row.before, row.after, strict=True)
+    return ", ".join(f"{field} {old} → {new}" for field, old, new in pairs if old != new)
+
+
+def undo(options: argparse.Namespace, *, database: str, mail: Mail) -> int:
+    """Show what an undo would do, ask, and do it."""
+    run = Run.begin("undo")
+    facts = {"run_id": options.run, "output": options.output}
+    if not options.yes:
+        shown = audit.undo(database, run=run, dry_run=True, **facts)
+        if options.dry_run:
+            print(shown.to_json() if options.json else receipt_text(shown), end="\n" if options.json else "")
+            return 0
+        print(receipt_text(shown), file=sys.stderr)
+        if not sys.stdin.isatty():
+            raise SettingsError("Nobody is there to be asked. Pass --yes to undo this, or --dry-run to look only.")
+        print("Undo this? Type yes: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() != "yes":
+            print("Nothing was undone.", file=sys.stderr)
+            return SettingsError.exit_code
+    receipt = mail(audit.undo(database, run=run, dry_run=options.dry_run, **facts))
+    print(receipt.to_json() if options.json else receipt_text(receipt), end="\n" if options.json else "")
+    return 0
+
+
+def trace(options: argparse.Namespace, *, database: str) -> int:
+    """Where one price came from."""
+    found = audit.trace(database, options.company, options.day)
+    if options.json:
+        facts = {one.name: getattr(found, one.name) for one in fields(found)}
+        facts["receipt"] = found.receipt and json.loads(found.receipt.to_json())
+        facts["source"] = found.source and asdict(found.source)
+        facts["earlier"] = [{**asdict(one), "at": one.at.isoformat()} for one in found.earlier]
+        print(json.dumps(facts))
+        return 0
+    if found.row:
+        print("row        " + ", ".join(f"{name} {value}" for name, value in found.row.items()))
+    else:
+        print(f"row        not in the table: {options.company} {options.day}")
+    if found.source:
+        which = {True: "the version that was loaded", False: "another version than was loaded", None: "as it is now"}
+        print(
+            f"file       {found.source.place}, version {found.source.version} ({which[found.source.is_loaded_version]})"
+        )
+        print(f"line       {found.source.line}: {found.source.raw}")
+    else:
+        print(f"file       not known: {found.no_source}")
+    print(f"run        {found.run_id or 'not known'}")
+    if found.receipt:
+        print(f"marker     {found.receipt.marker.url if found.receipt.marker else 'none: it was started without one'}")
+        place = f"{found.receipt.output}/receipts/{found.receipt.run_id}.json" if found.receipt.output else ""
+        print(f"receipt    {place or 'in pipeline_runs'}")
+    for one in found.earlier:
+        print(f"before     {_earlier(one)}, until {_time(one.at)} by run {one.replaced_by} ({one.change})")
+    return 0
+
+
+def _earlier(one: audit.Earlier) -> str:
+    if one.values is None:
+        return "no such row"
+    return ", ".join(f"{field} {value}" for field, value in zip(_SHOWN_FIELDS, one.values, strict=True))
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def verify(options: argparse.Namespace, *, database: str) -> int:
+    """Whether table, ledger, receipts and combined file agree."""
+
+    def progress(done: int, total: int) -> None:
+        if not options.quiet and sys.stderr.isatty() and (done % 20 == 0 or done == total):
+            print(f"\r{done:,} of {total:,} companies", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    found: list[Disagreement] = []
+    for one in audit.verify(database, output=options.output, progress=progress):
+        found.append(one)
+        if not options.json:
+            print(f"{one.place}: {one.name}: {one.detail}", flush=True)
+    if options.json:
+        print(json.dumps([asdict(one) for one in found]))
+    elif not found:
+        print(
+            "Table, ledger and receipts agree." if not options.output else "Table, ledger, outputs and receipts agree."
+        )
+    return 1 if found else 0

@@ -1,0 +1,404 @@
+"""The journal: what a load did to history is named, kept with its old values, readable as of any run, and undone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+
+import etl
+from tests.support.batch_files import process
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.commands import Command
+    from tests.support.database import Database
+
+Days = Callable[..., list[str]]
+Change = tuple[str, str, str | None, str | None, str | None]
+AS_OF = "SELECT * FROM stock_prices_as_of(%s) ORDER BY company_name, stock_date"
+NOW = "SELECT * FROM stock_prices ORDER BY company_name, stock_date"
+
+
+def changes(database: Database) -> list[Change]:
+    return database.rows(
+        "SELECT company_name, change, stock_date, last_date, close_value FROM price_changes "
+        "WHERE load = (SELECT max(load) FROM loads) ORDER BY company_name, stock_date"
+    )
+
+
+def scaled(rows: Sequence[str], factor: float, *, volumes: float = 1) -> list[str]:
+    """These rows as a vendor restates them, rounded to four digits behind the point."""
+    made = []
+    for row in rows:
+        day, *prices, volume, _ = row.split(",")
+        made.append(
+            f"{day},{','.join(f'{float(price) * factor:.4f}' for price in prices)},{int(volume) * volumes:.0f},0"
+        )
+    return made
+
+
+def test_first_load_journals_one_row_a_company(three: Files, database: Database) -> None:
+    three.load(database)
+    assert changes(database) == [(name, "new", None, None, None) for name in ("aa.us.csv", "bb.us.csv", "cc.us.csv")]
+
+
+def test_growth_at_the_end_is_one_range(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(24, price=30))
+    receipt = three.load(database)
+    assert changes(database) == [("cc.us.csv", "grew", "2001-01-21", "2001-01-24", None)]
+    assert receipt.restatements == ()
+
+
+def test_corrected_row_is_the_only_one_touched_and_is_named_with_both_values(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    before = database.places()["cc.us.csv"]
+    rows = days(20, price=30)
+    day, *_ = fields = rows[7].split(",")
+    three.put("cc.us.csv", [*rows[:7], ",".join([*fields[:4], "30.5", *fields[5:]]), *rows[8:]])
+    receipt = three.load(database)
+    assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (1, 1, 34)
+    assert len(before & database.places()["cc.us.csv"]) == 19
+    assert changes(database) == [("cc.us.csv", "changed", day, None, fields[4])]
+    assert f"  cc.us.csv: 1 row corrected: {day}, close {fields[4]} → 30.5" in etl.receipt_text(receipt).splitlines()
+
+
+@pytest.mark.parametrize("factor", [0.9975, 0.5, 0.987])
+def test_dividend_is_named_by_its_factor(three: Files, database: Database, days: Days, factor: float) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    three.put("cc.us.csv", [*scaled(rows[:300], factor), *rows[300:]])
+    [one] = three.load(database).restatements
+    assert (one.company_name, one.kind, one.rows, one.whole) == ("cc.us.csv", "factor", 300, True)
+    assert one.last_day == rows[299][:10]
+    assert one.factor == pytest.approx(factor, rel=1e-5)
+
+
+def test_split_is_recognised_by_its_volumes(three: Files, database: Database, days: Days) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    three.put("cc.us.csv", [*scaled(rows[:300], 0.5, volumes=2), *rows[300:]])
+    receipt = three.load(database)
+    text = f"cc.us.csv: all 300 rows up to {rows[299][:10]} × 0.5, volumes × 2 (a split)"
+    assert text in etl.receipt_text(receipt)
+
+
+def test_scattered_corrections_are_no_factor(three: Files, database: Database, days: Days) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    spoilt = [scaled([row], 1 + number / 50)[0] if number % 40 == 3 else row for number, row in enumerate(rows)]
+    three.put("cc.us.csv", spoilt)
+    [one] = three.load(database).restatements
+    assert (one.kind, one.rows) == ("corrected", 10)
+
+
+def test_rewritten_history_without_a_pattern_is_called_so(three: Files, database: Database, days: Days) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    three.put("cc.us.csv", [scaled([row], 1 + number % 17 / 30)[0] for number, row in enumerate(rows)])
+    receipt = three.load(database)
+    assert [one.kind for one in receipt.restatements] == ["rewritten"]
+    assert "in no pattern that is known" in etl.receipt_text(receipt)
+
+
+def test_respelled_numbers_replace_the_text_and_fill_no_journal(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    typed = database.rows(NOW)
+    rows = [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in days(20, price=30)]
+    three.put("cc.us.csv", rows)
+    receipt = three.load(database)
+    assert [(one.kind, one.company_name) for one in receipt.restatements] == [("respelled", "cc.us.csv")]
+    assert changes(database) == []
+    assert database.rows(NOW) == typed
+    [(spelled,)] = database.rows(
+        "SELECT open_value FROM historical_stocks_data WHERE company_name = 'cc.us.csv' AND stock_date = '2001-01-02'"
+    )
+    assert spelled == rows[1].split(",")[1]
+
+
+def test_removed_and_inserted_days_are_named(three: Files, database: Database, days: Days) -> None:
+    rows = days(40, price=30)
+    three.put("cc.us.csv", rows[:9] + rows[12:])
+    three.load(database)
+    three.put("cc.us.csv", rows[:20] + rows[22:])
+    text = etl.receipt_text(three.load(database))
+    assert "cc.us.csv: 3 rows added before the last known day, 2001-01-10 to 2001-01-12" in text
+    assert "cc.us.csv: 2 rows removed, 2001-01-21 to 2001-01-22" in text
+
+
+def test_unsorted_tail_is_journalled_by_day(three: Files, database: Database, days: Days) -> None:
+    rows = days(20, price=30)
+    three.put("cc.us.csv", rows[:5] + rows[10:])
+    first = three.load(database)
+    three.put("cc.us.csv", rows[:5] + rows[10:] + rows[5:10] + days(1, first=20, price=30))
+    three.load(database)
+    assert [(change, day) for _, change, day, *_ in changes(database)][:2] == [
+        ("added", "2001-01-06"),
+        ("added", "2001-01-07"),
+    ]
+    assert len(etl.read_prices("cc.us.csv", database=database.url, as_of=first.run_id)) == 15
+
+
+def test_table_is_readable_as_of_every_run(three: Files, database: Database, days: Days) -> None:
+    rows = days(20, price=30)
+    dumps: dict[str, list[tuple[Any, ...]]] = {}
+    times: list[tuple[datetime, list[tuple[Any, ...]]]] = [(datetime.now(UTC), [])]
+    grown = rows + days(3, first=20, price=31)
+    for edition in (rows, scaled(rows, 0.5), [*rows[:4], *rows[6:]], [*rows[:18], rows[19]], grown, rows[:3]):
+        three.put("cc.us.csv", edition)
+        receipt = three.load(database, accept_shrunk=("all",))
+        dumps[receipt.run_id] = database.rows(NOW)
+        times.append((datetime.now(UTC), dumps[receipt.run_id]))
+    assert len({str(dump) for dump in dumps.values()}) == 6
+    for at, dump in times:
+        assert database.rows(AS_OF, at) == dump
+    for run_id, dump in dumps.items():
+        found = etl.read_prices(database=database.url, as_of=run_id)
+        assert [(float(row[4]), row[-1]) for row in dump] == list(
+            zip(found.close_value, found.company_name, strict=True)
+        )
+
+
+def test_as_of_of_an_unknown_run_or_without_a_zone_is_refused(three: Files, database: Database) -> None:
+    three.load(database)
+    with pytest.raises(etl.SettingsError, match="No load of a run 'nobody' is recorded"):
+        etl.read_prices(database=database.url, as_of="nobody")
+    with pytest.raises(etl.SettingsError, match="of no time zone"):
+        etl.read_prices(database=database.url, as_of="2026-11-25T18:00")
+
+
+def test_reader_reads_changes_and_the_past_and_no_table(three: Files, database: Database) -> None:
+    three.load(database)
+    connection = psycopg2.connect(database.url, options="-c role=stock_prices_reader")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM stock_prices_as_of(now())")
+        assert cursor.fetchone() == (35,)
+        cursor.execute("SELECT run_id, change, rows FROM stock_price_changes WHERE company_name = 'aa.us.csv'")
+        assert [row[1:] for row in cursor.fetchall()] == [("new", 5)]
+    for statement in ("SELECT 1 FROM price_changes", "SELECT 1 FROM loads", "SELECT * FROM rows_as_of_load(0)"):
+        with connection.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(statement)
+        connection.rollback()
+    connection.close()
+
+
+def test_old_journal_is_let_go_and_as_of_before_it_says_so(three: Files, database: Database, days: Days) -> None:
+    first = three.load(database)
+    database.execute("UPDATE loads SET loaded_at = loaded_at - interval '40 days'")
+    three.put("cc.us.csv", days(22, price=30))
+    three.load(database, journal_days=30)
+    assert [change for _, change, *_ in database.rows("SELECT load, change FROM price_changes")] == ["grew"]
+    assert len(etl.read_prices(database=database.url, as_of=first.run_id)) == 35
+    with pytest.raises(psycopg2.errors.InvalidParameterValue, match="the journal begins at"):
+        database.rows(AS_OF, datetime.now(UTC) - timedelta(days=41))
+
+
+@pytest.mark.parametrize(
+    ("when", "body"),
+    [
+        ("BEFORE DELETE", "RETURN NULL"),
+        ("BEFORE INSERT", "NEW.company_name := 'x.us.csv'; RETURN NEW"),
+        ("BEFORE INSERT", "IF NEW.stock_date < '2001-01-03' THEN RETURN NULL; END IF; RETURN NEW"),
+    ],
+)
+@pytest.mark.parametrize("edition", ["changed", "grew", "new"])
+def test_trigger_of_somebody_else_that_keeps_or_renames_rows_fails_the_load(
+    three: Files, database: Database, days: Days, when: str, body: str, edition: str
+) -> None:
+    if edition != "new":
+        three.load(database)
+    before = database.table(), database.ledger()
+    database.execute(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; END $$")
+    database.execute(f"CREATE TRIGGER meddle {when} ON historical_stocks_data FOR EACH ROW EXECUTE FUNCTION meddle()")
+    three.put("cc.us.csv", days(22, price=31 if edition == "changed" else 30))
+    harmless = (when == "BEFORE DELETE" and edition != "changed") or ("< '2001" in body and edition == "grew")
+    if harmless:
+        three.load(database)
+        return
+    with pytest.raises(etl.EtlError, match=r"does not hold what it was given|does not balance"):
+        three.load(database)
+    assert (database.table(), database.ledger()) == before
+
+
+def test_undo_takes_the_last_change_back_and_the_same_batch_loads_again(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.load(database)
+    before = database.table(), database.ledger(), changes(database)
+    three.put("cc.us.csv", scaled(days(25, price=30), 0.5))
+    three.put("dd.us.csv", days(3))
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")
+    second = three.load(database)
+    three.load(database)  # changes nothing
+    after = database.table()
+    shown = command("undo", "--database-url", database.url, "--dry-run")
+    assert (shown.code, database.table()) == (0, after)
+    assert f"This would undo 2 runs: back to before {second.run_id}." in shown.out
+    answer = command("undo", "--database-url", database.url, "--yes", "--output", three.output)
+    assert answer.code == 0, answer.err
+    assert (database.table(), database.ledger()) == before[:2]
+    assert database.rows("SELECT count(*) FROM price_changes") == [(3,)]
+    with pytest.raises(etl.SettingsError, match=f"Run {second.run_id} was undone by run undo__"):
+        etl.read_prices(database=database.url, as_of=second.run_id)
+    assert command("verify", "--database-url", database.url, "--output", three.output).out.startswith("Table, ledger")
+    again = three.load(database)
+    assert database.table() == after
+    assert again.rows.inserted == second.rows.inserted
+
+
+def test_undo_of_a_run_takes_all_later_ones_back_too(three: Files, database: Database, days: Days) -> None:
+    from etl import audit  # noqa: PLC0415
+
+    first = three.load(database)
+    for price in (31, 32, 33):
+        three.put("cc.us.csv", days(20, price=price))
+        run = three.load(database).run_id
+    audit.undo(database.url, run=etl.Run.begin("undo"), run_id=run)
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "32"
+    receipt = audit.undo(database.url, run=etl.Run.begin("undo"), run_id=first.run_id)
+    assert receipt.undone
+    assert len(receipt.undone.runs) == 3
+    assert (database.table(), database.ledger()) == ([], [])
+    with pytest.raises(etl.SettingsError, match="nothing to undo"):
+        audit.undo(database.url, run=etl.Run.begin("undo"))
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_undo_refuses_where_rows_were_changed_outside_the_pipeline(
+    three: Files, database: Database, days: Days, command: Command, is_watched: bool
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(20, price=31))
+    three.load(database)
+    if not is_watched:
+        database.execute("ALTER TABLE historical_stocks_data DISABLE TRIGGER note_change_by_hand")
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date = '2001-01-03'")
+    before = database.table()
+    answer = command("undo", "--database-url", database.url, "--yes")
+    assert answer.code == 2
+    assert "Rows were changed outside the pipeline" in answer.err
+    assert database.table() == before
+
+
+def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
+    three: Files, database: Database, days: Days
+) -> None:
+    from etl import audit  # noqa: PLC0415
+
+    three.load(database)
+    three.put("cc.us.csv", [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in days(20, price=30)])
+    three.put("bb.us.csv", days(10, price=21))
+    three.load(database)
+    respelled = [row for row in database.table() if row[8] == "cc.us.csv"], database.ledger()[2]
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert ([row for row in database.table() if row[8] == "cc.us.csv"], database.ledger()[2]) == respelled
+    assert list(audit.verify(database.url)) == []
+
+
+def test_diff_shows_a_run_and_what_changed_between_two(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    first = three.load(database)
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [*rows[:3], rows[3].replace(",1003,", ",7,"), *rows[4:]])
+    three.put("bb.us.csv", days(12, price=20))
+    second = three.load(database)
+    three.put("cc.us.csv", rows)
+    third = three.load(database)
+    shown = command("diff", second.run_id, "--rows", "--database-url", database.url).out
+    assert re.search(r"bb.us.csv +0 +0 +2  2001-01-11  2001-01-12", shown)
+    assert re.search(r"cc.us.csv +1 +0 +0  2001-01-04  2001-01-04", shown)
+    assert "cc.us.csv  2001-01-04  volume 1003 → 7" in shown
+    between = command("diff", first.run_id, third.run_id, "--database-url", database.url).out
+    assert "cc.us.csv" not in between
+    assert "bb.us.csv" in between
+
+
+def test_trace_prints_line_file_run_and_earlier_values(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    first = three.load(database)
+    three.put("cc.us.csv", days(20, price=31))
+    second = three.load(database)
+    out = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+    assert out.startswith("row        stock_date 2001-01-04, open_value 31.38, ")
+    assert f"line       5: {days(20, price=31)[3]}" in out
+    assert f"run        {second.run_id}" in out
+    assert re.search(rf"before +open 30\.38, .* by run {second.run_id} \(changed\)", out)
+    assert "before     no such row, until" in out
+    assert first.run_id in out
+    (three.source / "cc.us.csv").unlink()
+    assert "file       not known" in command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+
+
+ONE = "WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'"
+PLANTED = {
+    "a value, the trigger off": f"UPDATE historical_stocks_data SET high_value = '99' {ONE}",
+    "a row gone": f"DELETE FROM historical_stocks_data {ONE}",
+    "a row twice": f"INSERT INTO historical_stocks_data SELECT * FROM historical_stocks_data {ONE}",
+    "the ledger": "UPDATE loaded_companies SET sha256 = repeat('0', 64) WHERE company_name = 'bb.us.csv'",
+    "a receipt": "UPDATE pipeline_runs SET receipt = jsonb_set(receipt, '{rows,accepted}', '1')",
+    "no receipt": "DELETE FROM pipeline_runs WHERE number = (SELECT min(number) FROM pipeline_runs)",
+    "a company": "INSERT INTO historical_stocks_data (stock_date, company_name) VALUES ('2001-01-01', 'x.us.csv')",
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("with_output", [True, False])
+def test_verify_finds_what_was_planted(
+    three: Files, database: Database, days: Days, command: Command, planted: str, with_output: bool
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(22, price=30))
+    three.load(database)
+    options = ("--output", three.output) if with_output else ()
+    assert command("verify", "--database-url", database.url, *options).code == 0
+    database.execute("ALTER TABLE historical_stocks_data DISABLE TRIGGER note_change_by_hand")
+    database.execute(PLANTED[planted])
+    answer = command("verify", "--database-url", database.url, *options)
+    assert answer.code == 1
+    assert (
+        "receipts:" if "receipt" in planted else "x.us.csv" if planted == "a company" else "bb.us.csv"
+    ) in answer.out
+    if planted.startswith("a value") and with_output:
+        assert "table: bb.us.csv: the rows of 2001-01-05 are not those that were loaded" in answer.out
+
+
+@pytest.mark.parametrize("name", ["historical_stock_data.csv", "receipts"])
+def test_verify_finds_a_changed_output(three: Files, database: Database, command: Command, name: str) -> None:
+    receipt = three.load(database)
+    path = three.output / name if name != "receipts" else three.output / "receipts" / f"{receipt.run_id}.json"
+    path.write_bytes(
+        path.read_bytes().replace(b"2001-01-04", b"2001-01-05").replace(b'"accepted": 35', b'"accepted": 34')
+    )
+    answer = command("verify", "--database-url", database.url, "--output", three.output)
+    assert answer.code == 1
+
+
+def test_dry_run_names_restatements_and_held_companies(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("cc.us.csv", scaled(days(20, price=30), 0.5))
+    three.put("bb.us.csv", days(3, price=20))
+    tried = three.load(database, dry_run=True)
+    real = three.load(database)
+    assert (tried.rows, tried.restatements, tried.held) == (real.rows, real.restatements, real.held)
+
+
+def test_loads_in_steps_and_at_once_write_the_same_journal(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(22, price=31))
+    run = etl.Run.begin("steps")
+    process(three.job(), run=run)
+    etl.load(three.job(), target=etl.Target(database.url), run=run)
+    assert [change for _, change, *_ in changes(database)] == ["changed"] * 20 + ["grew"]
