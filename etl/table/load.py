@@ -21,7 +21,7 @@ from etl.errors import BatchError, NoConnectionError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, Slice
 from etl.signals import defer_signals
-from etl.table.database import connect, query, sql
+from etl.table.database import QUERIES, connect, query
 from etl.table.outside_writes import OutsideWrites, find_outside_writes, forget_outside_writes
 from etl.table.runs import RunRecord, insert_record
 from etl.table.schema import check_columns, lock_table
@@ -262,7 +262,7 @@ class _Load:
         with defer_signals() as hear_signals:
             source = _CopySource(blocks, hear_signals=hear_signals)
             try:
-                self.cursor.copy_expert(sql("insert_query"), source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
+                self.cursor.copy_expert(QUERIES["copy_rows"], source, size=_COPY_BLOCK_BYTES)  # type: ignore[arg-type]
             except Exception:
                 if source.error:
                     raise source.error from None

@@ -1,4 +1,4 @@
--- The conversation with the database, but for schema.sql and insert_query.sql: one named query after another.
+-- The conversation with the database, but for schema.sql: one named query after another.
 -- Each begins with its name; etl/table/database.py reads the file once.
 
 -- name: session
@@ -76,6 +76,14 @@ WHERE company_name = ANY(%(companies)s) AND stock_date < %(since)s;
 -- name: delete_companies
 -- Old rows of companies whose slice changed; their new rows follow in the same transaction.
 DELETE FROM historical_stocks_data WHERE company_name = ANY(%(companies)s);
+
+-- name: copy_rows
+-- Slices of the combined file, streamed. Text format is safe for them: they hold no quote, backslash or tab
+-- (etl/files/combined_file.py), and an empty field is NULL.
+COPY historical_stocks_data (
+    stock_date, open_value, high_value, low_value, close_value, volume_traded,
+    daily_percent_change, value_change, company_name
+) FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
 -- name: has_table_index
 -- Does the traders' index exist?
