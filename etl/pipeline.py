@@ -11,6 +11,7 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 from etl.batch.aws import Aws
 from etl.batch.company_index import CompanyIndex, parse_index
@@ -24,8 +25,10 @@ from etl.files.process import Processing, Progress
 from etl.files.shards import combine_shards
 from etl.outcome.mail import Mailbox, notes_of_load, notes_of_manifest, send, silent_end, unreadable_receipt
 from etl.outcome.receipt import FileCounts, Receipt, Run, State, read_receipt, write_receipt
-from etl.table.load import Loaded, Source, Target, load_slices
-from etl.table.runs import RunRecord, last_receipts, record_run
+
+if TYPE_CHECKING:  # what needs the database is imported where it is used: the processing script runs without psycopg2
+    from etl.table.load import Loaded, Source, Target
+    from etl.table.runs import RunRecord
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ def _receipt_of(manifest: Manifest, *, job: Job, run: Run, **steps: float) -> Re
 
 
 def _load_source(source: Source, *, output: Storage, target: Target, run: Run, step: str) -> Receipt:
+    from etl.table.load import load_slices  # noqa: PLC0415
+
     def record(manifest: Manifest, loaded: Loaded) -> RunRecord:
         receipt = Receipt.of_manifest(manifest, run=run, output=output.url)
         notes = (
@@ -163,6 +168,8 @@ def _load_source(source: Source, *, output: Storage, target: Target, run: Run, s
 
 
 def _record_of(receipt: Receipt) -> RunRecord:
+    from etl.table.runs import RunRecord  # noqa: PLC0415
+
     return RunRecord(receipt.run_id, receipt.state, receipt.started_at, receipt.elapsed_seconds, receipt.to_json())
 
 
@@ -187,12 +194,16 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
         write_receipt(receipt, output=job.open_output())
     if target and not target.dry_run:
         with suppress(EtlError):
+            from etl.table.runs import record_run  # noqa: PLC0415
+
             record_run(target.database, _record_of(receipt))
     return receipt
 
 
 def read_history(database: str, *, last: int = 10) -> list[Receipt]:
     """The receipts of the newest runs, newest first."""
+    from etl.table.runs import last_receipts  # noqa: PLC0415
+
     return [Receipt.from_facts(facts) for facts in last_receipts(database, limit=last)]
 
 

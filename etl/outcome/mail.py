@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
+from typing import TYPE_CHECKING
 
 from etl.batch.aws import Aws, aws_errors
 from etl.batch.storage import Storage
 from etl.errors import EtlError, SettingsError
 from etl.files.manifest import Manifest
 from etl.outcome.receipt import MailState, Receipt, State, file_name, write_receipt
-from etl.table.load import Loaded
-from etl.table.outside_writes import OutsideWrites
+
+if TYPE_CHECKING:
+    from etl.table.load import Loaded
+    from etl.table.outside_writes import OutsideWrites
 
 NOTICES = "notices"
 _NAME = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")  # RDS refuses two hyphens in a row
