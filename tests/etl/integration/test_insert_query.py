@@ -22,7 +22,7 @@ SCRIPT = ROOT / "etl" / "table" / "sql" / "insert_query.sql"
 
 
 def run_script(folder: Path, database: Database) -> subprocess.CompletedProcess[str]:
-    line = [postgres_binaries() / "psql", "--no-psqlrc", database.url, "-f", SCRIPT]
+    line: list[str | Path] = [postgres_binaries() / "psql", "--no-psqlrc", database.url, "-f", SCRIPT]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 

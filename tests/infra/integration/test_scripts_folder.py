@@ -12,6 +12,7 @@ import pytest
 
 import etl
 from tests.support.account import Account, RunCommand
+from tests.support.brief import BRIEF
 from tests.support.paths import SAMPLE
 from tests.support.process import HOST
 
@@ -70,6 +71,23 @@ def test_processing_script_says_what_it_lacks_and_shows_no_traceback(scripts: Pa
     alone = run_alone(*isolated, *BATCH, tmp_path / "Output", folder=scripts)
     assert (alone.returncode, alone.stderr.count("\n")) == (1, 1), alone.stderr
     assert "Download all of Scripts/" in alone.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="/dev/fuse is missing")
+def test_mounting_script_gives_s3fs_the_briefs_options(scripts: Path, tmp_path: Path) -> None:
+    s3fs = tmp_path / "bin" / "s3fs"
+    s3fs.parent.mkdir()
+    s3fs.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/given; exit 1\n')
+    s3fs.chmod(0o755)
+    path = f"{s3fs.parent}:/usr/bin:/bin"
+    done = run_alone("bash", "mount_source.sh", "mount", folder=scripts, PATH=path, MBD_PYTHON=PYTHON)
+    assert done.returncode == 3, done.stderr
+    bucket, mount_point, _, options = (tmp_path / "given").read_text().split()
+    wanted = BRIEF["mount"]
+    assert (bucket, mount_point) == (BRIEF["names"]["source_bucket"], wanted["point"].replace("~", str(scripts)))
+    assert f"url={wanted['url']}" in options.split(",")
+    assert [one for one in wanted["options"] if not any(given.startswith(one) for given in options.split(","))] == []
+    assert "curldbg" not in options
 
 
 @pytest.mark.parametrize("place", [pytest.param(name, marks=mounts) for name in ("a download", "the mount itself")])
