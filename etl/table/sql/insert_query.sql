@@ -6,8 +6,8 @@
 --          run statement 1 there, import the file into new_stock_prices (Import/Export Data, format csv, delimiter a
 --          comma), then select and run statement 3.
 --
--- The pipeline needs none of this: its load copies what changed (queries.sql). It reports what is written here as a
--- manual change, and replaces it where it differs from the batch.
+-- The pipeline needs none of this: its load copies what changed (queries.sql). Its mail reports what is written here as a
+-- manual change until the table is again as it was loaded; `mbd load --reload` sees to that.
 \set ON_ERROR_STOP on
 
 -- 1. A table for the file's rows

@@ -47,6 +47,18 @@ def test_combined_file_is_inserted_and_the_same_again_changes_nothing(sample: Fi
     assert changed(run_script(sample.output, database)) == ["DELETE 0", "INSERT 0 0"]
 
 
+def test_statements_around_the_copy_run_in_a_query_tool_that_knows_no_psql(three: Files, database: Database) -> None:
+    process(three.job(), run=etl.Run.begin("file"))
+    with autocommit(database.url) as connection, connection.cursor() as cursor:
+        for _ in range(2):
+            before, after = SCRIPT.read_text().split("\n-- 2. The file")
+            cursor.execute(before.replace("\\set ON_ERROR_STOP on\n", ""))
+            with (three.output / "historical_stock_data.csv").open("rb") as file:
+                cursor.copy_expert("COPY new_stock_prices FROM STDIN (FORMAT csv)", file)  # as pgAdmin imports it
+            cursor.execute(after.partition("-- 3.")[2].partition("\n")[2])
+    assert rows(database) == sorted(three.combined.decode().splitlines())
+
+
 def test_corrected_file_replaces_what_differs_and_leaves_other_companies(three: Files, database: Database) -> None:
     process(three.job(), run=etl.Run.begin("file"))
     combined = three.output / "historical_stock_data.csv"
