@@ -1,15 +1,25 @@
 """The processing script of the course: combines company files. It keeps the function names of the course's notebook.
 
-Run it as `python -m etl.data_processing SOURCE INDEX OUTPUT`.
+Run it as `python3 data_processing.py STOCKS INDEX OUTPUT` in Scripts/, where the library is etl.zip next to it, or as
+`python -m etl.data_processing STOCKS INDEX OUTPUT`. It needs Python 3.11 and, for folders, nothing else.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # it runs as a file
+    if sys.version_info < (3, 11):  # noqa: UP036
+        sys.exit(f"error: Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
+    _library = Path(__file__).resolve().with_name("etl.zip")
+    if not _library.exists():
+        sys.exit(f"error: {_library} is missing. Download all of Scripts/ (or, in a clone: -m etl.data_processing)")
+    sys.path.insert(0, str(_library))
 
 from etl.batch.company_index import CompanyIndex, parse_index
 from etl.batch.storage import read_file
-from etl.errors import BatchError, EtlError
+from etl.errors import BatchError, EtlError, SettingsError
 from etl.outcome.mail import receipt_text
 from etl.outcome.receipt import Receipt, Run
 from etl.pipeline import Job, forget_work, gate_index, process
@@ -45,7 +55,7 @@ def data_processing(file_paths: Sequence[str], output_path: str) -> Receipt:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Process the index's companies; the exit code is that of `mbd process`."""
-    parser = argparse.ArgumentParser(prog="python -m etl.data_processing", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source_path", help="folder or s3:// URL with the company files: .../Stocks")
     parser.add_argument("index_file_path", help="the company index: .../CompanyNames/top_companies.txt")
     parser.add_argument("output_path", help="folder or s3:// URL for the combined file: .../Output")
@@ -56,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EtlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        print(f"error: {error.name} is missing, which s3:// places need. Install it, or name folders.", file=sys.stderr)
+        return SettingsError.exit_code
     print(receipt_text(receipt), end="")
     return 0
 

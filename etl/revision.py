@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -14,11 +14,11 @@ _PACKAGE = Path(__file__).parent
 def code_version() -> str:
     """Such as `0.2.0+564af1d`, with `.dirty` at the end where files differ from that commit.
 
-    As `upload` has written it into the archive (version.txt); in a clone of the repository as git has it; elsewhere the
-    package's own version.
+    As `upload` has written it into its archives (version.txt); in a clone of the repository as git has it; elsewhere
+    the package's own version.
     """
-    shipped = _PACKAGE / "version.txt"
-    if shipped.exists():
+    shipped = resources.files("etl") / "version.txt"  # perhaps in a zip
+    if shipped.is_file():
         return shipped.read_text(encoding="utf-8").strip()
     try:
         released = metadata.version("moving-big-data")

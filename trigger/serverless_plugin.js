@@ -58,15 +58,21 @@ module.exports = class TriggerPlugin {
     role.statements = role.statements.filter((statement) => statement.Action.length);
   }
 
-  // The course's brief asks for this; by default the bucket is closed.
+  // The course's brief asks for exactly this policy; by default the bucket is closed. Only the two blocks that would
+  // refuse it are off. S3 takes a Sid with a blank, as its own examples have; IAM would not.
   openMonitoredBucket() {
     const { monitored } = this.serverless.service.provider.s3;
-    const { Statement } = this.serverless.service.resources.Resources.MonitoredBucketPolicy.Properties.PolicyDocument;
-    for (const block of Object.keys(monitored.publicAccessBlockConfiguration)) {
-      monitored.publicAccessBlockConfiguration[block] = false;
-    }
-    const Action = ["s3:GetObject", "s3:PutObject"];
-    Statement.push({ Sid: "Everyone", Effect: "Allow", Principal: "*", Action, Resource: Statement[0].Resource[1] });
+    const policy = this.serverless.service.resources.Resources.MonitoredBucketPolicy.Properties.PolicyDocument;
+    Object.assign(monitored.publicAccessBlockConfiguration, { BlockPublicPolicy: false, RestrictPublicBuckets: false });
+    policy.Statement = [
+      {
+        Sid: "Example permissions",
+        Effect: "Allow",
+        Principal: { AWS: "*" },
+        Action: ["s3:GetBucketLocation", "s3:ListBucket", "s3:GetObject", "s3:PutObject"],
+        Resource: policy.Statement[0].Resource,
+      },
+    ];
     this.log.warning(`profile course: everyone on the internet may put markers into ${monitored.name} and so start runs`);
   }
 

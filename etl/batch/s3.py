@@ -52,8 +52,8 @@ class _S3Prefix:
             )
             for page in pages:
                 for entry in page.get("Contents", []):
-                    name = entry["Key"].removeprefix(self._prefix)
-                    files[name] = Listed(version=entry["ETag"], size_bytes=entry["Size"])
+                    if name := entry["Key"].removeprefix(self._prefix):  # none: the empty object that is the folder
+                        files[name] = Listed(version=entry["ETag"], size_bytes=entry["Size"])
         return files
 
     def find(self, name: str) -> Listed:

@@ -18,7 +18,7 @@ from etl.errors import BatchError, NoConnectionError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, Slice
 from etl.table.copying import copy_rows
-from etl.table.database import connect, query, sql
+from etl.table.database import QUERIES, connect, query
 from etl.table.growth import Tail, forget_all_entries, forget_old_entries, hash_by_day, journal_added, last_day
 from etl.table.journal import Consent, HeldCompany, Known, Replaced, check_counts, replace_companies
 from etl.table.ledger import Ends, read_ledger, record_slices
@@ -180,7 +180,7 @@ class _Load:
                 else:
                     yield added
 
-        copied = copy_rows(self.cursor, sql("insert_query"), blocks())
+        copied = copy_rows(self.cursor, QUERIES["copy_rows"], blocks())
         self._inserted += copied  # of a dry run 0: its blocks have counted
 
     def replace_rest(self, combined: CombinedFile, *, run_id: str) -> Loaded:

@@ -46,7 +46,7 @@ _OPTIONAL = (
     _Question("instance-type", "MBD_INSTANCE_TYPE", "an instance type other than t2.medium"),
     _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http (an open port, with TLS)"),
     _Question("scale-to-zero", "MBD_SCALE_TO_ZERO", "on: the instance stops itself when it has nothing to do"),
-    _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course"),
+    _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course, if not the brief's"),
 )
 # To check one answer, read_settings needs these too.
 _OTHER_SETTINGS = {"MBD_FIRST_NAME": "A", "MBD_LAST_NAME": "B", "AWS_REGION": "eu-west-1"}

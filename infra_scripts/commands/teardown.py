@@ -19,7 +19,7 @@ from infra_scripts.settings import Settings, read_settings
 
 HELP = "remove everything, and verify that it is gone"
 EXAMPLES = ["teardown --dry-run", "teardown", "teardown --yes --delete-data --delete-snapshots"]
-_DATA = {"source bucket", "RDS database"}
+_DATA = {inventory.SOURCE_BUCKET, inventory.DATABASE}
 _WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")
 
 
@@ -159,7 +159,7 @@ def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:
 def _report(session: boto3.Session, items: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
     """Print the list, ticked where a thing is gone, and what stays on purpose."""
     kept = inventory.snapshots(session, settings=settings)
-    lines = [f"[{' ' if item.found else 'x'}] {item.kind:<18} {', '.join(item.found) or 'gone'}" for item in items]
+    lines = [f"[{' ' if item.found else 'x'}] {item.kind:<30} {', '.join(item.found) or 'gone'}" for item in items]
     if kept:
         lines.append(f"Kept, and charged for: snapshots {', '.join(kept)}. `teardown --delete-snapshots` deletes them.")
     if settings.key_name:

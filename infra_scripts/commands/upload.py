@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from infra_scripts.aws import open_session
+from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import RefusedError, SettingsError
 from infra_scripts.platform.objects import Sent, Upload, listing, send
 from infra_scripts.platform.source_archive import KEY as ARCHIVE_KEY
-from infra_scripts.platform.source_archive import ROOT, source_archive
-from infra_scripts.settings import read_settings
+from infra_scripts.platform.source_archive import LIBRARY_KEY, ROOT, library, source_archive
+from infra_scripts.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +27,10 @@ HELP = "put the company files, the company index and the scripts into the source
 EXAMPLES = ["upload BATCH", "upload --stocks Stocks --company-index top_companies.txt", "upload"]
 
 INDEX_KEY = "CompanyNames/top_companies.txt"
-_SCRIPTS = ("etl/data_processing.py", "etl/table/sql/insert_query.sql")
+FOLDERS = ("CompanyNames/", "Output/", "Scripts/", "Stocks/")
+COURSE_FILES = 7192  # company files of the course's dataset
+_SCRIPTS = ("etl/data_processing.py", "etl/table/sql/insert_query.sql", "infra_scripts/course/course_environment.sh")
+_MOUNT = "infra_scripts/course/mount_source.sh"
 _SECONDS_BETWEEN_LINES = 5
 
 
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     bucket = settings.source_bucket
     index, uploads = _batch(options)
-    uploads += _scripts()
+    uploads += [*(Upload(folder, b"") for folder in FOLDERS), *_scripts(settings)]
     s3 = open_session(settings).client("s3")
     there = _listing(s3, bucket=bucket)
     sent = list(_shown(send(uploads, s3=s3, bucket=bucket, there=there, dry_run=options.dry_run), total=len(uploads)))
@@ -64,10 +67,10 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         "already_there": sum(one.was_there for one in sent),
         "sent_bytes": sum(one.size_bytes for one in sent if not one.was_there),
         "named_by_index": len(index),
-        "company_files_in_bucket": sum(key.startswith("Stocks/") for key in after),
+        "company_files_in_bucket": sum(key.startswith("Stocks/") and not key.endswith("/") for key in after),
         "dry_run": options.dry_run,
     }
-    result(_counts_text(facts), facts=facts, options=options)
+    result(_counts_text(facts, settings=settings), facts=facts, options=options)
     return 0
 
 
@@ -92,15 +95,28 @@ def _batch(options: argparse.Namespace) -> tuple[list[str], list[Upload]]:
     return index_names(index.read_bytes()), [*uploads, Upload(INDEX_KEY, index)]
 
 
-def _scripts() -> list[Upload]:
-    scripts = [ROOT / name for name in _SCRIPTS] + sorted((ROOT / "infra_scripts" / "course").glob("*.sh"))
-    return [*(Upload(f"Scripts/{path.name}", path) for path in scripts), Upload(ARCHIVE_KEY, source_archive())]
+def _scripts(settings: Settings) -> list[Upload]:
+    """What Scripts/ holds: it runs there, and wherever the folder is downloaded to."""
+    mount = (ROOT / _MOUNT).read_text("utf-8")
+    mine = f"my_bucket={settings.source_bucket} my_region={settings.region}"
+    filled, number = re.subn(r"^my_bucket='' my_region=\S+", mine, mount, flags=re.MULTILINE)
+    if number != 1:
+        raise RefusedError(f"{_MOUNT} has no line for bucket and region. Get the repository again.")
+    return [
+        *(Upload(f"Scripts/{Path(name).name}", ROOT / name) for name in _SCRIPTS),
+        Upload(f"Scripts/{Path(_MOUNT).name}", filled.encode()),
+        Upload(LIBRARY_KEY, library()),
+        Upload(ARCHIVE_KEY, source_archive()),
+    ]
 
 
 def _listing(s3: S3Client, *, bucket: str) -> dict[str, str]:
-    """The objects in the folders that upload writes to, which leaves out the ever-growing Output/."""
-    folders = ("Stocks/", "CompanyNames/", "Scripts/")
-    return {key: etag for folder in folders for key, etag in listing(s3, bucket=bucket, prefix=folder).items()}
+    """The objects in the folders, but of the ever-growing Output/ only that of the folder itself."""
+    written = [folder for folder in FOLDERS if folder != "Output/"]
+    there = {key: etag for folder in written for key, etag in listing(s3, bucket=bucket, prefix=folder).items()}
+    with aws_errors(f"list s3://{bucket}/Output/"):
+        first = s3.list_objects_v2(Bucket=bucket, Prefix="Output/", MaxKeys=1).get("Contents", [])
+    return there | {one["Key"]: one["ETag"].strip('"') for one in first}
 
 
 def _verify(sent: Iterable[Sent], *, after: Mapping[str, str], index: Sequence[str], bucket: str) -> None:
@@ -131,7 +147,7 @@ def _shown(sent: Iterator[Sent], *, total: int) -> Iterator[Sent]:
         yield one
 
 
-def _counts_text(facts: Mapping[str, object]) -> str:
+def _counts_text(facts: Mapping[str, object], *, settings: Settings) -> str:
     would = "would be sent (dry run)" if facts["dry_run"] else "sent"
     lines = [
         f"{facts['sent']:,} of {facts['files']:,} files {would} to {facts['bucket']}: {facts['sent_bytes']:,} bytes; "
@@ -142,6 +158,8 @@ def _counts_text(facts: Mapping[str, object]) -> str:
             f"The company index names {facts['named_by_index']:,} company files; all of them are among the "
             f"{facts['company_files_in_bucket']:,} in the bucket."
         )
+        if settings.profile == "course" and facts["company_files_in_bucket"] != COURSE_FILES:
+            lines.append(f"Note: the course's dataset has {COURSE_FILES:,} company files.")
         lines.append("Next: python -m infra_scripts init-db (once), then python -m infra_scripts trigger --wait")
     else:
         lines.append("Only the scripts were sent, as no batch was named. Next: python -m infra_scripts upload BATCH")

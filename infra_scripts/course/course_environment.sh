@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The course's manual way, without conda: on Ubuntu or Debian, a Python environment with pandas, the AWS CLI and the
-# processing script's libraries, and s3fs. Safe to run again: what is there stays.
+# pipeline's libraries, and s3fs. It runs from a clone of the repository or from Scripts/ of the source bucket, where the
+# repository is the archive next to it. Safe to run again: what is there stays.
 set -euo pipefail
 
 folder=${1:-$HOME/moving-big-data-venv}
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo)
 
@@ -35,10 +36,19 @@ fi
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   fail "Python 3.11 or newer is needed; this is $(python3 --version 2>&1). Ubuntu 24.04 has 3.12."
 
+if ! grep -qs '^user_allow_other' /etc/fuse.conf; then # for s3fs -o allow_other, without being root
+  echo user_allow_other | "${root[@]}" tee -a /etc/fuse.conf >/dev/null
+fi
+
 [ -x "$folder/bin/python" ] || python3 -m venv "$folder"
 pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check --no-input)
 echo "installing pandas and the processing script's libraries into $folder, in the versions that are tested"
-(cd "$here" && "${pip[@]}" install --constraint requirements.lock --editable .)
+repository=$here/../..
+if [ -f "$here/moving-big-data.tar.gz" ]; then
+  repository=$folder/moving-big-data
+  mkdir -p "$repository" && tar -xzf "$here/moving-big-data.tar.gz" -C "$repository"
+fi
+(cd "$repository" && "${pip[@]}" install --constraint requirements.lock --editable .)
 # The AWS CLI fixes its own botocore, so it has an environment of its own; its command is linked next to Python's.
 if [ ! -x "$folder/bin/aws" ]; then
   echo "installing the AWS CLI"
@@ -54,5 +64,5 @@ cat <<END
 Ready. Next:
   source $folder/bin/activate
   aws configure                            # or the instance's role
-  $here/infra_scripts/course/mount_source.sh # mounts the source bucket and runs the processing script on it
+  bash $here/mount_source.sh               # mounts the source bucket and runs the processing script on it
 END

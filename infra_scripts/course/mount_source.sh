@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# The course's way to the files: mounts the source bucket with s3fs and runs the processing script on the mount.
-# The pipeline itself reads S3 directly, which is faster; docs/aws.md has the figures.
+# The course's way to the files: mounts the source bucket with s3fs and runs the processing script on the mount. It runs
+# from Scripts/ of the bucket, downloaded or on the mount itself, where `upload` has put it next to data_processing.py.
+# The pipeline itself reads S3 directly, which is faster; docs/course.md has the figures.
 set -euo pipefail
 export LC_ALL=C # messages are matched below
 
+my_bucket='' my_region=eu-west-1 # upload fills in yours
 bucket=${MBD_SOURCE_BUCKET:-}
-mount_point=${MBD_MOUNT_POINT:-$HOME/moving-big-data-source}
+mount_point=${MBD_MOUNT_POINT:-$HOME/s3-drive}
 endpoint=${AWS_ENDPOINT_URL:-}
-region=${AWS_REGION:-${AWS_DEFAULT_REGION:-eu-west-1}}
+region=${AWS_REGION:-${AWS_DEFAULT_REGION:-$my_region}}
 password_file=
 stocks=Stocks
 index=CompanyNames/top_companies.txt
@@ -20,19 +22,19 @@ usage() {
   cat <<'END'
 usage: mount_source.sh [run | mount | unmount] [options]
 
-run      mount the source bucket, run python -m etl.data_processing STOCKS INDEX OUTPUT on it, unmount what
-         this call has mounted; the exit code is that of the processing script (the default)
+run      mount the source bucket, run data_processing.py STOCKS INDEX OUTPUT on it, unmount what this call has
+         mounted; the exit code is that of the processing script (the default)
 mount    mount it and leave it mounted; safe to run again; a mount that has died is replaced
 unmount  unmount it; safe to run again
 
---bucket NAME         the source bucket (MBD_SOURCE_BUCKET; else made of MBD_FIRST_NAME and MBD_LAST_NAME)
---mount-point DIR     an empty or new folder (MBD_MOUNT_POINT; ~/moving-big-data-source)
+--bucket NAME         the source bucket (MBD_SOURCE_BUCKET, or of MBD_FIRST_NAME and MBD_LAST_NAME; else upload's)
+--mount-point DIR     an empty or new folder (MBD_MOUNT_POINT; ~/s3-drive)
 --password-file FILE  KEY:SECRET, readable by you alone (chmod 600); else ~/.passwd-s3fs; else the instance's role
---region NAME         the bucket's region (AWS_REGION; eu-west-1)
+--region NAME         the bucket's region (AWS_REGION; else upload's)
 --endpoint URL        another S3 than that of AWS (AWS_ENDPOINT_URL)
 --stocks, --index, --output PATH   inside the bucket (Stocks, CompanyNames/top_companies.txt, Output)
---python FILE         a Python that has the pipeline's libraries (MBD_PYTHON; ~/moving-big-data-venv, which
-                      course_environment.sh makes; .venv of the repository)
+--python FILE         Python 3.11 or newer (MBD_PYTHON; ~/moving-big-data-venv, which course_environment.sh makes;
+                      .venv of the repository; python3)
 
 exit codes: 0 done, 1 the data stops the batch, 2 usage or settings, 3 an outside service failed
 END
@@ -69,10 +71,7 @@ run_source() {
   [ "$mounted_before" = yes ] || trap unmount_source EXIT
   mount_source
   # In the background, so that a signal reaches it at once and the mount is still there until it has ended.
-  (
-    cd "$here/../.."
-    exec "$python" -m etl.data_processing "$mount_point/$stocks" "$mount_point/$index" "$mount_point/$output"
-  ) &
+  "${script[@]}" "$mount_point/$stocks" "$mount_point/$index" "$mount_point/$output" &
   child=$!
   trap 'kill -TERM "$child" 2>/dev/null || true' INT TERM
   while true; do
@@ -111,6 +110,11 @@ start_s3fs() {
   # would write signed requests into that log.
   local log=$mount_point.log options line tries=$((seconds * 5))
   options="fsname=s3fs:$bucket,endpoint=$region,url=${endpoint:-https://s3.$region.amazonaws.com},logfile=$log,connect_timeout=10,retries=3,sigv4"
+  if [ "$(id -u)" = 0 ] || grep -qs '^user_allow_other' /etc/fuse.conf; then
+    options+=,allow_other
+  else
+    echo "only you can read the mount: /etc/fuse.conf lacks user_allow_other, which course_environment.sh adds" >&2
+  fi
   [ -z "$endpoint" ] || options+=,use_path_request_style
   login_option
   : >"$log"
@@ -183,19 +187,23 @@ find_bucket() {
     bucket=de-mbd-predict-$MBD_FIRST_NAME-$MBD_LAST_NAME-s3-source
     bucket=${bucket,,}
   fi
+  bucket=${bucket:-$my_bucket}
   [ -n "$bucket" ] || fail 2 "No bucket is named. Pass --bucket, or set MBD_SOURCE_BUCKET."
   [[ $bucket =~ ^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$ ]] || fail 2 "$bucket cannot be the name of a bucket."
 }
 
-check_python() { # sets python
-  local candidate
-  python=${python:-${MBD_PYTHON:-}}
+check_python() { # sets script, the command that runs the processing script
+  local candidate python=${python:-${MBD_PYTHON:-}}
   for candidate in "$HOME/moving-big-data-venv/bin/python" "$here/../../.venv/bin/python"; do
     if [ -z "$python" ] && [ -x "$candidate" ]; then python=$candidate; fi
   done
-  python=$(command -v -- "${python:-python3}") || fail 2 "There is no Python $python. Run infra_scripts/course/course_environment.sh first."
-  (cd "$here/../.." && "$python" -c 'import etl.data_processing') 2>/dev/null ||
-    fail 2 "$python lacks the pipeline's libraries. Run infra_scripts/course/course_environment.sh, or pass --python."
+  python=$(command -v -- "${python:-python3}") || fail 2 "There is no Python $python. Run course_environment.sh first."
+  if [ -f "$here/data_processing.py" ]; then
+    script=("$python" "$here/data_processing.py")
+  else
+    script=(env PYTHONPATH="$here/../.." "$python" -m etl.data_processing) # a clone of the repository
+  fi
+  "${script[@]}" --help >/dev/null || fail 2 "$python cannot run the processing script. Run course_environment.sh, or pass --python."
 }
 
 main "$@"

@@ -26,6 +26,7 @@ declare -A value
 for name in MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_SOURCE_BUCKET; do
   [ -z "${!name:-}" ] || value[$name]=${!name}
 done
+if [ "${MBD_PROFILE:-}" = course ]; then value[AIRFLOW_REMOTE_LOGS]=s3://$MBD_SOURCE_BUCKET/Output/logs; fi
 # The API answers only this machine (the trigger comes by SSM), unless the trigger comes over the network. This is set
 # once for a transport; afterwards both lines are the operator's, who may have opened the API to workers.
 value[MBD_TRANSPORT]=${MBD_TRANSPORT:-ssm}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from infra_scripts.settings import Settings
 
+IMAGE = "ami-05f67f34b041e3b67"  # edsa-airflow-ami, which an account sees only where its owner shares it
+IMAGE_REGION = "eu-west-1"
+
 COURSE_SWITCHES = (
-    ("SSH (22) from All IPv4", "anybody may try to log in to the instance; only the key stops them"),
     ("PostgreSQL (5432) from All IPv4", "anybody may try passwords on the database"),
-    ("all traffic from All IPv4", "every port of instance and database is open, Airflow's 8080 among them"),
+    ("all traffic from All IPv4", "every port of instance and database is open, also SSH (22) and Airflow's 8080"),
     ("three AWS managed FullAccess policies", "anybody who gets into the instance can read, change and delete every "
-     "bucket, topic and instance of the account"),
-    ("a second service may take the role", "that service has the same rights through it"),
-    ("public monitored bucket (in the trigger's stack)", "anybody may put a marker, which starts a run"),
+     "bucket, topic and data API database of the account"),
+    ("RDS may take the role too", "a database of the account has the same rights through it"),
+    ("public monitored bucket (in the trigger's stack)", "anybody may read it, and put a marker, which starts a run"),
     ("PostgreSQL 14", "community support ended on 2026-11-12, Amazon's ends on 2027-02-28"),
     ("the marking address is subscribed", "somebody else gets every mail of the pipeline"),
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """Lists everything that the pipeline has in an account, each kind through its own service's API.
 
-The text of the course's clean-up list is not known to us. This one has every component that the brief names, and what
-AWS creates in addition.
+What the course's clean-up list names is in its words.
 """
 
 from __future__ import annotations
@@ -17,11 +16,15 @@ from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.names import Names
 from infra_scripts.platform.airflow_secrets import remaining
 from infra_scripts.platform.machines import find_database
+from infra_scripts.platform.mails import subscriptions
 from infra_scripts.platform.stack import find_stack
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
+
+DATABASE = "PostgreSQL RDS instance"
+SOURCE_BUCKET = "source S3 bucket"
 
 _ABSENT = {"404", "NoSuchBucket", "NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotFoundException"}
 _GONE = ["terminated", "shutting-down"]
@@ -40,17 +43,17 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
     names = settings.names
     looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("trigger's stack", lambda: _stacks(session, names.trigger_stack)),
-        ("Lambda function", lambda: _functions(session, names)),
-        ("monitored bucket", lambda: bucket(session, name=names.monitored_bucket)),
-        ("EC2 instance", lambda: _instances(session, names)),
+        ("event-based Lambda function", lambda: _functions(session, names)),
+        ("event-based S3 bucket", lambda: bucket(session, name=names.monitored_bucket)),
+        (DATABASE, lambda: [names.database] if find_database(session, identifier=names.database) else []),
+        (SOURCE_BUCKET, lambda: bucket(session, name=names.source_bucket)),
+        ("containerised Airflow pipeline", lambda: _instances(session, names)),
+        ("SNS topics and subscriptions", lambda: _topics(session, names)),
         ("EBS volume", lambda: _volumes(session, names)),
         ("Elastic IP", lambda: _elastic_ips(session, names)),
         ("security group", lambda: _groups(session, names)),
         ("IAM role", lambda: _roles(session, names)),
-        ("RDS database", lambda: [names.database] if find_database(session, identifier=names.database) else []),
         ("database's secret", lambda: _secrets(session, names)),
-        ("source bucket", lambda: bucket(session, name=names.source_bucket)),
-        ("SNS topic", lambda: _topics(session, names)),
         ("SSM parameters", lambda: remaining(session, settings=settings)),
         ("platform's stack", lambda: _stacks(session, names.platform_stack)),
     )
@@ -143,4 +146,5 @@ def _secrets(session: boto3.Session, names: Names) -> list[str]:
 def _topics(session: boto3.Session, names: Names) -> list[str]:
     pages = session.client("sns").get_paginator("list_topics").paginate()
     every = [one["TopicArn"] for page in pages for one in page["Topics"]]
-    return [arn for arn in every if arn.rpartition(":")[2] == names.topic]
+    mine = [arn for arn in every if arn.rpartition(":")[2] == names.topic]
+    return mine + [one["address"] for arn in mine for one in subscriptions(session, topic_arn=arn)]

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.console import progress
 from infra_scripts.errors import RefusedError, SettingsError
-from infra_scripts.platform import template
+from infra_scripts.platform import course_profile, template
 from infra_scripts.platform.change_set import ChangeSet, proposed
 from infra_scripts.platform.costs import describe_costs, monthly_costs
 from infra_scripts.platform.course_profile import COURSE_SWITCHES, describe_exposure, world_ports
@@ -68,7 +68,10 @@ def proposal(
         name=settings.names.platform_stack,
         template=template.render(),
         parameters=template.parameters(
-            settings, deployed=deployed, image_id=choose_image(session, settings=settings, deployed=deployed)
+            settings,
+            deployed=deployed,
+            image_id=choose_image(session, settings=settings, deployed=deployed),
+            network_id=choose_network(session, deployed=deployed),
         ),
         tags=template.tags(settings, expires=expiry(deployed, wanted=expires)),
         deployed=deployed,
@@ -119,10 +122,15 @@ def expiry(deployed: Stack | None, *, wanted: date | None) -> date:
 
 
 def choose_image(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> str:
-    """The image that the settings name, else the one in use (another would replace the instance), else the newest."""
+    """The image that the settings name, else the one in use (another would replace the instance), else the profile's.
+
+    That is the newest Ubuntu; in profile course the brief's own image, where the account can see it.
+    """
     named = settings.image_id or (deployed.parameters.get("ImageId") if deployed and deployed.is_usable else "")
     if named:
         return named
+    if settings.profile == "course" and _sees_brief_image(session, settings=settings):
+        return course_profile.IMAGE
     with aws_errors("look up the newest Ubuntu image"):
         try:
             found = session.client("ssm").get_parameter(Name=NEWEST_UBUNTU)
@@ -134,6 +142,34 @@ def choose_image(session: boto3.Session, *, settings: Settings, deployed: Stack 
                 "Set MBD_IMAGE_ID to an image in that region."
             ) from error
     return found["Parameter"]["Value"]
+
+
+def choose_network(session: boto3.Session, *, deployed: Stack | None) -> str:
+    """The default VPC for a new platform; a deployed one keeps what it has, which for an older one is no name."""
+    if deployed and deployed.is_usable:
+        return deployed.parameters.get("NetworkId", "")
+    with aws_errors("look for the default network"):
+        answer = session.client("ec2").describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])
+    if not answer["Vpcs"]:
+        raise RefusedError("There is no default network. Create it: aws ec2 create-default-vpc")
+    return answer["Vpcs"][0]["VpcId"]
+
+
+def _sees_brief_image(session: boto3.Session, *, settings: Settings) -> bool:
+    wanted = course_profile.IMAGE
+    is_there = False
+    if settings.region == course_profile.IMAGE_REGION:
+        with aws_errors(f"look for the image {wanted}"):
+            answer = session.client("ec2").describe_images(Filters=[{"Name": "image-id", "Values": [wanted]}])
+        is_there = bool(answer["Images"])
+    if is_there:
+        progress(f"The instance gets the brief's image {wanted}.")
+    else:
+        progress(
+            f"The brief's image {wanted} is in {course_profile.IMAGE_REGION}, and not visible to this account in "
+            f"{settings.region}. The instance gets the newest Ubuntu 24.04 instead."
+        )
+    return is_there
 
 
 def _upgrade(settings: Settings, *, deployed: Stack | None) -> dict[str, str] | None:

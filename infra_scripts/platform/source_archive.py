@@ -1,4 +1,7 @@
-"""Packs what the instance needs of the work tree into one .tar.gz: the same files give the same bytes."""
+"""Packs the work tree for Scripts/: all that the instance needs, and etl for the processing script.
+
+The same files give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import os
 import subprocess
 import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from infra_scripts.errors import RefusedError
 
 KEY = "Scripts/moving-big-data.tar.gz"
+LIBRARY_KEY = "Scripts/etl.zip"
 ROOT = Path(__file__).resolve().parents[2]
 
 # What the image is built from, and what the instance runs itself.
@@ -49,6 +54,21 @@ def source_archive(root: Path = ROOT) -> bytes:
             entry.size, entry.mtime = len(content), _MODIFIED
             entry.mode = 0o755 if is_program else 0o644
             tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def library(root: Path = ROOT) -> bytes:
+    """The modules of etl as a zip that Python imports from; data_processing.py in Scripts/ finds it next to itself.
+
+    Its etl/__init__.py is empty: the public face would need psycopg2, which a laptop need not have.
+    """
+    names = [name for name in _files(root) if name.startswith("etl/") and name.endswith((".py", ".cpp"))]
+    contents = {name: (root / name).read_bytes() for name in names}
+    contents |= {"etl/__init__.py": b"", _VERSION: f"{version(root)}\n".encode()}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in sorted(contents.items()):
+            file.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 

@@ -35,13 +35,11 @@ def render() -> str:
     return template
 
 
-def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> dict[str, str]:
+def parameters(settings: Settings, *, deployed: Stack | None, image_id: str, network_id: str = "") -> dict[str, str]:
     """The template's parameters. Raises SettingsError where one that the platform needs is missing or unusable."""
     missing = {
         "MBD_EMAIL (the address that gets the mails)": not settings.email,
         "MBD_MY_ADDRESS (the IPv4 address that may connect, such as 203.0.113.7/32)": not settings.my_address,
-        "MBD_MARKING_EMAIL (the marking address of your brief)": settings.profile == "course"
-        and not settings.marking_email,
     }
     if any(missing.values()):
         names = "; ".join(name for name, is_missing in missing.items() if is_missing)
@@ -64,13 +62,14 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str) -> 
         "LastName": settings.names.last,
         "Email": settings.email,
         "MyAddress": settings.my_address,
+        "NetworkId": network_id,
         "KeyName": settings.key_name,
         "ImageId": image_id,
         "InstanceType": settings.instance_type,
         "Transport": settings.transport,
         "ScaleToZero": "on" if settings.scale_to_zero else "off",
         "DatabaseVersion": database_version(settings, deployed=deployed),
-        "MarkingEmail": settings.marking_email if settings.profile == "course" else "",
+        "MarkingEmail": settings.marking_email,
     }
 
 

@@ -3,8 +3,8 @@
 
 Left out by moto: buckets' properties and policies, a role's managed policies, secrets and references to them; of a
 database its protection, security groups and final snapshot, of an instance its security groups, metadata options and
-shutdown behaviour, of an address its tags; of a change set conditions, parameters and outputs; of an update of a stack
-all but the template; and the quota of vCPUs.
+shutdown behaviour, of an address its tags, of a security group what it lets out; of a change set conditions,
+parameters and outputs; of an update of a stack all but the template; and the quota of vCPUs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Any
 
 import boto3
 from moto.cloudformation import parsing
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 from moto.core.exceptions import AccessDeniedError, JsonRESTError
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import AMIS
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
 from moto.ec2.models.instances import Instance
-from moto.ec2.models.security_groups import SecurityGroupIngress
+from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupIngress
 from moto.iam.access_control import IAMRequest, PermissionResult
 from moto.iam.models import AWSManagedPolicy, Role
 from moto.rds.models import DBInstance, DBParameterGroup, rds_backends
@@ -230,6 +232,36 @@ def _create_instance(
     return instance
 
 
+_create_plain_group = SecurityGroup.create_from_cloudformation_json
+
+
+def _create_group(
+    cls: type[SecurityGroup],
+    resource_name: str,
+    cloudformation_json: Any,
+    account_id: str,
+    region_name: str,
+    **_: Any,
+) -> SecurityGroup:
+    group = _create_plain_group(resource_name, cloudformation_json, account_id, region_name)
+    _let_out(group, cloudformation_json["Properties"], account_id, region_name)
+    return group
+
+
+def _let_out(group: SecurityGroup, properties: dict[str, Any], account_id: str, region_name: str) -> None:
+    """Rules of its own replace that for everything, which a new group has."""
+    if "SecurityGroupEgress" not in properties:
+        return
+    if "VpcId" not in properties:
+        raise ValidationError("SecurityGroupEgress cannot be specified without VpcId")  # as AWS does
+    group.egress_rules.clear()
+    for rule in properties["SecurityGroupEgress"]:
+        place = {name: rule[name] for name in ("CidrIp", "CidrIpv6", "Description") if name in rule}
+        ec2_backends[account_id][region_name].authorize_security_group_egress(
+            group.id, rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort"), [place], vpc_id=group.vpc_id
+        )
+
+
 def _create_address(
     cls: type[ElasticAddress], resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
 ) -> ElasticAddress:
@@ -329,6 +361,10 @@ def _update_rule(rule: SecurityGroupIngress, properties: dict[str, Any], stack: 
     rule.properties = properties
 
 
+def _update_group(group: SecurityGroup, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
+    _let_out(group, properties, stack._account_id, stack._region_name)
+
+
 def _update_role(role: Role, properties: dict[str, Any], stack: parsing.ResourceMap) -> None:
     role.assume_role_policy_document = json.dumps(properties["AssumeRolePolicyDocument"])
     for policy in list(role.managed_policies.values()):
@@ -399,6 +435,7 @@ def _resources(stack: parsing.ResourceMap) -> dict[str, Any]:
 
 _UPDATES: dict[str, Callable[[Any, dict[str, Any], parsing.ResourceMap], None]] = {
     "AWS::EC2::Instance": _update_instance,
+    "AWS::EC2::SecurityGroup": _update_group,
     "AWS::EC2::SecurityGroupIngress": _update_rule,
     "AWS::IAM::Role": _update_role,
     "AWS::RDS::DBInstance": _update_database,
@@ -420,6 +457,8 @@ def fill_gaps() -> None:
     DBInstance.create_from_cloudformation_json = classmethod(_create_database)  # type: ignore
     DBInstance.delete = _delete_database  # type: ignore[method-assign]
     Instance.create_from_cloudformation_json = classmethod(_create_instance)  # type: ignore
+    SecurityGroup.create_from_cloudformation_json = classmethod(_create_group)  # type: ignore
+    AMIS.append({**AMIS[0], "ami_id": "ami-05f67f34b041e3b67", "name": "edsa-airflow-ami"})  # the brief's, shared
     ElasticAddress.create_from_cloudformation_json = classmethod(_create_address)  # type: ignore
     Role.create_from_cloudformation_json = classmethod(_create_role)  # type: ignore
     ElasticAddress.delete = _delete_address  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
--- The conversation with the database, but for the schemas and insert_query.sql: one named query after another; those of
+-- The conversation with the database, but for the schemas: one named query after another; those of
 -- the journal are in journal.sql and history.sql.
 -- Each begins with its name; etl/table/database.py reads the file once.
 
@@ -75,6 +75,14 @@ WHERE EXISTS (SELECT FROM historical_stocks_data AS row WHERE row.company_name =
 -- What would go when these companies are replaced by their rows since a day: older rows, and of how many companies.
 SELECT count(*), count(DISTINCT company_name) FROM historical_stocks_data
 WHERE company_name = ANY(%(companies)s) AND stock_date < %(since)s;
+
+-- name: copy_rows
+-- Slices of the combined file, streamed. Text format is safe for them: they hold no quote, backslash or tab
+-- (etl/files/row_format.py), and an empty field is NULL.
+COPY historical_stocks_data (
+    stock_date, open_value, high_value, low_value, close_value, volume_traded,
+    daily_percent_change, value_change, company_name
+) FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
 -- name: has_table_index
 -- Does the traders' index exist?

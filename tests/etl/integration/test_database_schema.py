@@ -5,31 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.table.schema import make_tables
+from tests.support.brief import BRIEF
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
     from tests.support.commands import Command
     from tests.support.database import Database
 
-CONTRACT = [
-    "stock_date",
-    "open_value",
-    "high_value",
-    "low_value",
-    "close_value",
-    "volume_traded",
-    "daily_percent_change",
-    "value_change",
-    "company_name",
-]
 
-
-def test_table_has_exactly_the_nine_columns_of_the_contract_in_their_order(database: Database) -> None:
+def test_table_has_exactly_the_nine_columns_of_the_brief_in_their_order(database: Database) -> None:
+    table = BRIEF["table"]
     columns = database.rows(
-        "SELECT column_name, data_type, character_maximum_length, is_nullable, column_default "
-        "FROM information_schema.columns WHERE table_name = 'historical_stocks_data' ORDER BY ordinal_position"
+        "SELECT column_name, data_type || '(' || character_maximum_length || ')', is_nullable, column_default "
+        f"FROM information_schema.columns WHERE table_name = '{table['name']}' ORDER BY ordinal_position"
     )
-    assert columns == [(name, "character varying", 56, "YES", None) for name in CONTRACT]
+    assert columns == [(name, table["type"], "YES" if table["nullable"] else "NO", None) for name in table["columns"]]
 
 
 def test_table_has_no_index_or_constraint_that_a_copy_would_pay_for(database: Database) -> None:
@@ -72,9 +62,9 @@ def test_view_is_typed_and_named_as_the_table(database: Database) -> None:
     )
     assert columns == [
         ("stock_date", "date"),
-        *((name, "numeric") for name in CONTRACT[1:5]),
+        *((name, "numeric") for name in BRIEF["table"]["columns"][1:5]),
         ("volume_traded", "bigint"),
-        *((name, "numeric") for name in CONTRACT[6:8]),
+        *((name, "numeric") for name in BRIEF["table"]["columns"][6:8]),
         ("company_name", "character varying"),
     ]
 

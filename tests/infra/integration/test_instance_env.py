@@ -27,13 +27,14 @@ PARAMETERS = {
 class Instance:
     stack: Path
 
-    def start(self, *, transport: str = "ssm", **parameters: str) -> dict[str, str]:
+    def start(self, *, transport: str = "ssm", profile: str = "default", **parameters: str) -> dict[str, str]:
         """What .env says after a start with these parameters changed, without its quotes."""
         values = {**PARAMETERS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
         (self.stack / "parameters").write_text("".join(f"/a/b/{name}\t{value}\n" for name, value in values.items()))
         conf = self.stack / "conf"
         conf.write_text(
             f"MBD_FIRST_NAME=Ada\nMBD_LAST_NAME=Lovelace\nMBD_PARAMETERS=/a/b\nMBD_TOPIC_ARN=t\nMBD_TRANSPORT={transport}\n"
+            f"MBD_SOURCE_BUCKET=source\nMBD_PROFILE={profile}\n"
         )
         environment = {"PATH": f"{self.stack}/bin:/usr/bin:/bin", "MBD_CONF": str(conf)}
         script = self.stack / "infra_scripts" / "instance" / "write_env.sh"
@@ -72,6 +73,11 @@ def test_a_changed_secret_changes_the_digest_by_which_compose_sees_it(instance: 
     assert len(others - {first}) == len(PARAMETERS)
     assert instance.start()["AIRFLOW_SECRETS_DIGEST"] == first
     assert (instance.stack / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_profile_course_keeps_the_logs_of_the_tasks_in_the_source_bucket(instance: Instance) -> None:
+    assert "AIRFLOW_REMOTE_LOGS" not in instance.start()
+    assert instance.start(profile="course")["AIRFLOW_REMOTE_LOGS"] == "s3://source/Output/logs"
 
 
 def test_lines_of_the_operator_stay_and_those_that_it_sets_are_replaced(instance: Instance) -> None:

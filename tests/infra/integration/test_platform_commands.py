@@ -12,6 +12,7 @@ import requests
 
 from etl.outcome.receipt import Receipt, RowCounts, State
 from infra_scripts.platform.costs import read_prices
+from tests.support.brief import BRIEF
 from tests.support.person import REGION, Person
 from tests.support.process import HOST, free_port
 
@@ -132,22 +133,25 @@ def test_apply_writes_env_when_it_was_killed_before_that(owner: Person) -> None:
 
 
 def test_apply_names_everything_that_is_missing(person: Person) -> None:
-    del person.settings["MBD_EMAIL"], person.settings["MBD_MY_ADDRESS"], person.settings["MBD_MARKING_EMAIL"]
+    del person.settings["MBD_EMAIL"], person.settings["MBD_MY_ADDRESS"]
     person.settings["MBD_PROFILE"] = "course"
     person.write_settings()
     said = person.says("apply", "--yes")
     assert said.code == 2
-    for name in ("MBD_EMAIL", "MBD_MY_ADDRESS", "MBD_MARKING_EMAIL", "init"):
+    for name in ("MBD_EMAIL", "MBD_MY_ADDRESS", "init"):
         assert name in said.err
 
 
-def test_the_newest_ubuntu_is_looked_for_where_no_image_is_named(person: Person) -> None:
-    """Under its SSM parameter, which moto does not have."""
+@pytest.mark.parametrize("settings", [{}, {"MBD_PROFILE": "course", "AWS_REGION": "eu-west-2"}], ids=str)
+def test_the_newest_ubuntu_is_looked_for_where_no_image_is_named(settings: dict[str, str], person: Person) -> None:
+    """Under its SSM parameter, which moto does not have. In profile course the brief's image is in eu-west-1 only."""
     del person.settings["MBD_IMAGE_ID"]
-    person.write_settings()
+    changed_settings(person, **settings)
     said = person.says("plan")
     assert said.code == 2
     assert "/aws/service/canonical/ubuntu/server/24.04/" in said.err
+    is_course = "MBD_PROFILE" in settings
+    assert ("The instance gets the newest Ubuntu 24.04 instead" in said.err) == is_course
     assert "Set MBD_IMAGE_ID" in said.err
 
 
@@ -264,6 +268,11 @@ def openness(person: Person) -> dict[str, Any]:
     attached = iam.list_attached_role_policies(RoleName=f"{PREFIX}-ec2-role")["AttachedPolicies"]
     return {
         "rules": sorted(from_whom, key=str),
+        "out": [
+            (rule["IpProtocol"], rule.get("CidrIpv4") or rule["CidrIpv6"])
+            for rule in rules["SecurityGroupRules"]
+            if rule["IsEgress"]
+        ],
         "policies": sorted(one["PolicyName"] for one in attached),
         "principals": role["Principal"]["Service"],
         "mails": sorted(subscribed(person)),
@@ -275,9 +284,10 @@ def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None
     changed_settings(owner, MBD_PROFILE="course")
     assert owner.says("apply", "--yes").code == 0
     course = openness(owner)
-    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, WORLD), ("tcp", 5432, WORLD)]
-    assert course["policies"] == ["AmazonEC2FullAccess", "AmazonS3FullAccess", "AmazonSNSFullAccess"]
-    assert course["principals"] == ["ec2.amazonaws.com", "s3.amazonaws.com"]
+    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, "203.0.113.7/32"), ("tcp", 5432, WORLD)]
+    assert course["policies"] == ["AmazonRDSDataFullAccess", "AmazonS3FullAccess", "AmazonSNSFullAccess"]
+    assert course["principals"] == ["rds.amazonaws.com", "ec2.amazonaws.com"]
+    assert course["out"] == [("tcp", "0.0.0.0/0"), ("tcp", "::/0")]
     assert course["mails"] == ["ada@example.org", "marking@example.org"]
 
     changed_settings(owner, MBD_PROFILE="default")
@@ -379,10 +389,9 @@ def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
     said = data.says("teardown", "--yes", "--delete-data")
     assert said.code == 0, said.err
     ticked = [line for line in said.out.splitlines() if line.startswith("[x] ")]
-    assert [line[4:22].rstrip() for line in ticked] == [
-        "trigger's stack", "Lambda function", "monitored bucket", "EC2 instance", "EBS volume", "Elastic IP",
-        "security group", "IAM role", "RDS database", "database's secret", "source bucket", "SNS topic",
-        "SSM parameters", "platform's stack",
+    assert [line[4:35].rstrip() for line in ticked] == [
+        "trigger's stack", *BRIEF["clean_up"], "EBS volume", "Elastic IP", "security group", "IAM role",
+        "database's secret", "SSM parameters", "platform's stack",
     ]  # fmt: skip
     assert "[ ]" not in said.out
     ec2 = data.client("ec2")

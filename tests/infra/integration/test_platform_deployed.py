@@ -15,14 +15,13 @@ from tests.support.person import LOGIN, SETTINGS, Person
 PREFIX = "de-mbd-predict-ada-lovelace"
 ME, WORLD = "203.0.113.7/32", "0.0.0.0/0"
 RULES = {
-    "default": {("tcp", 22, ME), ("tcp", 5432, ME), ("tcp", 22, "group"), ("tcp", 5432, "group")},
-    "course": {
-        ("tcp", 22, WORLD), ("tcp", 5432, WORLD), ("-1", None, WORLD), ("tcp", 22, "group"), ("tcp", 5432, "group"),
-    },
-}  # fmt: skip
+    "default": {("tcp", 22, ME), ("tcp", 5432, ME), ("tcp", 5432, "group")},
+    "course": {("tcp", 22, ME), ("tcp", 5432, WORLD), ("-1", None, WORLD), ("tcp", 5432, "group")},
+}
+OUTBOUND = {"default": {("-1", WORLD)}, "course": {("tcp", WORLD), ("tcp", "::/0")}}
 VERSION = {"default": "18", "course": "14"}
-MANAGED = {"default": set(), "course": {"AmazonS3FullAccess", "AmazonSNSFullAccess", "AmazonEC2FullAccess"}}
-PRINCIPALS = {"default": ["ec2.amazonaws.com"], "course": ["ec2.amazonaws.com", "s3.amazonaws.com"]}
+MANAGED = {"default": set(), "course": {"AmazonS3FullAccess", "AmazonSNSFullAccess", "AmazonRDSDataFullAccess"}}
+PRINCIPALS = {"default": ["ec2.amazonaws.com"], "course": ["rds.amazonaws.com", "ec2.amazonaws.com"]}
 SUBSCRIBED = {"default": {"ada@example.org"}, "course": {"ada@example.org", "marking@example.org"}}
 
 
@@ -67,9 +66,13 @@ def test_security_group_lets_in_who_the_profile_says(deployed: Deployed) -> None
         for rule in rules["SecurityGroupRules"]
         if not rule["IsEgress"]
     }
-    outbound = [(rule["IpProtocol"], rule["CidrIpv4"]) for rule in rules["SecurityGroupRules"] if rule["IsEgress"]]
+    outbound = {
+        (rule["IpProtocol"], rule.get("CidrIpv4") or rule["CidrIpv6"])
+        for rule in rules["SecurityGroupRules"]
+        if rule["IsEgress"]
+    }
     assert inbound == RULES[deployed.profile]
-    assert outbound == [("-1", WORLD)]
+    assert outbound == OUTBOUND[deployed.profile]
     assert name_of(group) == f"{PREFIX}-security-group"
 
 

@@ -24,8 +24,10 @@ SCRIPTS = {
     "Scripts/insert_query.sql",
     "Scripts/mount_source.sh",
     "Scripts/course_environment.sh",
+    "Scripts/etl.zip",
     "Scripts/moving-big-data.tar.gz",
 }
+FOLDERS = {"CompanyNames/", "Output/", "Scripts/", "Stocks/"}
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_batch_is_put_whole_with_the_scripts(command: RunCommand, batch: Path,
     assert done.returncode == 0, done.stderr
     keys = account.keys()
     files = {f"Stocks/{path.name}": path for path in (batch / "Stocks").iterdir()}
-    assert keys >= {*files, "CompanyNames/top_companies.txt", *SCRIPTS}
+    assert keys == {*files, "CompanyNames/top_companies.txt", *SCRIPTS, *FOLDERS}
     assert all(account.get(key) == path.read_bytes() for key, path in files.items())
     assert account.get("Scripts/insert_query.sql") == (ROOT / "etl" / "table" / "sql" / "insert_query.sql").read_bytes()
     facts = json.loads(done.stdout)
@@ -69,8 +71,15 @@ def test_without_a_batch_only_the_scripts_are_put(command: RunCommand, account: 
     done = command("upload")
     assert done.returncode == 0
     assert "upload BATCH" in done.stdout
-    assert account.keys() >= SCRIPTS
-    assert not account.keys("Stocks/")
+    assert account.keys() == SCRIPTS | FOLDERS
+
+
+def test_batch_of_another_size_than_the_courses_dataset_is_noted_in_its_profile_only(
+    command: RunCommand, batch: Path
+) -> None:
+    course = command("upload", batch, changes={"MBD_PROFILE": "course"})
+    assert (course.returncode, "Note: the course's dataset has 7,192 company files." in course.stdout) == (0, True)
+    assert "7,192" not in command("upload", batch).stdout
 
 
 def test_a_file_that_the_index_names_and_nobody_has_is_reported(

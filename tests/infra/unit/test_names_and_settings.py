@@ -81,9 +81,11 @@ def test_another_source_bucket_than_the_platforms_is_refused() -> None:
 
 def test_marking_address_is_subscribed_in_profile_course_only() -> None:
     marking = {**ENVIRONMENT, "MBD_MARKING_EMAIL": "marking@example.org"}
-    assert template.parameters(read_settings(marking), deployed=None, image_id="")["MarkingEmail"] == ""
+    assert read_settings(marking).subscribers == ("ada@example.org",)
     course = read_settings({**marking, "MBD_PROFILE": "course"})
+    assert course.subscribers == ("ada@example.org", "marking@example.org")
     assert template.parameters(course, deployed=None, image_id="")["MarkingEmail"] == "marking@example.org"
+    assert read_settings({**ENVIRONMENT, "MBD_PROFILE": "course"}).subscribers[1] == "edsa.predicts@explore-ai.net"
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,12 @@ REASONS = {
 # in the trigger's stack and not in this template: tests/trigger/integration/test_serverless_package.py has
 # test_course_profile_opens_the_monitored_bucket_and_says_so.
 BRIEF = {
-    "CourseSsh: 22 open to the world",
     "CoursePostgres: 5432 open to the world",
     "CourseEverything: all ports open to the world",
     "Role: managed policy AmazonS3FullAccess",
     "Role: managed policy AmazonSNSFullAccess",
-    "Role: managed policy AmazonEC2FullAccess",
-    "Role: may be taken by s3.amazonaws.com",
+    "Role: managed policy AmazonRDSDataFullAccess",
+    "Role: may be taken by rds.amazonaws.com",
     "Database: PostgreSQL 14 is not the newest",
     "Topic: marking@example.org gets the mails",
 }
@@ -191,11 +190,10 @@ def test_every_finding_of_the_course_profile_is_shown_before_it_is_applied() -> 
     """Those of BRIEF (one switch covers all managed policies), and the public bucket of the trigger's stack."""
     shown = " ".join(switch for switch, _ in COURSE_SWITCHES)
     for words in (
-        "22",
         "5432",
         "all traffic",
         "managed FullAccess",
-        "second service",
+        "RDS may take the role",
         "PostgreSQL 14",
         "marking",
         "public monitored bucket (in the trigger's stack)",

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.brief import BRIEF
 from tests.support.deployment import derive
 from tests.support.paths import CONTRACTS, ROOT
 from tests.support.trigger_build import zipped
@@ -230,15 +231,16 @@ def test_course_profile_opens_the_monitored_bucket_and_says_so(service: Service,
     said = done.stdout + done.stderr
     assert "everyone on the internet may put markers into de-mbd-predict-grace-hopper-monitored-bucket" in said
     monitored = next(one for one in service.of("AWS::S3::Bucket").values() if "monitored" in str(one.get("BucketName")))
-    assert set(monitored["PublicAccessBlockConfiguration"].values()) == {False}
-    [everyone] = [
-        statement
-        for policy in service.of("AWS::S3::BucketPolicy").values()
-        for statement in policy["PolicyDocument"]["Statement"]
-        if statement["Effect"] == "Allow"
-    ]
-    assert everyone["Action"] == ["s3:GetObject", "s3:PutObject"]
-    assert "monitored-bucket/*" in json.dumps(everyone["Resource"])
+    block = monitored["PublicAccessBlockConfiguration"]
+    assert {name for name, is_on in block.items() if not is_on} == {"BlockPublicPolicy", "RestrictPublicBuckets"}
+    policies = [policy["PolicyDocument"]["Statement"] for policy in service.of("AWS::S3::BucketPolicy").values()]
+    [[everyone]] = [statements for statements in policies if statements[0]["Effect"] == "Allow"]
+    assert {**everyone, "Resource": ""} == {**BRIEF["monitored_bucket"]["statement"], "Resource": ""}
+    bucket = "arn:${AWS::Partition}:s3:::de-mbd-predict-grace-hopper-monitored-bucket"
+    assert [one["Fn::Sub"] for one in everyone["Resource"]] == [bucket, f"{bucket}/*"]
+    linter = Path(sys.executable).with_name("cfn-lint")
+    lint = subprocess.run([linter, service.template_path], capture_output=True, text=True, check=False)
+    assert lint.returncode == 0, lint.stdout
     assert not [one for one in service.of("AWS::Lambda::Function").values() if "ReservedConcurrentExecutions" in one]
 
 
