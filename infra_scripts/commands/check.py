@@ -14,6 +14,7 @@ from infra_scripts.checks.finding import Finding
 from infra_scripts.console import result
 from infra_scripts.errors import InfraError, RefusedError
 from infra_scripts.platform import machines
+from infra_scripts.platform.expiry import read_expiry
 from infra_scripts.platform.stack import Stack, find_stack
 from infra_scripts.settings import Settings, read_settings
 
@@ -50,10 +51,15 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
 def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> Iterator[Finding]:
     today = date.today()
     now = machines.read_machines(session, settings=settings, instance_id=stack.outputs["InstanceId"])
-    yield exposure.profile(stack, settings=settings, today=today)
-    yield from _tried("open ports", lambda: [exposure.ports(session, stack=stack, settings=settings, today=today)])
+    expires = read_expiry(session, settings=settings)
+    yield exposure.profile(stack, settings=settings, expires=expires, today=today)
     yield from _tried(
-        "markers", lambda: exposure.monitored_bucket(session, stack=stack, settings=settings, today=today)
+        "open ports",
+        lambda: [exposure.ports(session, stack=stack, settings=settings, expires=expires, today=today)],
+    )
+    yield from _tried(
+        "markers",
+        lambda: exposure.monitored_bucket(session, stack=stack, settings=settings, expires=expires, today=today),
     )
     yield from _tried("mails", lambda: [platform.mails(session, stack=stack, settings=settings)])
     yield from _tried("secrets", lambda: [platform.secrets(session, settings=settings)])

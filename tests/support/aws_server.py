@@ -183,10 +183,10 @@ def _create_database(
             "publicly_accessible": properties["PubliclyAccessible"],
             "vpc_security_group_ids": properties["VPCSecurityGroups"],
             "db_parameter_group_name": properties["DBParameterGroupName"],
-            "backup_retention_period": properties["BackupRetentionPeriod"],
+            "backup_retention_period": int(properties["BackupRetentionPeriod"]),
             "copy_tags_to_snapshot": properties["CopyTagsToSnapshot"],
             "auto_minor_version_upgrade": properties["AutoMinorVersionUpgrade"],
-            "deletion_protection": properties["DeletionProtection"] == "true",
+            "deletion_protection": False,
             "tags": properties["Tags"],
         }
     )
@@ -403,6 +403,7 @@ _UPDATES: dict[str, Callable[[Any, dict[str, Any], parsing.ResourceMap], None]] 
     "AWS::IAM::Role": _update_role,
     "AWS::RDS::DBInstance": _update_database,
     "AWS::RDS::DBParameterGroup": lambda *_: None,
+    "AWS::S3::BucketPolicy": lambda *_: None,
     "AWS::SNS::Topic": _update_topic,
 }
 
