@@ -46,7 +46,8 @@ class _Session(boto3.Session):
 
     def client(self, service: str) -> Any:  # type: ignore[override]  # noqa: ANN401
         if service not in self._clients:
-            self._clients[service] = super().client(service, config=_CLIENT_CONFIG)  # type: ignore[call-overload]
+            elsewhere = {"region_name": "us-east-1"} if service == "freetier" else {}  # the only region that has it
+            self._clients[service] = super().client(service, config=_CLIENT_CONFIG, **elsewhere)  # type: ignore[call-overload]
         return self._clients[service]
 
 

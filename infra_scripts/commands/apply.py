@@ -8,15 +8,18 @@ from collections.abc import Mapping
 import boto3
 
 from infra_scripts.aws import open_session
+from infra_scripts.checks.before_apply import new_platform
+from infra_scripts.checks.finding import describe_problems
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import write_values
-from infra_scripts.errors import AwsError
+from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.platform import airflow_secrets, database, expiry
 from infra_scripts.platform.change_set import ChangeSet, execute
 from infra_scripts.platform.mails import subscribe_missing, subscribed
 from infra_scripts.platform.proposal import (
     add_expiry_option,
     changes_database,
+    choose_image,
     describe_proposal,
     proposal,
     proposal_facts,
@@ -36,6 +39,8 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     session = open_session(settings)
     deployed = settled(session, settings=settings, may_repair=not options.dry_run)
     state = database.current_state(session, identifier=settings.names.database) if deployed else ""
+    if not options.dry_run and not (deployed and deployed.is_usable):
+        _refuse_what_aws_would(session, settings=settings)
     before = subscribed(session, outputs=deployed.outputs if deployed else {})
     with proposal(session, settings=settings, deployed=deployed) as change_set:
         described = describe_proposal(change_set, settings=settings, deployed=deployed, database_state=state)
@@ -77,6 +82,17 @@ def _next(deployed: Stack | None, *, settings: Settings) -> str:
     if was_course and settings.profile == "default":
         return "The monitored bucket stays open to the world until the trigger is deployed again. Next: `make deploy`."
     return "Next: upload, init-db, then `make deploy`."
+
+
+def _refuse_what_aws_would(session: boto3.Session, *, settings: Settings) -> None:
+    """Raises RefusedError, before anything is made, with everything that AWS would refuse half-way."""
+    image_id = choose_image(session, settings=settings, deployed=None)
+    problems = [one for one in new_platform(session, settings=settings, image_id=image_id) if one.level != "ok"]
+    errors = [f"{one.what}: {one.text}" for one in problems if one.level == "error"]
+    if errors:
+        raise RefusedError(f"AWS would refuse this platform, so nothing was made. {' '.join(errors)}")
+    if problems:
+        progress(describe_problems(problems).strip())
 
 
 def _confirm_changes(change_set: ChangeSet, *, settings: Settings, options: argparse.Namespace) -> None:

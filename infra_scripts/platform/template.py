@@ -34,7 +34,7 @@ def render() -> str:
 
 
 def parameters(
-    settings: Settings, *, deployed: Stack | None, image_id: str, root_device: str, operator: str
+    settings: Settings, *, deployed: Stack | None, image_id: str, root_device: str = "/dev/sda1", operator: str = ""
 ) -> dict[str, str]:
     """The template's parameters; `operator` has the ARN patterns of who may put code.
 
