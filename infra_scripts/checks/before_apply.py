@@ -100,9 +100,7 @@ def _buckets(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]
             text = f"{name} is in this account already, and in no stack. Empty and delete it, or use other names."
             yield Finding("error", "bucket", text)
         elif _is_taken(session, name=name):
-            text = (
-                f"{name} belongs to somebody else: names of buckets are global. Change MBD_FIRST_NAME or MBD_LAST_NAME."
-            )
+            text = f"{name} belongs to somebody else (names are global). Change MBD_FIRST_NAME or MBD_LAST_NAME."
             yield Finding("error", "bucket", text)
         else:
             yield Finding("ok", "bucket", f"{name} is free (after a teardown AWS may refuse it for an hour)")
