@@ -119,6 +119,6 @@ def _denied_action(error: botocore_errors.ClientError, *, text: str) -> str:
         resource = (match[2] or "").strip('.,"')
         place = f" on {resource}" if resource else ""
         if "explicit deny" in text and "/Scripts/" in resource:
-            return f"do {match[1]}{place}. The bucket lets only the one put code who ran apply last: run apply, or ask them"
+            return f"do {match[1]}{place}. Only the one who ran apply last may put code there: run apply, or ask them"
         return f"do {match[1]}{place}. Ask for that permission"
     return f"do {error.operation_name} ({text or 'access denied'}). Ask for that permission"

@@ -1,6 +1,6 @@
 """Stops the instance when Airflow has had nothing to do for a while. A timer runs it on the instance.
 
-With --maintain it upgrades Docker and reboots instead, where that is due: both end a run, so they wait for the same moment.
+With --maintain it upgrades Docker and reboots instead, where that is due: both would end a run.
 
 It uses only the standard library of Python 3.10 (Ubuntu 22.04), as it runs on the instance's own Python. It shuts the
 machine down, which for this instance means "stop"; the trigger starts it again when the next marker comes.

@@ -240,10 +240,6 @@ STATEMENTS = ("Policies", 0, "PolicyDocument", "Statement", 0)
             "SourceBucketPolicy: OnlyEncryptedConnections lets anybody in",
         ),
         (
-            _set("SourceBucketPolicy", "PolicyDocument", "Statement", 1, "Effect", to="Allow"),
-            "SourceBucketPolicy: OnlyTheOperatorPutsCode lets anybody in",
-        ),
-        (
             _set("SourceBucketPolicy", "PolicyDocument", "Statement", 1, "Action", to=["s3:DeleteObject"]),
             "SourceBucketPolicy: lets everybody who may write files put code",
         ),
