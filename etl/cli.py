@@ -20,6 +20,7 @@ from etl.errors import EtlError, ServiceError, SettingsError
 from etl.options import build_parser
 from etl.outcome.receipt import Receipt
 from etl.signals import end_on_signals
+from etl.table.roles import make_loader
 
 _NO_MEMORY = "Memory ran out. The table holds the old batch or the new one, whole. Free some, then run it again."
 
@@ -128,7 +129,14 @@ def _mail(receipt: Receipt, *, mailbox: etl.Mailbox | None, job: etl.Job) -> Rec
 
 
 def _init_db(options: argparse.Namespace) -> int:
-    etl.make_tables(_database(options))
+    url = _database(options)
+    etl.make_tables(url)
+    if options.loader:
+        password = os.environ.get("MBD_LOADER_PASSWORD", "")
+        if not password:
+            raise SettingsError("Set MBD_LOADER_PASSWORD, the password that the role of --loader gets.")
+        make_loader(url, name=options.loader, password=password)
+        print(f"The role {options.loader} may load, and nothing more.")
     print("The table historical_stocks_data, the view stock_prices, the ledger and the run history are there.")
     return 0
 

@@ -195,6 +195,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
         if name == "history":
             one.add_argument("--last", metavar="N", type=int, default=10, help="how many (10)")
+        if name == "init-db":
+            role = "also make this role with rights on the tables only; its password is MBD_LOADER_PASSWORD"
+            one.add_argument("--loader", metavar="ROLE", help=role)
         if name == "check":
             _add_places(one, "source", "company_index", "output", required=False)
         if name in ("undo", "verify"):

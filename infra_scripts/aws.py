@@ -46,7 +46,8 @@ class _Session(boto3.Session):
 
     def client(self, service: str) -> Any:  # type: ignore[override]  # noqa: ANN401
         if service not in self._clients:
-            self._clients[service] = super().client(service, config=_CLIENT_CONFIG)  # type: ignore[call-overload]
+            elsewhere = {"region_name": "us-east-1"} if service == "freetier" else {}  # the only region that has it
+            self._clients[service] = super().client(service, config=_CLIENT_CONFIG, **elsewhere)  # type: ignore[call-overload]
         return self._clients[service]
 
 
@@ -117,5 +118,7 @@ def _denied_action(error: botocore_errors.ClientError, *, text: str) -> str:
     if match:
         resource = (match[2] or "").strip('.,"')
         place = f" on {resource}" if resource else ""
+        if "explicit deny" in text and "/Scripts/" in resource:
+            return f"do {match[1]}{place}. Only the one who ran apply last may put code there: run apply, or ask them"
         return f"do {match[1]}{place}. Ask for that permission"
     return f"do {error.operation_name} ({text or 'access denied'}). Ask for that permission"

@@ -41,6 +41,10 @@ class Settings:
     instance_type: str = "t2.medium"
     database_version: str = ""
     """PostgreSQL's major version; empty: the deployed one, or for a new database the profile's."""
+    backup_days: int = 7
+    """How many days AWS keeps the database's daily backups; an account on the free plan may have 1."""
+    reserves_concurrency: bool = False
+    """Whether the trigger's function reserves a place of the account's Lambda quota."""
     marking_email: str = MARKING_EMAIL
     """Who else gets the mails in profile course."""
     transport: Transport = "ssm"
@@ -75,6 +79,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         image_id=environment.get("MBD_IMAGE_ID", "").strip(),
         instance_type=environment.get("MBD_INSTANCE_TYPE", "").strip() or "t2.medium",
         database_version=_database_version(environment.get("MBD_DATABASE_VERSION", "").strip()),
+        backup_days=_backup_days(environment.get("MBD_BACKUP_DAYS", "").strip()),
+        reserves_concurrency=environment.get("MBD_RESERVED_CONCURRENCY", "").strip() not in ("", "none"),
         marking_email=valid_email(environment.get("MBD_MARKING_EMAIL", ""), variable="MBD_MARKING_EMAIL")
         or MARKING_EMAIL,
         transport="http" if _transport(environment) == "http" else "ssm",
@@ -121,6 +127,12 @@ def _database_version(text: str) -> str:
             f"MBD_DATABASE_VERSION is {text!r}. Set it to one of {', '.join(DATABASE_VERSIONS)}, or leave it out."
         )
     return text
+
+
+def _backup_days(text: str) -> int:
+    if text and not (text.isdecimal() and 1 <= int(text) <= 35):
+        raise SettingsError(f"MBD_BACKUP_DAYS is {text!r}. Set it to a number from 1 to 35, or leave it out (7).")
+    return int(text or 7)
 
 
 def _transport(environment: Mapping[str, str]) -> str:

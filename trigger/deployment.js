@@ -96,6 +96,6 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
     dryRun: value("MBD_TRIGGER_DRY_RUN"),
     watchdogMinutes: minutes,
     isCourse: value("MBD_PROFILE") === "course",
-    hasReservedConcurrency: value("MBD_RESERVED_CONCURRENCY") !== "none",
+    hasReservedConcurrency: !["", "none"].includes(value("MBD_RESERVED_CONCURRENCY")),
   };
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,11 @@ class Aws:
             return self.own_session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
 
 
+def _expects_role() -> bool:
+    """Whether the instance's role should give the credentials: where airflow/service.yml lets botocore wait for it."""
+    return "AWS_METADATA_SERVICE_NUM_ATTEMPTS" in os.environ and "AWS_PROFILE" not in os.environ
+
+
 @contextmanager
 def aws_errors(action: str) -> Iterator[None]:
     """Translate botocore's errors of `action` ("list s3://bucket/Stocks/") into SettingsError or ServiceError."""
@@ -87,7 +93,14 @@ def aws_errors(action: str) -> Iterator[None]:
                 f"Cannot {action}: it does not exist ({code}). Check the name and the region."
             ) from error
         raise ServiceError(f"Cannot {action}: {error.operation_name} failed with {code}. Try again.") from error
+    except (boto.CredentialRetrievalError, boto.MetadataRetrievalError) as error:
+        raise ServiceError(f"Cannot {action}: {error} Try again.") from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+        if isinstance(error, boto.NoCredentialsError) and _expects_role():
+            raise ServiceError(
+                f"Cannot {action}: the instance's role gave no credentials, and none are set. Try again; if that does "
+                "not help, attach the role to the instance, or set AIRFLOW_CONN_AWS_DEFAULT."
+            ) from error
         raise SettingsError(
             f"Cannot {action}: no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error

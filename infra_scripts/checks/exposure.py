@@ -11,7 +11,6 @@ from botocore.exceptions import ClientError
 from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.platform.stack import Stack
-from infra_scripts.platform.template import EXPIRES
 from infra_scripts.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 _WORLD = {"0.0.0.0/0", "::/0"}
 
 
-def profile(stack: Stack, *, settings: Settings, today: date) -> Finding:
+def profile(stack: Stack, *, settings: Settings, expires: date | None, today: date) -> Finding:
     """Which profile is deployed. Profile course has a last day; from the next day on it is an error."""
-    deployed, expires = stack.parameters.get("Profile", ""), stack.tags.get(EXPIRES, "")
-    if deployed == "course" and _is_over(stack, today=today):
+    deployed = stack.parameters.get("Profile", "")
+    if deployed == "course" and _is_over(expires, today=today):
         ended = expires or "(no date)"
         return Finding(
             "error", "profile",
@@ -38,7 +37,7 @@ def profile(stack: Stack, *, settings: Settings, today: date) -> Finding:
     return Finding("warning", "profile", f"course: everything is open to the world until {expires}")
 
 
-def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> Finding:
+def ports(session: boto3.Session, *, stack: Stack, settings: Settings, expires: date | None, today: date) -> Finding:
     """What the security group's actual rules open to anybody, whoever added them."""
     group = stack.outputs["SecurityGroupId"]
     with aws_errors(f"read the rules of {group}"):
@@ -52,7 +51,7 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
     opened = sorted("all" if rule["IpProtocol"] == "-1" else _range(rule["FromPort"], rule["ToPort"]) for rule in rules)
     if not opened:
         return Finding("ok", "open ports", "nothing is open to the world")
-    if _is_meant_open(stack, settings=settings, today=today):
+    if _is_meant_open(stack, settings=settings, expires=expires, today=today):
         return Finding("warning", "open ports", f"open to the world, as profile course says: {', '.join(opened)}")
     if stack.parameters.get("Profile") == "course":
         text = f"Profile course left {', '.join(opened)} open to the world. Set MBD_PROFILE=default and run apply."
@@ -61,7 +60,9 @@ def ports(session: boto3.Session, *, stack: Stack, settings: Settings, today: da
     return Finding("error", "open ports", text)
 
 
-def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings, today: date) -> list[Finding]:
+def monitored_bucket(
+    session: boto3.Session, *, stack: Stack, settings: Settings, expires: date | None, today: date
+) -> list[Finding]:
     """Whether anybody may put markers, which the trigger's stack decides. No finding while there is no bucket."""
     bucket, what = settings.names.monitored_bucket, "markers"
     s3 = session.client("s3")
@@ -76,7 +77,7 @@ def monitored_bucket(session: boto3.Session, *, stack: Stack, settings: Settings
         if len(block) == 4 and all(block.values()):
             return [Finding("ok", what, f"only users of this account may put markers into {bucket}")]
         return [Finding("warning", what, f"{bucket} is closed, but without its block of public access")]
-    if _is_meant_open(stack, settings=settings, today=today):
+    if _is_meant_open(stack, settings=settings, expires=expires, today=today):
         return [Finding("warning", what, f"anybody may put markers into {bucket}, as profile course says")]
     text = f"Anybody may put markers into {bucket}, and so start runs."
     return [Finding("error", what, f"{text} With MBD_PROFILE=default, `make deploy` closes it; `apply` does not.")]
@@ -100,15 +101,14 @@ def _policy(s3: S3Client, *, bucket: str) -> PolicyStatusTypeDef:
         return {}
 
 
-def _is_over(stack: Stack, *, today: date) -> bool:
-    expires = stack.tags.get(EXPIRES, "")
-    return not expires or date.fromisoformat(expires) < today
+def _is_over(expires: date | None, *, today: date) -> bool:
+    return expires is None or expires < today
 
 
-def _is_meant_open(stack: Stack, *, settings: Settings, today: date) -> bool:
+def _is_meant_open(stack: Stack, *, settings: Settings, expires: date | None, today: date) -> bool:
     """Whether profile course is deployed, still wanted, and not over."""
     is_course = stack.parameters.get("Profile") == "course" == settings.profile
-    return is_course and not _is_over(stack, today=today)
+    return is_course and not _is_over(expires, today=today)
 
 
 def _range(first: int, last: int) -> str:

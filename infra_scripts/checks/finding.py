@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,3 +16,10 @@ class Finding:
     level: Level
     what: str
     text: str
+
+
+def describe_problems(problems: Sequence[Finding]) -> str:
+    """What AWS would refuse, or what could not be asked, to be printed below a plan; empty where all is well."""
+    if not problems:
+        return ""
+    return "\n".join(["", "", "Before apply:", *(f"  {one.level:<7} {one.what:<12} {one.text}" for one in problems)])

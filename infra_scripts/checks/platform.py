@@ -57,6 +57,10 @@ def database(now: machines.Machines, *, today: date) -> Finding:
         return Finding("error", "database", f"{now.database_id} is gone. Run apply, which creates a new, empty one.")
     if starts := now.database_starts_itself:
         return Finding("warning", "database", f"{now.database}; AWS starts it again on {starts:%Y-%m-%d}")
+    if not now.database_is_protected:
+        return Finding(
+            "warning", "database", f"{now.database}, and anybody may delete it. Run apply, which protects it."
+        )
     ends = support_ends("postgresql", now.database_version.partition(".")[0])
     text = f"{now.database}, PostgreSQL {now.database_version}"
     if ends is None:

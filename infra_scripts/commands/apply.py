@@ -8,13 +8,24 @@ from collections.abc import Mapping
 import boto3
 
 from infra_scripts.aws import open_session
+from infra_scripts.checks.before_apply import new_platform
+from infra_scripts.checks.finding import describe_problems
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import write_values
-from infra_scripts.errors import AwsError
-from infra_scripts.platform import airflow_secrets
+from infra_scripts.errors import AwsError, RefusedError
+from infra_scripts.platform import airflow_secrets, database, expiry
 from infra_scripts.platform.change_set import ChangeSet, execute
 from infra_scripts.platform.mails import subscribe_missing, subscribed
-from infra_scripts.platform.proposal import add_expiry_option, describe_proposal, proposal, proposal_facts, settled
+from infra_scripts.platform.proposal import (
+    add_expiry_option,
+    changes_database,
+    choose_image,
+    describe_proposal,
+    proposal,
+    proposal_facts,
+    settled,
+)
+from infra_scripts.platform.repair import FAILED_CREATIONS, remove_failed_creation
 from infra_scripts.platform.stack import Stack, failures, platform_outputs, wait
 from infra_scripts.settings import Settings, read_settings
 
@@ -26,10 +37,13 @@ configure = add_expiry_option
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     settings = read_settings(environment)
     session = open_session(settings)
-    deployed = settled(session, settings=settings)
+    deployed = settled(session, settings=settings, may_repair=not options.dry_run)
+    state = database.current_state(session, identifier=settings.names.database) if deployed else ""
+    if not options.dry_run and not (deployed and deployed.is_usable):
+        _refuse_what_aws_would(session, settings=settings)
     before = subscribed(session, outputs=deployed.outputs if deployed else {})
-    with proposal(session, settings=settings, deployed=deployed, expires=options.course_expires) as change_set:
-        described = describe_proposal(change_set, settings=settings, deployed=deployed)
+    with proposal(session, settings=settings, deployed=deployed) as change_set:
+        described = describe_proposal(change_set, settings=settings, deployed=deployed, database_state=state)
         if options.dry_run:
             facts = proposal_facts(change_set, settings=settings, deployed=deployed)
             result(described, facts=facts, options=options)
@@ -40,9 +54,16 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         made = airflow_secrets.make_missing(session, settings=settings)
         if made:
             progress(f"Created {len(made)} secrets for Airflow under {settings.names.parameters}.")
+        expiry.keep_expiry(session, settings=settings, wanted=options.course_expires)
+        if changes_database(change_set):
+            database.start_database(session, identifier=settings.names.database)
         if change_set.changes:
             execute(session, change_set=change_set)
-            _finish(session, name=change_set.stack)
+            _finish(session, settings=settings)
+    if settings.profile == "default":
+        expiry.forget_expiry(session, settings=settings)
+    if database.protect(session, identifier=settings.names.database):
+        progress("The database is protected against deletion now.")
     outputs = platform_outputs(session, settings=settings)
     written = write_values(options.env_file, _variables(outputs, settings=settings))
     text = [f"{name:<18} {value}" for name, value in outputs.items()]
@@ -63,6 +84,17 @@ def _next(deployed: Stack | None, *, settings: Settings) -> str:
     return "Next: upload, init-db, then `make deploy`."
 
 
+def _refuse_what_aws_would(session: boto3.Session, *, settings: Settings) -> None:
+    """Raises RefusedError, before anything is made, with everything that AWS would refuse half-way."""
+    image_id = choose_image(session, settings=settings, deployed=None)
+    problems = [one for one in new_platform(session, settings=settings, image_id=image_id) if one.level != "ok"]
+    errors = [f"{one.what}: {one.text}" for one in problems if one.level == "error"]
+    if errors:
+        raise RefusedError(f"AWS would refuse this platform, so nothing was made. {' '.join(errors)}")
+    if problems:
+        progress(describe_problems(problems).strip())
+
+
 def _confirm_changes(change_set: ChangeSet, *, settings: Settings, options: argparse.Namespace) -> None:
     lost = [change.noun for change in change_set.changes if change.lost and change.action != "perhaps replaced"]
     if lost:
@@ -71,15 +103,18 @@ def _confirm_changes(change_set: ChangeSet, *, settings: Settings, options: argp
         confirm("Apply this?", options=options)
 
 
-def _finish(session: boto3.Session, *, name: str) -> None:
+def _finish(session: boto3.Session, *, settings: Settings) -> None:
+    name = settings.names.platform_stack
     progress("CloudFormation is working. A new database takes some ten minutes. After Ctrl-C, apply again continues.")
     stack = wait(session, name=name)
     if stack is None or stack.state not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
         state = stack.state if stack else "gone"
-        raise AwsError(
-            f"The change of {name} failed ({state}): {failures(session, name=name) if stack else 'it was deleted'}. "
-            "Fix the cause, then apply again."
-        )
+        reasons = failures(session, name=name) if stack else "it was deleted"
+        left = ""
+        if state in FAILED_CREATIONS:
+            remove_failed_creation(session, settings=settings)
+            left = "What it had made is removed again. "
+        raise AwsError(f"The change of {name} failed ({state}): {reasons}. {left}Fix the cause, then apply again.")
 
 
 def _variables(outputs: Mapping[str, str], *, settings: Settings) -> dict[str, str]:

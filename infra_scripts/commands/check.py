@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 import boto3
 
 from infra_scripts.aws import open_session
 from infra_scripts.checks import account, airflow, exposure, platform
+from infra_scripts.checks.before_apply import new_platform, tried
 from infra_scripts.checks.finding import Finding
 from infra_scripts.console import result
-from infra_scripts.errors import InfraError, RefusedError
+from infra_scripts.errors import RefusedError
 from infra_scripts.platform import machines
+from infra_scripts.platform.expiry import read_expiry
+from infra_scripts.platform.proposal import choose_image
 from infra_scripts.platform.stack import Stack, find_stack
 from infra_scripts.settings import Settings, read_settings
 
@@ -34,11 +37,12 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
 def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "names", f"{settings.source_bucket}, {settings.names.monitored_bucket}, {settings.names.topic}")
     yield account.login(session)
-    yield from _tried("region", lambda: [account.region(session, settings=settings)])
+    yield from tried("region", lambda: [account.region(session, settings=settings)])
     stack = find_stack(session, name=settings.names.platform_stack)
     if stack is None:
         yield Finding("warning", "platform", "not there yet. Run plan, then apply.")
-        yield from _tried("account", lambda: account.room(session, settings=settings))
+        image_id = choose_image(session, settings=settings, deployed=None)
+        yield from new_platform(session, settings=settings, image_id=image_id)
         return
     if not stack.is_usable or not stack.outputs:
         yield Finding("error", "platform", f"{stack.name} is in state {stack.state}. Run apply, which says why.")
@@ -50,16 +54,21 @@ def _findings(session: boto3.Session, *, settings: Settings) -> Iterator[Finding
 def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> Iterator[Finding]:
     today = date.today()
     now = machines.read_machines(session, settings=settings, instance_id=stack.outputs["InstanceId"])
-    yield exposure.profile(stack, settings=settings, today=today)
-    yield from _tried("open ports", lambda: [exposure.ports(session, stack=stack, settings=settings, today=today)])
-    yield from _tried(
-        "markers", lambda: exposure.monitored_bucket(session, stack=stack, settings=settings, today=today)
+    expires = read_expiry(session, settings=settings)
+    yield exposure.profile(stack, settings=settings, expires=expires, today=today)
+    yield from tried(
+        "open ports",
+        lambda: [exposure.ports(session, stack=stack, settings=settings, expires=expires, today=today)],
     )
-    yield from _tried("mails", lambda: [platform.mails(session, stack=stack, settings=settings)])
-    yield from _tried("secrets", lambda: [platform.secrets(session, settings=settings)])
+    yield from tried(
+        "markers",
+        lambda: exposure.monitored_bucket(session, stack=stack, settings=settings, expires=expires, today=today),
+    )
+    yield from tried("mails", lambda: [platform.mails(session, stack=stack, settings=settings)])
+    yield from tried("secrets", lambda: [platform.secrets(session, settings=settings)])
     yield platform.database(now, today=today)
-    yield from _tried("image", lambda: [platform.image(session, stack=stack, today=today)])
-    yield from _tried(
+    yield from tried("image", lambda: [platform.image(session, stack=stack, today=today)])
+    yield from tried(
         "Airflow",
         lambda: [airflow.check_airflow(session, instance_id=now.instance_id, instance_state=now.instance)],
     )
@@ -69,11 +78,3 @@ def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> It
         if trigger
         else Finding("warning", "trigger", "not deployed. Run make deploy.")
     )
-
-
-def _tried(what: str, check: Callable[[], list[Finding] | Iterator[Finding]]) -> list[Finding]:
-    """A check that fails becomes a finding, and the others still run."""
-    try:
-        return list(check())
-    except InfraError as error:
-        return [Finding("error", what, str(error))]

@@ -8,10 +8,12 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra_scripts.aws import open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import write_values
-from infra_scripts.errors import SettingsError
+from infra_scripts.errors import InfraError, SettingsError
 from infra_scripts.names import Names
+from infra_scripts.platform.account_plan import FREE_PLAN_BACKUP_DAYS, find_free_plan
 from infra_scripts.settings import Settings, read_settings
 
 HELP = "ask for names, region and mail address, and write .env"
@@ -44,6 +46,7 @@ _OPTIONAL = (
     _Question("key-name", "MBD_KEY_NAME", "the EC2 key pair for SSH"),
     _Question("image-id", "MBD_IMAGE_ID", "an AMI to use instead of the newest Ubuntu"),
     _Question("instance-type", "MBD_INSTANCE_TYPE", "an instance type other than t2.medium"),
+    _Question("backup-days", "MBD_BACKUP_DAYS", "how many days of the database's backups AWS keeps, other than 7"),
     _Question("transport", "MBD_TRANSPORT", "how the trigger reaches Airflow: ssm, or http (an open port, with TLS)"),
     _Question("scale-to-zero", "MBD_SCALE_TO_ZERO", "on: the instance stops itself when it has nothing to do"),
     _Question("marking-email", "MBD_MARKING_EMAIL", "who else gets the mails in profile course, if not the brief's"),
@@ -73,11 +76,29 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     if settings.my_address:
         values["MBD_MY_ADDRESS"] = settings.my_address
     values = {name: value for name, value in values.items() if value}
+    values |= _needed_by_plan(settings, environment={**environment, **values})
     _confirm_renaming(settings.names, environment=environment, options=options)
     changed = [] if options.dry_run else write_values(options.env_file, values)
     facts = {"file": str(options.env_file), "written": changed, "settings": values, "names": _names(settings)}
     result(_names_text(settings, changed=changed, options=options), facts=facts, options=options)
     return 0
+
+
+def _needed_by_plan(settings: Settings, *, environment: Mapping[str, str]) -> dict[str, str]:
+    """What an account on AWS's free plan needs and nobody has set; nothing where AWS cannot be asked."""
+    try:
+        free = find_free_plan(open_session(settings))
+    except InfraError as error:
+        progress(f"The account's plan is not known. {error} `check` says later what the account refuses.")
+        return {}
+    if free is None:
+        return {}
+    proposed = {"MBD_INSTANCE_TYPE": free.proposed_type, "MBD_BACKUP_DAYS": str(FREE_PLAN_BACKUP_DAYS)}
+    needed = {name: value for name, value in proposed.items() if value and not environment.get(name, "").strip()}
+    if needed:
+        what = ", ".join(f"{name}={value}" for name, value in needed.items())
+        progress(f"The account is on AWS's free plan, which refuses t2.medium and 7 days of backups: setting {what}.")
+    return needed
 
 
 def detect_address() -> str:

@@ -1,16 +1,20 @@
-"""`init-db`: creates the table in the platform's database, and stores Airflow's connection as an SSM parameter."""
+"""`init-db`: creates the table in the platform's database, and stores Airflow's connection as an SSM parameter.
+
+The master login is used here and nowhere else: Airflow loads as a role that has rights on the pipeline's tables only.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +33,7 @@ HELP = "create the table in the database, and store Airflow's connection to it i
 EXAMPLES = ["init-db", "init-db --host 127.0.0.1 --port 5433"]
 
 PARAMETER = "stocks-database"
+LOADER = "stocks_loader"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Login:
-    """The database's administrator."""
+    """A user of the database and its password."""
 
     username: str
     password: str = field(repr=False)
@@ -62,17 +67,19 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     login = read_login(session.client("secretsmanager"), secret=outputs["DatabaseSecret"])
     where = f"{database} at {options.host or host}:{options.port or port}"
     parameter = settings.names.parameters + PARAMETER
+    ssm = session.client("ssm")
+    loader = Login(username=LOADER, password=_password_of_loader(ssm, name=parameter) or secrets.token_hex(24))
     if not options.dry_run:
         progress(f"creating the table in {where}")
-        make_tables(login.url(host=options.host or host, port=options.port or port, database=database))
-    ssm = session.client("ssm")
-    url = login.url(host=host, port=port, database=database)
+        url = login.url(host=options.host or host, port=options.port or port, database=database)
+        make_tables(url, loader_password=loader.password)
+    url = loader.url(host=host, port=port, database=database)
     changed = store_parameter(ssm, name=parameter, value=url, dry_run=options.dry_run)
     facts = {
         "host": host,
         "port": int(port),
         "database": database,
-        "user": login.username,
+        "user": loader.username,
         "parameter": parameter,
         "parameter_changed": changed,
         "dry_run": options.dry_run,
@@ -81,11 +88,11 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     return 0
 
 
-def read_login(secrets: SecretsManagerClient, *, secret: str) -> Login:
+def read_login(client: SecretsManagerClient, *, secret: str) -> Login:
     """The user and password that the platform created. Raises RefusedError when the secret is missing or malformed."""
     with aws_errors(f"read the secret {secret}"):
         try:
-            text = secrets.get_secret_value(SecretId=secret)["SecretString"]
+            text = client.get_secret_value(SecretId=secret)["SecretString"]
         except ClientError as error:
             if error_code(error) != "ResourceNotFoundException":
                 raise
@@ -101,12 +108,15 @@ def read_login(secrets: SecretsManagerClient, *, secret: str) -> Login:
         ) from None  # the original may quote it
 
 
-def make_tables(url: str) -> None:
-    """Run `python -m etl init-db` with the URL in its environment. Raises its error as SettingsError or AwsError."""
+def make_tables(url: str, *, loader_password: str) -> None:
+    """Run `python -m etl init-db`, which takes both secrets from its environment.
+
+    Raises its error as SettingsError or AwsError.
+    """
     # libpq's own variables would override the URL, sslmode above all
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    environment["MBD_DATABASE_URL"] = url
-    command = [sys.executable, "-m", "etl", "init-db"]
+    environment |= {"MBD_DATABASE_URL": url, "MBD_LOADER_PASSWORD": loader_password}
+    command = [sys.executable, "-m", "etl", "init-db", "--loader", LOADER]
     done = subprocess.run(command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode == 0:
         return
@@ -123,15 +133,26 @@ def make_tables(url: str) -> None:
 def store_parameter(ssm: SSMClient, *, name: str, value: str, dry_run: bool) -> bool:
     """Store the value as a SecureString; returns whether it differed. A dry run stores nothing."""
     with aws_errors(f"store the parameter {name}"):
-        try:
-            there = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
-        except ClientError as error:
-            if error_code(error) != "ParameterNotFound":
-                raise
-            there = ""
+        there = _read_parameter(ssm, name=name)
         if there != value and not dry_run:
             ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
     return there != value
+
+
+def _password_of_loader(ssm: SSMClient, *, name: str) -> str:
+    """The password in the stored URL, so that a second init-db changes nothing; empty where another user is stored."""
+    with aws_errors(f"read the parameter {name}"):
+        parts = urlsplit(_read_parameter(ssm, name=name))
+    return unquote(parts.password or "") if parts.username == LOADER else ""
+
+
+def _read_parameter(ssm: SSMClient, *, name: str) -> str:
+    try:
+        return ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    except ClientError as error:
+        if error_code(error) != "ParameterNotFound":
+            raise
+        return ""
 
 
 def _outcome_text(facts: Mapping[str, object], *, where: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.platform import machines
+from infra_scripts.platform.database import settled_state
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
@@ -24,11 +25,15 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         text = f"Would start what is stopped. The instance is {now.instance}, the database is {now.database}."
         result(text, facts={"instance": now.instance, "database": now.database}, options=options)
         return 0
-    if now.database == "stopped":
+    if now.instance == "stopping":
+        progress(f"The instance {now.instance_id} is still stopping: waiting until that is over.")
+        with aws_errors(f"wait until {now.instance_id} has stopped"):
+            session.client("ec2").get_waiter("instance_stopped").wait(InstanceIds=[now.instance_id])
+    if settled_state(session, identifier=now.database_id) == "stopped":
         with aws_errors(f"start the database {now.database_id}"):
             session.client("rds").start_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} is starting.")
-    if now.instance == "stopped":
+    if now.instance in {"stopped", "stopping"}:
         with aws_errors(f"start the instance {now.instance_id}"):
             session.client("ec2").start_instances(InstanceIds=[now.instance_id])
         progress(f"The instance {now.instance_id} is starting.")
@@ -37,7 +42,5 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         f"instance  {now.instance}, at {outputs['StaticIp']}; Airflow answers a few minutes later",
         f"database  {now.database}",
     ]
-    if "stopping" in {now.instance, now.database}:
-        lines.append("AWS starts only what has stopped completely. Wait, then run start again.")
     result("\n".join(lines), facts={"instance": now.instance, "database": now.database}, options=options)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.platform import machines
+from infra_scripts.platform.database import settled_state
 from infra_scripts.platform.stack import platform_outputs
 from infra_scripts.settings import read_settings
 
@@ -20,7 +21,8 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     session = open_session(settings)
     instance_id = platform_outputs(session, settings=settings)["InstanceId"]
     now = machines.read_machines(session, settings=settings, instance_id=instance_id)
-    stops_instance, stops_database = now.instance in {"running", "pending"}, now.database == "available"
+    stops_instance = now.instance in {"running", "pending"}
+    stops_database = now.database not in {"absent", "stopped", "stopping"}
     if options.dry_run:
         text = f"Would stop: instance {_yes_no(stops_instance)}, database {_yes_no(stops_database)}."
         result(text, facts={"instance": stops_instance, "database": stops_database}, options=options)
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         with aws_errors(f"stop the instance {instance_id}"):
             session.client("ec2").stop_instances(InstanceIds=[instance_id])
         progress(f"The instance {instance_id} is stopping.")
-    if stops_database:
+    if stops_database and settled_state(session, identifier=now.database_id) == "available":
         with aws_errors(f"stop the database {now.database_id}"):
             session.client("rds").stop_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} is stopping.")
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     if now.database in {"stopped", "stopping"}:
         lines.append("A marker wakes the instance but not the database, so its run would fail. Run `start` first.")
     else:
-        lines.append("AWS stops only a database that is available. Wait, then run stop again.")
+        lines.append("AWS stops only a database that is available. Fix that in the RDS console, then run stop again.")
     lines.append("You still pay for the disks, the address and the secret (see `plan`).")
     facts = {
         "instance": now.instance,

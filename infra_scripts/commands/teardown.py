@@ -12,9 +12,10 @@ from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import read_file, write_values
 from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.platform import airflow_secrets, inventory
+from infra_scripts.platform.database import prepare_deletion
 from infra_scripts.platform.inventory import Item
-from infra_scripts.platform.machines import find_database
-from infra_scripts.platform.stack import failures, find_stack, wait
+from infra_scripts.platform.repair import delete_stack
+from infra_scripts.platform.stack import find_stack
 from infra_scripts.settings import Settings, read_settings
 
 HELP = "remove everything, and verify that it is gone"
@@ -89,19 +90,12 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
     name = settings.names.platform_stack
     if inventory.bucket(session, name=settings.names.source_bucket):
         empty(session, bucket=settings.names.source_bucket)
-    _unprotect(session, identifier=settings.names.database)
+    prepare_deletion(session, identifier=settings.names.database)
     if find_stack(session, name=name):
-        with aws_errors(f"delete the stack {name}"):
-            session.client("cloudformation").delete_stack(StackName=name)
         progress(
             f"CloudFormation is deleting {name}. This takes some ten minutes. After Ctrl-C, teardown again continues."
         )
-        stack = wait(session, name=name)
-        if stack and stack.state != "DELETE_COMPLETE":
-            raise AwsError(
-                f"{name} was not deleted ({stack.state}): {failures(session, name=name)}. "
-                "Fix the cause, then run teardown again."
-            )
+        delete_stack(session, name=name)
     airflow_secrets.delete_all(session, settings=settings)
 
 
@@ -131,23 +125,6 @@ def empty(session: boto3.Session, *, bucket: str) -> None:
         for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
             for one in uploads.get("Uploads", []):
                 s3.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
-
-
-def _unprotect(session: boto3.Session, *, identifier: str) -> None:
-    """Start the database and lift its protection: only then can it be deleted with a final snapshot."""
-    database = find_database(session, identifier=identifier)
-    if database is None:
-        return
-    rds = session.client("rds")
-    with aws_errors(f"prepare the database {identifier} for its deletion"):
-        if database["DBInstanceStatus"] == "stopped":
-            progress("The database is stopped, and AWS takes the final snapshot only of a running one: starting it.")
-            rds.start_db_instance(DBInstanceIdentifier=identifier)
-        if database["DBInstanceStatus"] in {"stopped", "starting"}:
-            rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
-        if database.get("DeletionProtection"):
-            rds.modify_db_instance(DBInstanceIdentifier=identifier, DeletionProtection=False, ApplyImmediately=True)
-            rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
 
 
 def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:

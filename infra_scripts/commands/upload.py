@@ -15,6 +15,7 @@ from tqdm import tqdm
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import progress, result
 from infra_scripts.errors import RefusedError, SettingsError
+from infra_scripts.platform.archive_digest import keep_digest
 from infra_scripts.platform.objects import Sent, Upload, listing, send
 from infra_scripts.platform.source_archive import KEY as ARCHIVE_KEY
 from infra_scripts.platform.source_archive import LIBRARY_KEY, ROOT, library, source_archive
@@ -53,10 +54,13 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     bucket = settings.source_bucket
     index, uploads = _batch(options)
     uploads += [*(Upload(folder, b"") for folder in FOLDERS), *_scripts(settings)]
-    s3 = open_session(settings).client("s3")
+    session = open_session(settings)
+    s3 = session.client("s3")
     there = _listing(s3, bucket=bucket)
     sent = list(_shown(send(uploads, s3=s3, bucket=bucket, there=there, dry_run=options.dry_run), total=len(uploads)))
     planned = there | {one.upload.key: one.etag for one in sent}  # already so where nothing was to be sent
+    if not options.dry_run:
+        keep_digest(session, settings=settings, archive=_archive(uploads))
     is_as_planned = options.dry_run or all(one.was_there for one in sent)
     after = planned if is_as_planned else _listing(s3, bucket=bucket)
     _verify(sent, after=after, index=index, bucket=bucket)
@@ -108,6 +112,10 @@ def _scripts(settings: Settings) -> list[Upload]:
         Upload(LIBRARY_KEY, library()),
         Upload(ARCHIVE_KEY, source_archive()),
     ]
+
+
+def _archive(uploads: Sequence[Upload]) -> bytes:
+    return next(one.read() for one in uploads if one.key == ARCHIVE_KEY)
 
 
 def _listing(s3: S3Client, *, bucket: str) -> dict[str, str]:

@@ -17,19 +17,49 @@ SETTINGS=(MBD_FIRST_NAME MBD_LAST_NAME AWS_REGION MBD_PROFILE MBD_TOPIC_ARN MBD_
 SWAP_MIB=${MBD_SWAP_MIB:-2048}
 APT=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5)
 
+SETUP=/usr/local/sbin/moving-big-data-setup
+
 main() {
   [ "$(id -u)" = 0 ] || { echo "error: run this as root: sudo bash $0" >&2; exit 2; }
   touch "$LOG" && chmod 640 "$LOG"
   exec > >(tee -a "$LOG") 2>&1
   keep_settings
-  step "this script, for another time"
-  [ "$0" -ef /usr/local/sbin/moving-big-data-setup ] || install -m 755 "$0" /usr/local/sbin/moving-big-data-setup
+  if [ "$0" -ef "$SETUP" ]; then set_up; else hand_over; fi
+}
+
+hand_over() { # user data is run once: a unit tries until everything is installed, also after a reboot
+  step "this script becomes $SETUP, which the unit moving-big-data-setup runs"
+  install -m 755 "$0" "$SETUP"
+  cat >/etc/systemd/system/moving-big-data-setup.service <<END
+[Unit]
+Description=Moving Big Data: install what Airflow needs
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/bin/bash $SETUP
+TimeoutStartSec=30min
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=multi-user.target
+END
+  systemctl daemon-reload
+  systemctl enable moving-big-data-setup.service
+  systemctl restart --no-block moving-big-data-setup.service
+}
+
+set_up() {
   step "swap"
   add_swap || step "this machine has no swap; continuing without it"
   step "packages" && install_packages
   step "the AWS CLI" && install_aws_cli
   step "security updates" && update_unattended
   step "the unit moving-big-data" && install_units
+  systemctl disable moving-big-data-setup.service # it has succeeded: no need of it at the next boot
   step "done. Airflow starts now: journalctl -fu moving-big-data, or tail -f $LOG"
 }
 
@@ -63,11 +93,12 @@ add_swap() { # building the image needs more than 4 GiB for a moment
 }
 
 install_packages() {
-  local compose=(docker-compose-v2)
-  "${APT[@]}" update
-  apt-cache show "${compose[@]}" >/dev/null 2>&1 || compose=(docker-compose docker-cli) # Debian's names of the same
-  "${APT[@]}" install -y --no-install-recommends ca-certificates curl docker.io docker-buildx "${compose[@]}" logrotate \
-    python3 python3-venv unattended-upgrades
+  local docker=(docker.io docker-buildx docker-compose-v2)
+  "${APT[@]}" -o APT::Update::Error-Mode=any update # else an address that is being swapped would count as success
+  apt-cache show docker-compose-v2 >/dev/null 2>&1 || docker=(docker.io docker-buildx docker-compose docker-cli) # Debian
+  if docker compose version >/dev/null 2>&1; then docker=(); fi # the image's own; docker.io would conflict with docker-ce
+  "${APT[@]}" install -y --no-install-recommends ca-certificates curl "${docker[@]}" logrotate python3 python3-venv \
+    unattended-upgrades
   systemctl enable --now docker
 }
 
@@ -85,26 +116,38 @@ install_aws_cli() {
 update_unattended() {
   printf '%s\n' 'APT::Periodic::Update-Package-Lists "1";' 'APT::Periodic::Unattended-Upgrade "1";' \
     >/etc/apt/apt.conf.d/20auto-upgrades
+  # An upgrade of Docker or a reboot would end a run: moving-big-data-maintain does both when there is none.
+  printf '%s\n' 'Unattended-Upgrade::Package-Blacklist { "docker"; "containerd"; "runc"; };' \
+    'Unattended-Upgrade::Automatic-Reboot "false";' >/etc/apt/apt.conf.d/52moving-big-data
 }
 
 install_units() {
   cat >/usr/local/sbin/moving-big-data-fetch <<'END'
 #!/usr/bin/env bash
-# Fetches the repository that `upload` put into the source bucket to /opt/moving-big-data, when it has changed.
+# Fetches the repository that `upload` put into the source bucket to /opt/moving-big-data, when it has changed. The code
+# runs as root here: it has to have the SHA-256 that `upload` kept in Parameter Store, where who writes files cannot write.
 set -euo pipefail
 set -a
 . /etc/moving-big-data.conf
 set +a
 root=/opt/moving-big-data
 key=Scripts/moving-big-data.tar.gz
-version=$(aws s3api head-object --bucket "$MBD_SOURCE_BUCKET" --key "$key" --query ETag --output text) || {
-  [ -d "$root" ] && { echo "s3://$MBD_SOURCE_BUCKET/$key cannot be read; continuing with what is in $root"; exit 0; }
-  echo "s3://$MBD_SOURCE_BUCKET/$key is not there yet: run python -m infra_scripts upload. This is tried again in a minute." >&2
+parameter=${MBD_PARAMETERS%/}/archive-sha256
+fail() { # continues with what is there
+  [ -d "$root" ] && { echo "$1; continuing with what is in $root"; exit 0; }
+  echo "$1: run python -m infra_scripts upload. This is tried again in a minute." >&2
   exit 1
 }
+version=$(aws ssm get-parameter --name "$parameter" --query Parameter.Value --output text) ||
+  fail "$parameter is not there yet, or cannot be read"
 [ "$version" != "$(cat "$root/.version" 2>/dev/null)" ] || exit 0
+archive=$(mktemp)
+trap 'rm -f "$archive"' EXIT
+aws s3 cp --only-show-errors "s3://$MBD_SOURCE_BUCKET/$key" "$archive" || fail "s3://$MBD_SOURCE_BUCKET/$key cannot be read"
+echo "$version  $archive" | sha256sum --check --quiet ||
+  fail "s3://$MBD_SOURCE_BUCKET/$key is not what upload sent (SHA-256), so it is not used"
 rm -rf "$root.new" && mkdir -p "$root.new"
-aws s3 cp --only-show-errors "s3://$MBD_SOURCE_BUCKET/$key" - | tar -xz -C "$root.new" --no-same-owner
+tar -xz -f "$archive" -C "$root.new" --no-same-owner
 [ ! -f "$root/.env" ] || cp -p "$root/.env" "$root.new/.env"
 echo "$version" >"$root.new/.version"
 rm -rf "$root.old"
@@ -125,11 +168,11 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-Environment=HOME=/root
+Environment=HOME=/root AWS_METADATA_SERVICE_TIMEOUT=5 AWS_METADATA_SERVICE_NUM_ATTEMPTS=5
 WorkingDirectory=-$ROOT
 ExecStartPre=/usr/local/sbin/moving-big-data-fetch
 ExecStartPre=/bin/bash $ROOT/infra_scripts/instance/write_env.sh
-ExecStart=/usr/bin/docker compose up --detach --build --wait
+ExecStart=/bin/bash $ROOT/infra_scripts/instance/start_airflow.sh
 ExecStop=/usr/bin/docker compose stop
 TimeoutStartSec=30min
 Restart=on-failure
@@ -164,6 +207,20 @@ OnUnitActiveSec=2min
 [Install]
 WantedBy=timers.target
 END
+  sed 's/^Description=.*/Description=Moving Big Data: upgrade Docker and reboot when that is due and no run is under way/
+    s/^ExecStart=.*/& --maintain/' /etc/systemd/system/moving-big-data-idle.service \
+    >/etc/systemd/system/moving-big-data-maintain.service
+  cat >/etc/systemd/system/moving-big-data-maintain.timer <<'END'
+[Unit]
+Description=Moving Big Data: look every hour whether Docker has an upgrade or the kernel needs a reboot
+
+[Timer]
+OnBootSec=1h
+OnUnitActiveSec=1h
+
+[Install]
+WantedBy=timers.target
+END
   cat >/etc/logrotate.d/moving-big-data <<END
 $LOG {
   weekly
@@ -175,6 +232,7 @@ $LOG {
 END
   systemctl daemon-reload
   systemctl enable moving-big-data.service
+  systemctl enable --now moving-big-data-maintain.timer
   if [ "${MBD_SCALE_TO_ZERO:-off}" = on ]; then
     systemctl enable --now moving-big-data-idle.timer
   else

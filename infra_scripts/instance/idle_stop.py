@@ -1,5 +1,7 @@
 """Stops the instance when Airflow has had nothing to do for a while. A timer runs it on the instance.
 
+With --maintain it upgrades Docker and reboots instead, where that is due: both would end a run.
+
 It uses only the standard library of Python 3.10 (Ubuntu 22.04), as it runs on the instance's own Python. It shuts the
 machine down, which for this instance means "stop"; the trigger starts it again when the next marker comes.
 """
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +28,8 @@ IDLE_MINUTES = 10.0  # after a run's end; its mail is sent within seconds
 MINUTES_AFTER_BOOT = 20.0  # time for Airflow to start, for a late marker, for a person who started the instance
 _UNFINISHED = ("queued", "running")
 _UTC = timezone.utc  # noqa: UP017  datetime.UTC came with Python 3.11
+_REBOOT_REQUIRED = Path("/run/reboot-required")  # unattended-upgrades writes it
+_DOCKER = re.compile(r"^((?:docker|containerd|runc)[\w.+-]*)/", re.MULTILINE)
 _SESSION_WORKER = "ssm-session-worker"  # the agent of Systems Manager starts one for each session
 
 
@@ -61,7 +65,10 @@ def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str |
     return None
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    maintains = "--maintain" in arguments
+    if maintains and not _is_due():
+        return 0
     try:
         idle_minutes = float(os.environ.get("MBD_IDLE_MINUTES") or IDLE_MINUTES)
         reason = reason_to_stay(gather(), idle_minutes=idle_minutes)
@@ -70,9 +77,31 @@ def main() -> int:
     except subprocess.SubprocessError as error:
         reason = str(error)
     if reason is None:
-        reason = _close_door_and_stop()
-    _say(f"staying up: {reason}" if reason else "nothing to do: stopping this instance; the next marker wakes it")
+        reason = _close_door(then=_upgrade_and_reboot if maintains else _stop)
+    done = "rebooting" if maintains else "stopping this instance; the next marker wakes it"
+    _say(f"staying up: {reason}" if reason else f"nothing to do: {done}")
     return 0
+
+
+def _is_due() -> bool:
+    return _REBOOT_REQUIRED.exists() or bool(_upgrades_of_docker())
+
+
+def _upgrades_of_docker() -> list[str]:
+    """Packages that unattended-upgrades leaves out, as an upgrade restarts every container."""
+    return _DOCKER.findall(_output("apt", "list", "--upgradable"))
+
+
+def _upgrade_and_reboot() -> None:
+    if packages := _upgrades_of_docker():
+        _output(
+            "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--only-upgrade", *packages, seconds=900
+        )
+    _output("systemctl", "reboot")
+
+
+def _stop() -> None:
+    _output("shutdown", "-h", "now")
 
 
 def gather() -> Facts:
@@ -114,8 +143,8 @@ class _Airflow:
             return json.load(answer)
 
 
-def _close_door_and_stop() -> str | None:
-    """Accept no more runs, check once more, then shut down; returns the reason to stay when a run came in between.
+def _close_door(*, then: Callable[[], None]) -> str | None:
+    """Accept no more runs, check once more, then act; returns the reason to stay when a run came in between.
 
     A trigger that finds the API closed is retried by Lambda, and then wakes the stopped instance.
     """
@@ -130,7 +159,7 @@ def _close_door_and_stop() -> str | None:
     if reason:
         _output(*compose, "start", "api-server")
     else:
-        _output("shutdown", "-h", "now")
+        then()
     return reason
 
 
@@ -168,8 +197,8 @@ def _minutes(now: datetime, *, since: datetime) -> float:
     return (now - since).total_seconds() / 60
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout  # noqa: S603
+def _output(*command: str, seconds: float = 120) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds).stdout  # noqa: S603
 
 
 def _say(text: str) -> None:
@@ -177,4 +206,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

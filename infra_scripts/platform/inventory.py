@@ -65,8 +65,13 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
 
 
 def bucket(session: boto3.Session, *, name: str) -> list[str]:
-    with aws_errors(f"look for the bucket {name}"):
-        return _unless_absent(lambda: session.client("s3").head_bucket(Bucket=name), name=name)
+    """The bucket, where it is this account's: somebody else may have taken the name, which is global."""
+    return [name] if name in own_buckets(session) else []
+
+
+def own_buckets(session: boto3.Session) -> set[str]:
+    with aws_errors("list the account's buckets"):
+        return {one["Name"] for one in session.client("s3").list_buckets()["Buckets"]}
 
 
 def snapshots(session: boto3.Session, *, settings: Settings) -> list[str]:

@@ -27,6 +27,8 @@ class Machines:
     database_id: str
     database: str
     database_version: str = ""
+    database_is_protected: bool = False
+    """Whether nobody can delete it by mistake; `apply` switches that on."""
     database_starts_itself: datetime | None = None
     """When AWS starts a stopped database again, in any case."""
 
@@ -44,6 +46,7 @@ def read_machines(session: boto3.Session, *, settings: Settings, instance_id: st
         database_id=settings.names.database,
         database=status,
         database_version=database["EngineVersion"] if database else "",
+        database_is_protected=bool(database and database.get("DeletionProtection")),
         database_starts_itself=starts,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import boto3
@@ -18,10 +18,12 @@ from infra_scripts.platform import course_profile, template
 from infra_scripts.platform.change_set import ChangeSet, proposed
 from infra_scripts.platform.costs import describe_costs, monthly_costs
 from infra_scripts.platform.course_profile import COURSE_SWITCHES, describe_exposure, world_ports
+from infra_scripts.platform.images import root_device
+from infra_scripts.platform.operator import operator_pattern
+from infra_scripts.platform.repair import FAILED_CREATIONS, finish_rollback, remove_failed_creation
 from infra_scripts.platform.stack import Stack, failures, find_stack, wait
 from infra_scripts.settings import Settings
 
-COURSE_DAYS = 14
 NEWEST_UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 
 
@@ -35,8 +37,12 @@ def add_expiry_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settled(session: boto3.Session, *, settings: Settings) -> Stack | None:
-    """The stack, once no change is in progress, or None. Raises RefusedError where a person has to fix it first."""
+def settled(session: boto3.Session, *, settings: Settings, may_repair: bool = False) -> Stack | None:
+    """The stack, once no change is in progress, or None.
+
+    What a failed change left is repaired where `may_repair`, else RefusedError says that `apply` does it. Also raises
+    RefusedError where a person has to fix something first.
+    """
     name = settings.names.platform_stack
     stack = find_stack(session, name=name)
     if stack is not None and stack.is_busy:
@@ -46,23 +52,32 @@ def settled(session: boto3.Session, *, settings: Settings) -> Stack | None:
         return None
     if stack.is_usable or stack.state == "REVIEW_IN_PROGRESS":
         return stack
+    if may_repair and stack.state == "UPDATE_ROLLBACK_FAILED":
+        return finish_rollback(session, settings=settings)
+    if may_repair and stack.state in FAILED_CREATIONS:
+        remove_failed_creation(session, settings=settings)
+        return None
     reason = failures(session, name=name)
     if stack.state == "UPDATE_ROLLBACK_FAILED":
         raise RefusedError(
-            f"The last change of {name} failed, and so did its rollback: {reason}. Fix the cause, then run "
-            f"`aws cloudformation continue-update-rollback --stack-name {name}`, then this command again."
+            f"The last change of {name} failed, and so did its rollback: {reason}. Fix the cause, then run apply: it "
+            "starts the database, continues the rollback, and goes on from there."
+        )
+    if stack.state in FAILED_CREATIONS:
+        raise RefusedError(
+            f"{name} is left over from a failed attempt ({stack.state}): {reason}. "
+            "Fix the cause, then run apply: it removes the rest and creates the platform again."
         )
     raise RefusedError(
-        f"{name} is left over from a failed attempt ({stack.state}): {reason}. "
+        f"{name} is in state {stack.state}: {reason}. "
         "Fix the cause, run `python -m infra_scripts teardown`, then apply again."
     )
 
 
 @contextmanager
-def proposal(
-    session: boto3.Session, *, settings: Settings, deployed: Stack | None, expires: date | None
-) -> Iterator[ChangeSet]:
+def proposal(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> Iterator[ChangeSet]:
     """The change set from what is deployed to what the settings say. See `proposed`."""
+    image_id = choose_image(session, settings=settings, deployed=deployed)
     with proposed(
         session,
         name=settings.names.platform_stack,
@@ -70,16 +85,20 @@ def proposal(
         parameters=template.parameters(
             settings,
             deployed=deployed,
-            image_id=choose_image(session, settings=settings, deployed=deployed),
+            image_id=image_id,
             network_id=choose_network(session, deployed=deployed),
+            root_device=root_device(session, image_id=image_id, deployed=deployed),
+            operator=operator_pattern(session),
         ),
-        tags=template.tags(settings, expires=expiry(deployed, wanted=expires)),
+        tags=template.tags(settings),
         deployed=deployed,
     ) as change_set:
         yield change_set
 
 
-def describe_proposal(change_set: ChangeSet, *, settings: Settings, deployed: Stack | None) -> str:
+def describe_proposal(
+    change_set: ChangeSet, *, settings: Settings, deployed: Stack | None, database_state: str = ""
+) -> str:
     """What would change, be open and cost, as text."""
     return "\n".join(
         [
@@ -87,6 +106,7 @@ def describe_proposal(change_set: ChangeSet, *, settings: Settings, deployed: St
             "",
             *change_set.describe(),
             *_describe_upgrade(_upgrade(settings, deployed=deployed)),
+            *_describe_start(change_set, database_state=database_state),
             "",
             *describe_exposure(settings),
             "",
@@ -111,14 +131,6 @@ def proposal_facts(change_set: ChangeSet, *, settings: Settings, deployed: Stack
         "usd_a_month": monthly_costs(settings),
         "usd_a_month_stopped": monthly_costs(settings, hours=0),
     }
-
-
-def expiry(deployed: Stack | None, *, wanted: date | None) -> date:
-    """The last day of profile course: as wanted, else as deployed, else in two weeks."""
-    if wanted:
-        return wanted
-    before = deployed.tags.get(template.EXPIRES) if deployed else None
-    return date.fromisoformat(before) if before else date.today() + timedelta(days=COURSE_DAYS)
 
 
 def choose_image(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> str:
@@ -184,6 +196,20 @@ def _describe_upgrade(upgrade: Mapping[str, str] | None) -> list[str]:
     return [
         f"WARNING: PostgreSQL is upgraded from {upgrade['from']} to {upgrade['to']}. This cannot be undone: only the "
         "snapshot that AWS takes before it has the old version. The database is down for ten minutes or more.",
+    ]
+
+
+def changes_database(change_set: ChangeSet) -> bool:
+    """Whether an existing database is changed: AWS does that only while it is available."""
+    return any(one.resource == "Database" and one.action != "made" for one in change_set.changes)
+
+
+def _describe_start(change_set: ChangeSet, *, database_state: str) -> list[str]:
+    if database_state not in {"stopped", "stopping"} or not changes_database(change_set):
+        return []
+    return [
+        "WARNING: the database is stopped, and AWS changes only a running one: apply starts it first. Stop it again "
+        "with `stop`."
     ]
 
 

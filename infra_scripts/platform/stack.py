@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef, StackTypeDef
 
 POLL_SECONDS = 3.0
+_STARTS = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "REVIEW_IN_PROGRESS"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,31 +87,30 @@ def failures(session: boto3.Session, *, name: str) -> str:
     """Why the last change failed: each resource that failed on its own account, with AWS's reason."""
     reasons = [
         f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-        for event in _events(session, name=name)
+        for event in _last_change(session, name=name)
         if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")
     ]
-    return "; ".join(reversed(reasons)) or "AWS gives no reason"
+    return "; ".join(dict.fromkeys(reversed(reasons))) or "AWS gives no reason"
 
 
 def _finished(session: boto3.Session, *, stack: Stack) -> list[str]:
     """Each resource that the current change has finished, newest first."""
-    texts = []
-    for event in _events(session, name=stack.name):
-        if event["LogicalResourceId"] == stack.name:
-            if event["ResourceStatus"].endswith("_IN_PROGRESS") and "CLEANUP" not in event["ResourceStatus"]:
-                break  # the start of this change
-            continue
-        if event["ResourceStatus"].endswith(("_COMPLETE", "_FAILED")):
-            state = event["ResourceStatus"].replace("_", " ").lower()
-            texts.append(f"{event['Timestamp']:%H:%M:%S} {event['LogicalResourceId']}: {state}")
-    return texts
+    return [
+        f"{event['Timestamp']:%H:%M:%S} {event['LogicalResourceId']}: "
+        + event["ResourceStatus"].replace("_", " ").lower()
+        for event in _last_change(session, name=stack.name)
+        if event["LogicalResourceId"] != stack.name and event["ResourceStatus"].endswith(("_COMPLETE", "_FAILED"))
+    ]
 
 
-def _events(session: boto3.Session, *, name: str) -> list[StackEventTypeDef]:
-    """Newest first."""
+def _last_change(session: boto3.Session, *, name: str) -> Iterator[StackEventTypeDef]:
+    """The events of the last change, its rollback included, newest first."""
     with aws_errors(f"read the events of the stack {name}"):
-        client = session.client("cloudformation")
-        return client.describe_stack_events(StackName=name)["StackEvents"]
+        for page in session.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name):
+            for event in page["StackEvents"]:
+                if event["LogicalResourceId"] == name and event["ResourceStatus"] in _STARTS:
+                    return
+                yield event
 
 
 def _read_stack(facts: StackTypeDef) -> Stack:

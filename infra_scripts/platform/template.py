@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from datetime import date
 from importlib import resources
 
 from infra_scripts.errors import SettingsError
@@ -11,7 +10,6 @@ from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
 
 DATABASE_VERSION = {"default": "18", "course": "14"}
-EXPIRES = "CourseExpires"
 _LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, minus the lines that the template puts before the script
 _LARGEST_TEMPLATE_BYTES = 51_200  # CloudFormation's, for a template that is not in a bucket
 _PLACE = "              # first_boot.sh\n"
@@ -35,8 +33,19 @@ def render() -> str:
     return template
 
 
-def parameters(settings: Settings, *, deployed: Stack | None, image_id: str, network_id: str = "") -> dict[str, str]:
-    """The template's parameters. Raises SettingsError where one that the platform needs is missing or unusable."""
+def parameters(
+    settings: Settings,
+    *,
+    deployed: Stack | None,
+    image_id: str,
+    network_id: str = "",
+    root_device: str = "/dev/sda1",
+    operator: str = "",
+) -> dict[str, str]:
+    """The template's parameters; `operator` has the ARN patterns of who may put code.
+
+    Raises SettingsError where one that the platform needs is missing or unusable.
+    """
     missing = {
         "MBD_EMAIL (the address that gets the mails)": not settings.email,
         "MBD_MY_ADDRESS (the IPv4 address that may connect, such as 203.0.113.7/32)": not settings.my_address,
@@ -65,10 +74,13 @@ def parameters(settings: Settings, *, deployed: Stack | None, image_id: str, net
         "NetworkId": network_id,
         "KeyName": settings.key_name,
         "ImageId": image_id,
+        "RootDevice": root_device,
         "InstanceType": settings.instance_type,
         "Transport": settings.transport,
         "ScaleToZero": "on" if settings.scale_to_zero else "off",
         "DatabaseVersion": database_version(settings, deployed=deployed),
+        "BackupDays": str(settings.backup_days),
+        "OperatorArns": operator,
         "MarkingEmail": settings.marking_email,
     }
 
@@ -94,11 +106,9 @@ def deployed_version(deployed: Stack | None) -> str:
     return deployed.parameters.get("DatabaseVersion", "") if deployed and deployed.is_usable else ""
 
 
-def tags(settings: Settings, *, expires: date | None) -> dict[str, str]:
-    """The stack's tags, which CloudFormation passes on to everything that it creates."""
-    common = {
-        "Project": "moving-big-data",
-        "Owner": f"{settings.names.first} {settings.names.last}",
-        "Profile": settings.profile,
-    }
-    return common | ({EXPIRES: expires.isoformat()} if settings.profile == "course" and expires else {})
+def tags(settings: Settings) -> dict[str, str]:
+    """The stack's tags, which CloudFormation passes on to everything that it creates.
+
+    Nothing that changes is among them: a new tag would change the database, which AWS refuses while it is stopped.
+    """
+    return {"Project": "moving-big-data", "Owner": f"{settings.names.first} {settings.names.last}"}

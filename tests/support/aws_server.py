@@ -4,7 +4,8 @@
 Left out by moto: buckets' properties and policies, a role's managed policies, secrets and references to them; of a
 database its protection, security groups and final snapshot, of an instance its security groups, metadata options and
 shutdown behaviour, of an address its tags, of a security group what it lets out; of a change set conditions,
-parameters and outputs; of an update of a stack all but the template; and the quota of vCPUs.
+parameters and outputs; of an update of a stack all but the template; the quotas of vCPUs and Lambda; and the plan of an
+account.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from moto.ec2.models.instances import Instance
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupIngress
 from moto.iam.access_control import IAMRequest, PermissionResult
 from moto.iam.models import AWSManagedPolicy, Role
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.rds.models import DBInstance, DBParameterGroup, rds_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
@@ -185,10 +187,10 @@ def _create_database(
             "publicly_accessible": properties["PubliclyAccessible"],
             "vpc_security_group_ids": properties["VPCSecurityGroups"],
             "db_parameter_group_name": properties["DBParameterGroupName"],
-            "backup_retention_period": properties["BackupRetentionPeriod"],
+            "backup_retention_period": int(properties["BackupRetentionPeriod"]),
             "copy_tags_to_snapshot": properties["CopyTagsToSnapshot"],
             "auto_minor_version_upgrade": properties["AutoMinorVersionUpgrade"],
-            "deletion_protection": properties["DeletionProtection"] == "true",
+            "deletion_protection": False,
             "tags": properties["Tags"],
         }
     )
@@ -440,6 +442,7 @@ _UPDATES: dict[str, Callable[[Any, dict[str, Any], parsing.ResourceMap], None]] 
     "AWS::IAM::Role": _update_role,
     "AWS::RDS::DBInstance": _update_database,
     "AWS::RDS::DBParameterGroup": lambda *_: None,
+    "AWS::S3::BucketPolicy": lambda *_: None,
     "AWS::SNS::Topic": _update_topic,
 }
 
@@ -451,7 +454,23 @@ def _quota(backend: ServiceQuotasBackend, service_code: str, quota_code: str) ->
     return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": 5.0}
 
 
+_dispatch = DomainDispatcherApplication.__call__
+_ANSWERS = {  # of an account that is not new
+    "AWSFreeTierService.GetAccountPlanState": {"accountPlanType": "PAID", "accountPlanStatus": "ACTIVE"},
+    "/2016-08-19/account-settings": {"AccountLimit": {"ConcurrentExecutions": 1000}},
+}
+
+
+def _answer(self: DomainDispatcherApplication, environ: dict[str, Any], start_response: Any) -> Any:
+    answer = _ANSWERS.get(environ.get("HTTP_X_AMZ_TARGET", "")) or _ANSWERS.get(environ["PATH_INFO"].rstrip("/"))
+    if answer is None:
+        return _dispatch(self, environ, start_response)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
+
+
 def fill_gaps() -> None:
+    DomainDispatcherApplication.__call__ = _answer  # type: ignore[method-assign]
     ServiceQuotasBackend.get_service_quota = _quota  # type: ignore
     DBParameterGroup.physical_resource_id = property(lambda self: self.name)  # type: ignore[attr-defined]
     DBInstance.create_from_cloudformation_json = classmethod(_create_database)  # type: ignore

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import boto3
 import psycopg2
 import pytest
 
 from tests.support.account import Account, RunCommand
+from tests.support.paths import ROOT, SAMPLE
 from tests.support.postgres import PostgresServer
 from tests.support.tls_front import tls_front
 
@@ -86,12 +90,42 @@ def test_twice_gives_the_same_table_and_connection(
         again = command("init-db", "--json")
     assert tables(postgres) == 2
     kept = account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]
-    assert kept["Value"] == f"postgres://stocks:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/stocks?sslmode=require"
+    stored = urlsplit(kept["Value"])
+    assert (stored.username, stored.port, stored.query) == ("stocks_loader", port, "sslmode=require")
+    assert len(stored.password or "") == 48
     assert (kept["Type"], kept["Version"]) == ("SecureString", 1)
     assert [json.loads(one.stdout)["parameter_changed"] for one in (done, again)] == [True, False]
     printed = dry.stdout + done.stdout + done.stderr + again.stdout + again.stderr
     assert PASSWORD not in printed
     assert quote(PASSWORD, safe="") not in printed
+    assert str(stored.password) not in printed
+
+
+def test_airflow_loads_as_a_role_that_may_change_rows_and_nothing_else(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
+) -> None:
+    with tls_front(postgres.port, directory=tmp_path) as port:
+        platform(port=port)
+        assert command("init-db").returncode == 0
+    stored = urlsplit(account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]["Value"])
+    url = f"postgres://{stored.username}:{stored.password}@127.0.0.1:{postgres.port}/stocks"
+    batch = [f"--source={SAMPLE}/Stocks", f"--company-index={SAMPLE}/CompanyNames/top_companies.txt"]
+    for _ in range(2):  # the second one finds rows of the first one
+        done = subprocess.run(
+            [sys.executable, "-m", "etl", "run", *batch, f"--output={tmp_path}/out", "--reload", "--quiet", "--json"],
+            env={**os.environ, "MBD_DATABASE_URL": url}, cwd=ROOT, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"]["inserted"] > 0
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    for forbidden in (
+        "DROP TABLE historical_stocks_data", "ALTER TABLE historical_stocks_data DISABLE TRIGGER ALL",
+        "TRUNCATE pipeline_runs", "CREATE TABLE mine ()", "CREATE ROLE friend", "SELECT pg_read_file('/etc/passwd')",
+    ):  # fmt: skip
+        with connection.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(forbidden)
+    connection.close()
 
 
 def test_a_tunnel_is_used_here_and_not_stored_for_the_instance(

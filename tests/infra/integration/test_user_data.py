@@ -6,6 +6,7 @@ tested without Docker too: the whole script in a folder that is the root for it.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -97,7 +98,7 @@ def machine(moto_server: MotoServer, tmp_path_factory: pytest.TempPathFactory) -
     subprocess.run([*start, *mounts, *settings, IMAGE, "sleep", "1800"], check=True, stdout=subprocess.DEVNULL)
     try:
         machine = Machine(name, moto_server)
-        booted = machine.run("bash /part-001")
+        booted = machine.run(f"bash /part-001 && bash /{AGAIN}")  # what the unit of the setup does
         assert booted.returncode == 0, (booted.stdout + booted.stderr)[-3000:]
         yield machine
     finally:
@@ -111,17 +112,22 @@ def test_the_first_boot_brings_docker_compose_the_aws_cli_and_security_updates(m
     assert machine.says("stat -c '%a %s' /swapfile").split() == ["600", str(8 * 1024 * 1024)]
     called = machine.says("cat /tmp/systemctl.log").splitlines()
     assert called == [
+        "systemctl daemon-reload",
+        "systemctl enable moving-big-data-setup.service",
+        "systemctl restart --no-block moving-big-data-setup.service",
         "systemctl enable --now docker",
         "systemctl daemon-reload",
         "systemctl enable moving-big-data.service",
+        "systemctl enable --now moving-big-data-maintain.timer",
         "systemctl enable --now moving-big-data-idle.timer",
         "systemctl restart --no-block moving-big-data.service",
+        "systemctl disable moving-big-data-setup.service",
     ]
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     machine.says("mkdir -p /opt/moving-big-data/infra_scripts/instance && systemd-analyze --version >/dev/null")
-    units = "/etc/systemd/system/moving-big-data.service /etc/systemd/system/moving-big-data-idle.timer"
+    units = "/etc/systemd/system/moving-big-data*.service /etc/systemd/system/moving-big-data*.timer"
     checked = machine.run(f"systemd-analyze verify {units} 2>&1 | grep moving-big-data")
     machine.says("rm -r /opt/moving-big-data")
     assert checked.stdout == ""
@@ -150,8 +156,20 @@ def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machi
     assert "run python -m infra_scripts upload" in waiting.stderr
 
     account.put(KEY, source_archive())
+    waiting = machine.run("/usr/local/sbin/moving-big-data-fetch")  # upload was interrupted before it kept the digest
+    assert (waiting.returncode, "archive-sha256 is not there yet" in waiting.stderr) == (1, True)
+    keep_digest(account, source_archive())
     machine.says("/usr/local/sbin/moving-big-data-fetch")
     assert machine.exists("/opt/moving-big-data/airflow/docker-compose.yml")
+
+    # somebody who may only write to the bucket puts code of their own
+    account.put(KEY, archive_with("etl/theirs.py"))
+    keep_digest(account, b"what upload sent after that")
+    refused = machine.says("/usr/local/sbin/moving-big-data-fetch")
+    assert "is not what upload sent (SHA-256), so it is not used; continuing with what is in" in refused
+    assert not machine.exists("/opt/moving-big-data/etl/theirs.py")
+    account.put(KEY, source_archive())
+    keep_digest(account, source_archive())
     assert machine.says("/usr/local/sbin/moving-big-data-fetch") == ""  # the same version is not fetched again
 
     refresh = "bash -x /opt/moving-big-data/infra_scripts/instance/write_env.sh 2>&1"
@@ -175,6 +193,7 @@ def test_the_archive_is_fetched_once_uploaded_and_secrets_go_only_into_env(machi
     machine.says("echo AIRFLOW_PORT=9090 >>/opt/moving-big-data/.env")
     put_parameter(account, "trigger-password", "another")
     account.put(KEY, archive_with("etl/new.py"))
+    keep_digest(account, archive_with("etl/new.py"))
     machine.says("/usr/local/sbin/moving-big-data-fetch")
     printed += machine.says(refresh)
     env = machine.says("cat /opt/moving-big-data/.env")
@@ -223,7 +242,13 @@ class Folder:
         return self.root / "etc/moving-big-data.conf"
 
     def boots(self, *, script: str = "part-001") -> list[str]:
-        """Run it; returns the calls of systemctl."""
+        """Run it, and what it hands over to the unit of the setup; returns the calls of systemctl."""
+        if script == "part-001":
+            called = self.runs(script)
+            assert called[-1] == "systemctl restart --no-block moving-big-data-setup.service"
+        return self.runs(AGAIN)
+
+    def runs(self, script: str) -> list[str]:
         (self.root / "calls").write_text("")
         environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "HOME": str(self.root)}
         line = ["bash", str(self.root / script)]
@@ -273,7 +298,7 @@ def test_a_repeated_boot_takes_the_settings_as_changed_since(script: str, folder
     folder.conf.write_text(text + "MBD_IDLE_MINUTES=30\n")
     called = folder.boots(script=script)
     assert "systemctl disable --now moving-big-data-idle.timer" in called
-    assert called[-1] == "systemctl restart --no-block moving-big-data.service"
+    assert called[-2] == "systemctl restart --no-block moving-big-data.service"
     assert folder.conf.read_text() == text + "MBD_IDLE_MINUTES=30\n"
 
 
@@ -292,6 +317,11 @@ def test_a_first_boot_without_settings_says_what_is_missing_and_keeps_none(folde
     assert done.returncode == 2
     assert "MBD_FIRST_NAME is not set; apply sets it" in done.stdout
     assert not folder.conf.exists()
+
+
+def keep_digest(account: Account, archive: bytes) -> None:
+    """As `upload` does it."""
+    put_parameter(account, "archive-sha256", hashlib.sha256(archive).hexdigest())
 
 
 def put_parameter(account: Account, name: str, value: str) -> None:

@@ -111,6 +111,9 @@ def _bucket_policy(policy: dict[str, Any], platform: dict[str, Any]) -> Iterator
             yield f"{statement['Sid']} lets anybody in"
     if not any("aws:SecureTransport" in str(statement.get("Condition")) for statement in statements):
         yield "lets plain HTTP in"
+    code = [one for one in statements if one["Effect"] == "Deny" and str(one["Resource"]).endswith("/Scripts/*")]
+    if not any("s3:PutObject" in one["Action"] and "ArnNotLike" in one["Condition"] for one in code):
+        yield "lets everybody who may write files put code"
 
 
 def _database(database: dict[str, Any], platform: dict[str, Any]) -> Iterator[str]:
@@ -121,8 +124,8 @@ def _database(database: dict[str, Any], platform: dict[str, Any]) -> Iterator[st
         yield "has a public address"
     if database.get("StorageEncrypted") is not True:
         yield "is not encrypted"
-    if database.get("DeletionProtection") != "true":
-        yield "is not protected against deletion"
+    if "DeletionProtection" in database:  # `apply` switches it on afterwards
+        yield "cannot be removed when the creation of another resource fails"
     if "MaxAllocatedStorage" in database:
         yield "grows by itself"
     if "resolve:secretsmanager" not in database["MasterUserPassword"]:
@@ -233,6 +236,14 @@ STATEMENTS = ("Policies", 0, "PolicyDocument", "Statement", 0)
         (
             _set("SourceBucketPolicy", "PolicyDocument", "Statement", 0, "Effect", to="Allow"),
             "SourceBucketPolicy: OnlyEncryptedConnections lets anybody in",
+        ),
+        (
+            _set("SourceBucketPolicy", "PolicyDocument", "Statement", 1, "Action", to=["s3:DeleteObject"]),
+            "SourceBucketPolicy: lets everybody who may write files put code",
+        ),
+        (
+            _set("Database", "DeletionProtection", to=True),
+            "Database: cannot be removed when the creation of another resource fails",
         ),
         (_set("Database", "StorageEncrypted", to=False), "Database: is not encrypted"),
         (_set("Database", "MasterUserPassword", to="hunter2"), "Database: has its password in the template"),
