@@ -14,14 +14,14 @@ from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.settings import Settings
 
 COURSE_DAYS = 14
-_NAME = "course-expires"
+_PARAMETER = "course-expires"
 
 
 def read_expiry(session: boto3.Session, *, settings: Settings) -> date | None:
     """The last day on which `check` accepts profile course, or None where none is kept."""
     with aws_errors("read the last day of profile course"):
         try:
-            found = session.client("ssm").get_parameter(Name=settings.names.parameters + _NAME)
+            found = session.client("ssm").get_parameter(Name=settings.names.parameters + _PARAMETER)
         except ClientError as error:
             if error_code(error) != "ParameterNotFound":
                 raise
@@ -38,11 +38,11 @@ def keep_expiry(session: boto3.Session, *, settings: Settings, wanted: date | No
     if day != before:
         with aws_errors("keep the last day of profile course"):
             session.client("ssm").put_parameter(
-                Name=settings.names.parameters + _NAME, Value=day.isoformat(), Type="String", Overwrite=True
+                Name=settings.names.parameters + _PARAMETER, Value=day.isoformat(), Type="String", Overwrite=True
             )
 
 
 def forget_expiry(session: boto3.Session, *, settings: Settings) -> None:
     """Once profile default is deployed, which has no last day."""
     with aws_errors("forget the last day of profile course"):
-        session.client("ssm").delete_parameters(Names=[settings.names.parameters + _NAME])
+        session.client("ssm").delete_parameters(Names=[settings.names.parameters + _PARAMETER])
