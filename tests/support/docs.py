@@ -43,7 +43,8 @@ LONGEST_LINE, LONGEST_README = 300, 150  # characters, lines
 NOT_IN_ENV_FILE = {  # what product code calls so, but nobody writes into .env
     "AIRFLOW_PASSWORD_PARAMETER", "AIRFLOW_USERNAME",  # of the Lambda functions: serverless.yml sets them
     "MBD_CONF", "MBD_IDLE_MINUTES", "MBD_PARAMETERS", "MBD_SWAP_MIB",  # of the instance: docs/aws.md
-    "MBD_VERSION",  # of the image: up.sh sets it
+    "MBD_VERSION", "AIRFLOW_IMAGE",  # of the image: up.sh and the instance set them
+    "MBD_LOADER_PASSWORD",  # of init-db --loader: the platform's init-db sets it
     "MBD_NATIVE",  # off: a doubt about the native checker, docs/command-line.md
     "MBD_SOURCE", "AIRFLOW_FOLDER",  # names in code, no variables
     "MBD_MOUNT_POINT", "MBD_PYTHON",  # of mount_source.sh: its --help
