@@ -6,6 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := .venv-bench
+LOWEST := .venv-lowest
 MINISTACK := .venv-ministack
 LAYER := trigger/.build/layer.zip
 NODE := node_modules/.ready
@@ -13,7 +14,7 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-stack check format lock clean
+.PHONY: help setup demo test test-lowest test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-stack check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -25,6 +26,9 @@ demo: $(READY) $(LAYER) ## run the whole job on this machine; KEEP=1 leaves it u
 
 test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
 	@$(RUN) -m pytest $(TESTS)
+
+test-lowest: $(LOWEST)/.ready ## test etl with the lowest versions that pyproject.toml allows, as the Airflow image may bring them
+	@env -u MBD_REAL_BATCH $(LOWEST)/bin/python -m pytest $(or $(TESTS),--ignore-glob='*killed*' tests/etl/unit tests/etl/cases tests/etl/integration)
 
 test-trigger: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## test the trigger as packaged, and deployed to an AWS emulator, with Airflow
 	@$(RUN) -m pytest -s $(or $(TESTS),tests/trigger/integration tests/trigger/deploy)
@@ -113,7 +117,7 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" >> $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
@@ -135,6 +139,17 @@ $(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(
 $(MINISTACK)/.ready: tests/support/ministack.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MINISTACK)
 	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --requirements tests/support/ministack.lock
+	@touch $@
+
+# The lowest versions of etl's libraries that have a wheel for this Python; what the tests need is as it is locked.
+$(LOWEST)/.ready: pyproject.toml requirements.lock | $(READY)
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(LOWEST)
+	@$(VENV)/bin/uv pip compile --quiet --no-header --no-annotate --no-build --resolution lowest-direct \
+		--python $(LOWEST)/bin/python pyproject.toml --output-file $(LOWEST)/lowest.txt
+	@sed 's/==.*/==/; s/^/^/' $(LOWEST)/lowest.txt | grep -v -f - requirements.lock >$(LOWEST)/locked.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirements $(LOWEST)/lowest.txt \
+		--constraints $(LOWEST)/locked.txt --group test --group trigger hatchling editables
+	@$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
 # Without Node.js the tests that deploy say that they are skipped; whatever needs it fails by its own word.

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = resources.files("etl")  # a folder, or a part of a zip
 
 
 @cache
@@ -17,16 +17,17 @@ def code_version() -> str:
     As `upload` has written it into its archives (version.txt); in a clone of the repository as git has it; elsewhere
     the package's own version.
     """
-    shipped = resources.files("etl") / "version.txt"  # perhaps in a zip
+    shipped = _PACKAGE / "version.txt"
     if shipped.is_file():
         return shipped.read_text(encoding="utf-8").strip()
     try:
         released = metadata.version("moving-big-data")
     except metadata.PackageNotFoundError:  # files that nobody installed
         released = "unknown"
-    if not (_PACKAGE.parent / ".git").exists():
+    folder = Path(str(_PACKAGE))
+    if not (folder.parent / ".git").exists():
         return released
-    command = ["git", "-C", str(_PACKAGE), "describe", "--always", "--exclude=*", "--dirty=.dirty"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=.dirty"]
     try:
         described = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
