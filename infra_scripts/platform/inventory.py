@@ -41,6 +41,7 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
     looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("trigger's stack", lambda: _stacks(session, names.trigger_stack)),
         ("Lambda function", lambda: _functions(session, names)),
+        ("log group", lambda: log_groups(session, names=names)),
         ("monitored bucket", lambda: bucket(session, name=names.monitored_bucket)),
         ("EC2 instance", lambda: _instances(session, names)),
         ("EBS volume", lambda: _volumes(session, names)),
@@ -92,6 +93,13 @@ def _unless_absent(call: Callable[[], object], *, name: str) -> list[str]:
             return []
         raise
     return [name]
+
+
+def log_groups(session: boto3.Session, *, names: Names) -> list[str]:
+    """Those of the functions: an invocation that ends after the stack was removed makes its own again."""
+    pages = session.client("logs").get_paginator("describe_log_groups")
+    found = pages.paginate(logGroupNamePrefix=f"/aws/lambda/{names.prefix}-")
+    return [one["logGroupName"] for page in found for one in page["logGroups"]]
 
 
 def _functions(session: boto3.Session, names: Names) -> list[str]:
@@ -148,4 +156,4 @@ def _secrets(session: boto3.Session, names: Names) -> list[str]:
 def _topics(session: boto3.Session, names: Names) -> list[str]:
     pages = session.client("sns").get_paginator("list_topics").paginate()
     every = [one["TopicArn"] for page in pages for one in page["Topics"]]
-    return [arn for arn in every if arn.rpartition(":")[2] == names.topic]
+    return [arn for arn in every if arn.rpartition(":")[2] in {names.topic, names.alarm_topic}]

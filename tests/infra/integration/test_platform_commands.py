@@ -380,8 +380,8 @@ def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
     assert said.code == 0, said.err
     ticked = [line for line in said.out.splitlines() if line.startswith("[x] ")]
     assert [line[4:22].rstrip() for line in ticked] == [
-        "trigger's stack", "Lambda function", "monitored bucket", "EC2 instance", "EBS volume", "Elastic IP",
-        "security group", "IAM role", "RDS database", "database's secret", "source bucket", "SNS topic",
+        "trigger's stack", "Lambda function", "log group", "monitored bucket", "EC2 instance", "EBS volume",
+        "Elastic IP", "security group", "IAM role", "RDS database", "database's secret", "source bucket", "SNS topic",
         "SSM parameters", "platform's stack",
     ]  # fmt: skip
     assert "[ ]" not in said.out
