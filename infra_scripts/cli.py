@@ -18,6 +18,7 @@ from infra_scripts.commands import (
     init,
     init_db,
     plan,
+    policy,
     resources_csv,
     start,
     status,
@@ -44,6 +45,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "init": init,
     "plan": plan,
+    "policy": policy,
     "apply": apply,
     "upload": upload,
     "init-db": init_db,

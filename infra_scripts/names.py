@@ -49,6 +49,11 @@ class Names:
         return f"{self.prefix}-SNS"
 
     @property
+    def alarm_topic(self) -> str:
+        """The topic that CloudWatch publishes to when the trigger's functions fail; in the trigger's stack."""
+        return f"{self.prefix}-alarms"
+
+    @property
     def instance(self) -> str:
         return f"{self.prefix}-ec2"
 

@@ -6,6 +6,7 @@ as it is: the conf travels as base64, and the run's id has only harmless charact
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Mapping
 
@@ -14,10 +15,15 @@ from trigger.airflow_client import DAG_ID
 from trigger.deadline import Deadline
 from trigger.states import Outcome
 
+log = logging.getLogger(__name__)
+
 AIRFLOW_FOLDER = "/opt/moving-big-data"
 _POLL_SECONDS = 2.0
 _NOT_READY_SECONDS = 10.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
+_DELIVERY_SECONDS = 60  # without it, an instance that comes up an hour later would still run the command
+_EXECUTION_SECONDS = 300
+_SECONDS_TO_CANCEL = 4.0
 
 _SCRIPT = """\
 set -u
@@ -92,46 +98,70 @@ def _run_on_instance(script: str, *, instance_id: str, deadline: Deadline) -> st
     Also "not_ready" if the instance stopped meanwhile: if it runs the command nevertheless, the next one prints
     already_accepted.
     """
-    request = {
-        "InstanceIds": [instance_id],
-        "DocumentName": "AWS-RunShellScript",
-        "Parameters": {"commands": [script]},
-        "Comment": f"start a run of {DAG_ID}",
-    }
     try:
-        sent = aws_cli.call("ssm", "send-command", request, deadline=deadline)
+        invocation = _send(script, instance_id=instance_id, deadline=deadline)
     except errors.AwsRefusedError as error:
         if error.code == "InvalidInstanceId":  # until the agent of an instance that just started has registered
             return "not_ready"
         raise
-    match sent:
-        case {"Command": {"CommandId": str(command_id)}}:
-            pass
-        case _:
-            raise errors.AwsFailedError("aws ssm send-command returned no command id.")
-    invocation = {"CommandId": command_id, "InstanceId": instance_id}
     looked_at = time.monotonic()
     while True:
         if not deadline.sleep(_POLL_SECONDS):
+            _cancel(invocation, deadline=deadline)
             raise errors.NoAnswerError(
-                f"The command on instance {instance_id} gave no answer in time. A repeat is safe: it starts no second "
-                "run."
+                f"The command on instance {instance_id} gave no answer in time, and was cancelled. A repeat is safe: "
+                "it starts no second run."
             )
         if time.monotonic() - looked_at >= instance.LOOK_AGAIN_SECONDS:
             if instance.wake(instance_id, deadline=deadline):
                 return "not_ready"
             looked_at = time.monotonic()
-        try:
-            answer = aws_cli.call("ssm", "get-command-invocation", invocation, deadline=deadline)
-        except errors.AwsRefusedError as error:
-            if error.code == "InvocationDoesNotExist":  # for a moment after it was sent
-                continue
-            raise
-        if answer.get("Status") in _UNFINISHED:
-            continue
-        if answer.get("Status") != "Success":
-            raise errors.ServerFailedError(
-                f"The command on instance {instance_id} ended as {answer.get('Status')}. See Run Command in the "
-                "Systems Manager console. A repeat is safe."
-            )
-        return str(answer.get("StandardOutputContent", "")).strip().rpartition("\n")[2]
+        word = _answer(invocation, deadline=deadline)
+        if word is not None:
+            return word
+
+
+def _send(script: str, *, instance_id: str, deadline: Deadline) -> dict[str, str]:
+    """Send the command; returns what identifies its invocation on this instance."""
+    request = {
+        "InstanceIds": [instance_id],
+        "DocumentName": "AWS-RunShellScript",
+        "Parameters": {"commands": [script], "executionTimeout": [str(_EXECUTION_SECONDS)]},
+        "TimeoutSeconds": _DELIVERY_SECONDS,
+        "Comment": f"start a run of {DAG_ID}",
+    }
+    match aws_cli.call("ssm", "send-command", request, deadline=deadline):
+        case {"Command": {"CommandId": str(command_id)}}:
+            return {"CommandId": command_id, "InstanceId": instance_id}
+        case _:
+            raise errors.AwsFailedError("aws ssm send-command returned no command id.")
+
+
+def _answer(invocation: dict[str, str], *, deadline: Deadline) -> str | None:
+    """The last line that the command printed, "not_ready" where no agent fetched it, or None while it is not over."""
+    try:
+        answer = aws_cli.call("ssm", "get-command-invocation", invocation, deadline=deadline)
+    except errors.AwsRefusedError as error:
+        if error.code == "InvocationDoesNotExist":  # for a moment after it was sent
+            return None
+        raise
+    if answer.get("Status") in _UNFINISHED:
+        return None
+    if str(answer.get("StatusDetails", "")).replace(" ", "") == "DeliveryTimedOut":
+        return "not_ready"  # it did not run and never will
+    if answer.get("Status") != "Success":
+        raise errors.ServerFailedError(
+            f"The command on instance {invocation['InstanceId']} ended as {answer.get('Status')}. See Run Command in "
+            "the Systems Manager console. A repeat is safe."
+        )
+    return str(answer.get("StandardOutputContent", "")).strip().rpartition("\n")[2]
+
+
+def _cancel(invocation: dict[str, str], *, deadline: Deadline) -> None:
+    """Withdraw the command, so that no run starts after somebody was told that none did."""
+    request = {"CommandId": invocation["CommandId"], "InstanceIds": [invocation["InstanceId"]]}
+    later = Deadline(at=max(deadline.at, time.monotonic() + _SECONDS_TO_CANCEL))
+    try:
+        aws_cli.call("ssm", "cancel-command", request, deadline=later)
+    except errors.TriggerError as error:
+        log.warning("the command %s was not cancelled: %s", invocation["CommandId"], error)

@@ -25,12 +25,17 @@ _TRANSIENT = re.compile(
 )
 
 
-def call(service: str, operation: str, parameters: Mapping[str, object], *, deadline: Deadline) -> dict[str, object]:
-    """Run `aws {service} {operation}` with these API parameters; returns its JSON object, empty if it prints none."""
+def call(
+    service: str, operation: str, parameters: Mapping[str, object], *, deadline: Deadline, options: Sequence[str] = ()
+) -> dict[str, object]:
+    """Run `aws {service} {operation}` with these API parameters and options of the CLI itself.
+
+    Returns its JSON object, empty if it prints none.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(parameters, file)
         file.flush()
-        command = [service, operation, "--cli-input-json", f"file://{file.name}", "--output", "json"]
+        command = [service, operation, "--cli-input-json", f"file://{file.name}", "--output", "json", *options]
         answer = run(command, deadline=deadline)
     return json.loads(answer) if answer.strip() else {}
 

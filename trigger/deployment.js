@@ -88,6 +88,7 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
     topicArn,
     sourceBucket,
     monitoredBucket,
+    alarmSubscriptions: value("MBD_EMAIL") ? [{ Protocol: "email", Endpoint: value("MBD_EMAIL") }] : [],
     region,
     transport,
     airflowUrl: transport === "http" ? value("AIRFLOW_URL") : "",

@@ -53,6 +53,16 @@ def no_mail(
     )
 
 
+def too_many_keys(most: int, *, settings: MailSettings) -> str:
+    """The mail about a bucket with more objects than the watchdog looks at."""
+    return (
+        f"WARNING: the bucket {settings.monitored_bucket} has more than {most:,} objects. The watchdog looks only at "
+        "the first ones by name, so a marker without a run may go unnoticed, and the objects cost you money.\n\n"
+        "Find out who puts them (in profile course anybody may), and delete them. MBD_PROFILE=default and make deploy "
+        "close the bucket.\n"
+    )
+
+
 def failure_subject(settings: MailSettings) -> str:
     """`{First}_{Last}_Pipeline_Failure`."""
     first, last = (name[0].upper() + name[1:] for name in (settings.first_name, settings.last_name))

@@ -49,8 +49,8 @@ module.exports = class TriggerPlugin {
   // ssm:SendCommand is root on the instance.
   dropUnusedPermissions() {
     const { transport, instanceId } = this.settings;
-    const unused = transport === "ssm" ? ["ssm:GetParameter"] : ["ssm:SendCommand", "ssm:GetCommandInvocation"];
-    if (!instanceId) unused.push("ec2:StartInstances", "ec2:DescribeInstances", "ssm:SendCommand", "ssm:GetCommandInvocation");
+    const unused = transport === "ssm" ? ["ssm:GetParameter"] : ["ssm:SendCommand", "ssm:GetCommandInvocation", "ssm:CancelCommand"];
+    if (!instanceId) unused.push("ec2:StartInstances", "ec2:DescribeInstances", "ssm:SendCommand", "ssm:GetCommandInvocation", "ssm:CancelCommand");
     const { role } = this.serverless.service.provider.iam;
     for (const statement of role.statements) {
       statement.Action = [statement.Action].flat().filter((action) => !unused.includes(action));
@@ -73,10 +73,12 @@ module.exports = class TriggerPlugin {
         Resource: policy.Statement[0].Resource,
       },
     ];
+    monitored.lifecycleConfiguration.Rules[0].ExpirationInDays = 1; // whatever anybody puts there costs its owner
     this.log.warning(`profile course: everyone on the internet may put markers into ${monitored.name} and so start runs`);
   }
 
   check() {
+    if (!this.settings.alarmSubscriptions.length) this.log.warning("MBD_EMAIL is not set: nobody gets the alarms about the functions");
     if (this.settings.problems.length) {
       this.log.warning(`packaged with example values; do not deploy this: ${this.settings.problems.join("; ")}`);
     }

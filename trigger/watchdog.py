@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +25,8 @@ logging.getLogger("trigger").setLevel(logging.INFO)
 RECEIPTS, NOTICES = "Output/receipts/", "Output/notices/"
 _LOOKS_BACK = timedelta(days=2)
 _PATIENCE_MINUTES = "120"  # a run may take one hour, and may have waited for another one
+_MOST_KEYS = 20_000  # in the open bucket of profile course anybody can put any number
+_MOST_MAILS = 10  # about missed markers, in one call; the next call goes on
 _MARKER_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
 _CLOCK_TOLERANCE = timedelta(seconds=10)
 """S3 dates an object by the second and by the start of its put, an event by the end of the put."""
@@ -74,7 +76,10 @@ def read_patience(environment: Mapping[str, str]) -> timedelta:
 
 
 def _puts(settings: MailSettings, *, since: datetime, until: datetime, deadline: Deadline) -> list[Put]:
-    entries = _listing(settings.monitored_bucket, deadline=deadline)
+    entries = _listing(settings.monitored_bucket, most=_MOST_KEYS, deadline=deadline)
+    if len(entries) == _MOST_KEYS:
+        text = mail.too_many_keys(_MOST_KEYS, settings=settings)
+        raise_alarm(f"crowded_{datetime.now(UTC):%Y-%m-%d}", text, settings=settings, deadline=deadline)
     puts = [Put(key, time) for key, time in entries if key.endswith(MARKER_SUFFIX)]
     return [put for put in puts if since <= put.time <= until]
 
@@ -89,10 +94,16 @@ def _report_missed(
     alarms, receipts = (
         _names(folder, since=first, settings=settings, deadline=deadline) for folder in (ALARMS, RECEIPTS)
     )
+    alarms_by_key, runs_by_key = _by_key(alarms), _by_key(receipts)
+    mails = 0
     for put in puts:
-        if any(_is_of(put, name, settings=settings) for name in alarms):
+        key = _key_of(put, settings=settings)
+        if any(name >= _beginning(put.time) for name in alarms_by_key.get(key, [])):
             continue
-        runs = [name for name in receipts if _is_of(put, name, settings=settings)]
+        runs = [name for name in runs_by_key.get(key, []) if name >= _beginning(put.time)]
+        if mails == _MOST_MAILS:
+            log.error("%d mails are enough for now; the next call goes on", mails)
+            return
         try:
             ends = [_read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs]
             if any(has_mail(receipt) for receipt in ends):
@@ -100,6 +111,7 @@ def _report_missed(
             name = marker_name(settings.monitored_bucket, put.key, put.time)
             text = text_of(put, run=runs[-1] if runs else None, receipt=ends[-1] if ends else {}, settings=settings)
             if raise_alarm(name, text, settings=settings, deadline=deadline):
+                mails += 1
                 yield put.key
         except TriggerError as error:
             log.error("no mail about the marker %r: %s", put.key, error)
@@ -114,11 +126,17 @@ def _names(folder: str, *, since: datetime, settings: MailSettings, deadline: De
     return [key.removeprefix(folder).removesuffix(".json") for key, _ in entries]
 
 
-def _is_of(put: Put, name: str, *, settings: MailSettings) -> bool:
-    """Whether an alarm or a run of this name is about this put of the marker, and not about an earlier one."""
-    key = marker_name(settings.monitored_bucket, put.key, put.time).rpartition("_")[2]
-    found = _MARKER_NAME.match(name)
-    return found is not None and found["key"] == key and name >= _beginning(put.time)
+def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of alarms or runs by the hash of their marker's key, in their order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := _MARKER_NAME.match(name):
+            found.setdefault(match["key"], []).append(name)
+    return found
+
+
+def _key_of(put: Put, *, settings: MailSettings) -> str:
+    return marker_name(settings.monitored_bucket, put.key, put.time).rpartition("_")[2]
 
 
 def _beginning(time: datetime) -> str:
@@ -185,9 +203,13 @@ def _read_object(key: str, *, settings: MailSettings, deadline: Deadline) -> dic
     return facts if isinstance(facts, dict) else {}
 
 
-def _listing(bucket: str, *, deadline: Deadline, **parameters: str) -> list[tuple[str, datetime]]:
-    """Keys and times of last modification (UTC), of all pages."""
-    match aws_cli.call("s3api", "list-objects-v2", {"Bucket": bucket, **parameters}, deadline=deadline):
+def _listing(bucket: str, *, deadline: Deadline, most: int = 0, **parameters: str) -> list[tuple[str, datetime]]:
+    """Keys and times of last modification (UTC), of all pages, or of the first `most` keys."""
+    options = ["--max-items", str(most)] if most else []
+    answer = aws_cli.call(
+        "s3api", "list-objects-v2", {"Bucket": bucket, **parameters}, options=options, deadline=deadline
+    )
+    match answer:
         case {"Contents": list(entries)}:
             return [(entry["Key"], datetime.fromisoformat(entry["LastModified"]).astimezone(UTC)) for entry in entries]
         case _:

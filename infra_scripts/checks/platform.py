@@ -14,6 +14,7 @@ from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.platform import airflow_secrets, machines
 from infra_scripts.platform.mails import subscriptions
+from infra_scripts.platform.source_archive import ROOT
 from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
 
@@ -92,6 +93,33 @@ def image(session: boto3.Session, *, stack: Stack, today: date) -> Finding:
     if (ends - today).days < _WARN_DAYS:
         return Finding("warning", "image", f"{text}. With a newer MBD_IMAGE_ID, apply replaces the instance.")
     return Finding("ok", "image", text)
+
+
+def aws_cli(*, today: date) -> Finding:
+    """How long the AWS CLI in the trigger's layer is supported, by the layer's lock."""
+    lock = (ROOT / "trigger" / "layer.lock").read_text("utf-8")
+    match = re.search(r"^awscli==(\d+)\.", lock, re.MULTILINE)
+    ends = support_ends("aws-cli", match[1]) if match else None
+    if match is None or ends is None:
+        return Finding("warning", "AWS CLI", "the end of support of the CLI in the trigger's layer is not known here")
+    text = f"version {match[1]} in the trigger's layer, supported until {ends}"
+    if (ends - today).days < _WARN_DAYS:
+        return Finding("warning", "AWS CLI", f"{text}. Put a newer one into trigger/layer.lock, then make deploy.")
+    return Finding("ok", "AWS CLI", text)
+
+
+def alarms(session: boto3.Session, *, stack: Stack, settings: Settings) -> Finding:
+    """Whether somebody gets the alarms about the trigger's functions."""
+    arn = stack.outputs["TopicArn"].removesuffix(settings.names.topic) + settings.names.alarm_topic
+    found = subscriptions(session, topic_arn=arn)
+    pending = [one["address"] for one in found if one["state"] != "confirmed"]
+    if not found:
+        return Finding("warning", "alarms", "nobody gets them. Set MBD_EMAIL, then make deploy.")
+    if pending:
+        return Finding(
+            "warning", "alarms", f"{', '.join(pending)}: not confirmed. Click the link in AWS's second mail."
+        )
+    return Finding("ok", "alarms", f"{len(found)} confirmed")
 
 
 def support_ends(product: str, version: str) -> date | None:

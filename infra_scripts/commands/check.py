@@ -78,3 +78,6 @@ def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> It
         if trigger
         else Finding("warning", "trigger", "not deployed. Run make deploy.")
     )
+    if trigger:
+        yield from tried("alarms", lambda: [platform.alarms(session, stack=stack, settings=settings)])
+    yield platform.aws_cli(today=today)

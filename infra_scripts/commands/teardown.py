@@ -96,6 +96,9 @@ def _remove(session: boto3.Session, *, settings: Settings) -> None:
             f"CloudFormation is deleting {name}. This takes some ten minutes. After Ctrl-C, teardown again continues."
         )
         delete_stack(session, name=name)
+    for group in inventory.log_groups(session, names=settings.names):
+        with aws_errors(f"delete the log group {group}"):
+            session.client("logs").delete_log_group(logGroupName=group)
     airflow_secrets.delete_all(session, settings=settings)
 
 

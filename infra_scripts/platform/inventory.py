@@ -49,6 +49,7 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
         (SOURCE_BUCKET, lambda: bucket(session, name=names.source_bucket)),
         ("containerised Airflow pipeline", lambda: _instances(session, names)),
         ("SNS topics and subscriptions", lambda: _topics(session, names)),
+        ("log group", lambda: log_groups(session, names=names)),
         ("EBS volume", lambda: _volumes(session, names)),
         ("Elastic IP", lambda: _elastic_ips(session, names)),
         ("security group", lambda: _groups(session, names)),
@@ -95,6 +96,13 @@ def _unless_absent(call: Callable[[], object], *, name: str) -> list[str]:
             return []
         raise
     return [name]
+
+
+def log_groups(session: boto3.Session, *, names: Names) -> list[str]:
+    """Those of the functions: an invocation that ends after the stack was removed makes its own again."""
+    pages = session.client("logs").get_paginator("describe_log_groups")
+    found = pages.paginate(logGroupNamePrefix=f"/aws/lambda/{names.prefix}-")
+    return [one["logGroupName"] for page in found for one in page["logGroups"]]
 
 
 def _functions(session: boto3.Session, names: Names) -> list[str]:
@@ -151,5 +159,5 @@ def _secrets(session: boto3.Session, names: Names) -> list[str]:
 def _topics(session: boto3.Session, names: Names) -> list[str]:
     pages = session.client("sns").get_paginator("list_topics").paginate()
     every = [one["TopicArn"] for page in pages for one in page["Topics"]]
-    mine = [arn for arn in every if arn.rpartition(":")[2] == names.topic]
+    mine = [arn for arn in every if arn.rpartition(":")[2] in {names.topic, names.alarm_topic}]
     return mine + [one["address"] for arn in mine for one in subscriptions(session, topic_arn=arn)]

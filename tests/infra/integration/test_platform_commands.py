@@ -390,7 +390,7 @@ def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
     assert said.code == 0, said.err
     ticked = [line for line in said.out.splitlines() if line.startswith("[x] ")]
     assert [line[4:35].rstrip() for line in ticked] == [
-        "trigger's stack", *BRIEF["clean_up"], "EBS volume", "Elastic IP", "security group", "IAM role",
+        "trigger's stack", *BRIEF["clean_up"], "log group", "EBS volume", "Elastic IP", "security group", "IAM role",
         "database's secret", "SSM parameters", "platform's stack",
     ]  # fmt: skip
     assert "[ ]" not in said.out

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra_scripts.instance import idle_stop
 from infra_scripts.instance.idle_stop import MINUTES_AFTER_BOOT, Facts, _runs, reason_to_stay
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -59,3 +61,39 @@ def test_runs_are_read_among_warnings(printed: str, count: int) -> None:
 def test_no_list_of_runs_is_no_leave_to_stop() -> None:
     with pytest.raises(ValueError, match="no list"):
         _runs("DAG: moving_big_data does not exist in 'dag' table")
+
+
+@pytest.mark.parametrize(
+    ("reboot_required", "upgradable", "runs", "commands"),
+    [
+        (False, "Listing...\n", 0, []),
+        (True, "Listing...\n", 0, ["systemctl reboot"]),
+        (False, "docker.io/noble-updates 28.2 amd64 [upgradable from: 28.1]\nvim/noble 9 amd64\n", 0,
+         ["apt-get install --only-upgrade docker.io", "systemctl reboot"]),
+        (True, "Listing...\n", 1, []),
+    ],
+)  # fmt: skip
+def test_docker_and_kernel_are_upgraded_only_when_due_and_no_run_is_under_way(
+    reboot_required: bool,
+    upgradable: str,
+    runs: int,
+    commands: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+
+    def output(*command: str, **_: object) -> str:
+        if command[0] in ("systemctl", "apt-get"):
+            options = {"-q", "-y", "-o", "DPkg::Lock::Timeout=300"}
+            called.append(" ".join(word for word in command if word not in options))
+        return upgradable if command[0] == "apt" else "[]"
+
+    if reboot_required:
+        (tmp_path / "reboot-required").touch()
+    monkeypatch.setattr(idle_stop, "_REBOOT_REQUIRED", tmp_path / "reboot-required")
+    monkeypatch.setattr(idle_stop, "_output", output)
+    monkeypatch.setattr(idle_stop, "_runs", lambda printed: [])
+    monkeypatch.setattr(idle_stop, "gather", lambda: changed(unfinished_runs=runs))
+    assert idle_stop.main(["--maintain"]) == 0
+    assert called == commands

@@ -183,6 +183,8 @@ class Ssm:
             first = self.before.pop(0) if self.before else self.status
             if first == "InvocationDoesNotExist":
                 return refusal(call, first)
+            if first == "Delivery Timed Out":
+                return _json({"Status": "TimedOut", "StatusDetails": first})
             return _json({"Status": first, "StandardOutputContent": self._output if first == "Success" else ""})
         return None
 
@@ -285,11 +287,41 @@ def test_command_without_an_answer_is_given_up_at_the_deadline(monkeypatch: pyte
     answers: dict[str, dict[str, object]] = {
         "send-command": {"Command": {"CommandId": "c"}},
         "get-command-invocation": {"Status": "Pending"},
+        "cancel-command": {},
     }
+    called: list[tuple[str, object]] = []
+
+    def call(_: str, operation: str, parameters: object, **__: object) -> dict[str, object]:
+        called.append((operation, parameters))
+        return answers[operation]
+
     monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(aws_cli, "call", lambda _, operation, *__, **___: answers[operation])
-    with pytest.raises(errors.NoAnswerError, match=r"gave no answer in time\. A repeat is safe"):
+    monkeypatch.setattr(aws_cli, "call", call)
+    with pytest.raises(errors.NoAnswerError, match=r"gave no answer in time, and was cancelled\. A repeat is safe"):
         start(seconds=0.3)
+    assert called[-1] == ("cancel-command", {"CommandId": "c", "InstanceIds": [INSTANCE]})
+
+
+def test_refused_cancellation_does_not_hide_that_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(_: str, operation: str, *__: object, **___: object) -> dict[str, object]:
+        if operation == "cancel-command":
+            raise errors.AwsRefusedError("no", code="AccessDeniedException")
+        return {"Command": {"CommandId": "c"}} if operation == "send-command" else {"Status": "Pending"}
+
+    monkeypatch.setattr(airflow_command, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(aws_cli, "call", call)
+    with pytest.raises(errors.NoAnswerError):
+        start(seconds=0.3)
+
+
+def test_command_that_the_agent_does_not_fetch_ends_after_a_minute_and_another_is_sent(ssm: Ssm, cloud: Cloud) -> None:
+    """Without a limit it would stay valid for an hour, and start a run that somebody was told did not start."""
+    ssm.states = ["running"]
+    ssm.before = ["Delivery Timed Out"]
+    assert start() == "started"
+    assert cloud.proxy.operations() == [*["SendCommand", "GetCommandInvocation"], "DescribeInstances",
+                                        *["SendCommand", "GetCommandInvocation"]]  # fmt: skip
+    assert [(one["TimeoutSeconds"], one["Parameters"]["executionTimeout"]) for one in ssm.sent] == [(60, ["300"])] * 2
 
 
 def test_event_starts_a_run_by_ssm_once_without_url_user_or_password(

@@ -213,3 +213,31 @@ def test_patience_that_would_make_the_watchdog_blind_is_refused(text: str) -> No
 def test_patience_is_two_hours_unless_set(text: str, minutes: float) -> None:
     environment: dict[str, Any] = {"WATCHDOG_MINUTES": text}
     assert watchdog.read_patience(environment) == timedelta(minutes=minutes)
+
+
+def test_watchdog_looks_at_a_bounded_number_of_keys_and_says_so_once_a_day(
+    history: History, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the open bucket of profile course anybody may put a hundred thousand of them."""
+    monkeypatch.setattr(watchdog, "_MOST_KEYS", 8)
+    for number in range(12):
+        history.put(f"junk{number:02}.txt", hours_ago=5)
+    history.put("a.SUCCESS", hours_ago=3)
+    found = handler({}, None)
+    assert found["missed"] == ["a.SUCCESS"]
+    assert len([call for call in cloud.proxy.calls if call.target.startswith(f"/{MONITORED}?")]) == 8 // PAGE
+    [crowded, missed] = [text for _, text in office.mails()]
+    assert f"the bucket {MONITORED} has more than 8 objects" in crowded
+    assert "'a.SUCCESS'" in missed
+    assert handler({}, None)["missed"] == []
+    assert office.mails() == []
+
+
+def test_watchdog_mails_a_bounded_number_of_times_and_goes_on_an_hour_later(
+    history: History, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_MOST_MAILS", 3)
+    for number in range(5):
+        history.put(f"m{number}.SUCCESS", hours_ago=3)
+    assert [len(handler({}, None)["missed"]) for _ in range(3)] == [3, 2, 0]
+    assert len(office.mails()) == 5

@@ -1,0 +1,27 @@
+"""`policy`: prints the IAM policy that somebody needs: who sends the batches, or who operates the platform."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+from infra_scripts.console import result
+from infra_scripts.settings import read_settings
+
+HELP = "print the IAM policy for who sends the batches, or for who operates the platform"
+EXAMPLES = ["policy sender", "policy operator"]
+_WHO = ("sender", "operator")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("who", choices=_WHO, help="sender: company files and the marker; operator: these commands")
+
+
+def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
+    names = read_settings(environment).names
+    text = resources.files("infra_scripts.platform").joinpath(f"policies/{options.who}.json").read_text("utf-8")
+    policy = text.replace("PREFIX", names.prefix).rstrip()
+    result(policy, facts=json.loads(policy), options=options)
+    return 0

@@ -1,0 +1,62 @@
+"""The IAM policies that `policy` prints."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.person import Person
+
+PREFIX = "de-mbd-predict-ada-lovelace"
+
+
+@pytest.fixture
+def typist(tmp_path: Any) -> Person:  # noqa: ANN401
+    somebody = Person(tmp_path, {})
+    somebody.write_settings()
+    return somebody
+
+
+def printed(person: Person, who: str) -> dict[str, Any]:
+    said = person.says("policy", who)
+    assert said.code == 0, said.err
+    loaded: dict[str, Any] = json.loads(said.out)
+    return loaded
+
+
+def allows(policy: dict[str, Any], action: str, resource: str) -> bool:
+    def listed(value: Any) -> list[str]:  # noqa: ANN401
+        return value if isinstance(value, list) else [value]
+
+    return any(
+        any(fnmatch.fnmatchcase(action, one) for one in listed(statement["Action"]))
+        and any(fnmatch.fnmatchcase(resource, one) for one in listed(statement["Resource"]))
+        for statement in policy["Statement"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "allowed"),
+    [
+        ("s3:PutObject", f"{PREFIX}-s3-source/Stocks/wex.us.csv", True),
+        ("s3:PutObject", f"{PREFIX}-s3-source/CompanyNames/top_companies.txt", True),
+        ("s3:PutObject", f"{PREFIX}-monitored-bucket/2026.SUCCESS", True),
+        ("s3:PutObject", f"{PREFIX}-s3-source/Scripts/moving-big-data.tar.gz", False),
+        ("s3:PutObject", f"{PREFIX}-s3-source/Output/manifest.json", False),
+        ("s3:GetObject", f"{PREFIX}-s3-source/Stocks/wex.us.csv", False),
+        ("s3:DeleteObject", f"{PREFIX}-s3-source/Stocks/wex.us.csv", False),
+        ("ssm:PutParameter", f"parameter/{PREFIX}/airflow/archive-sha256", False),
+    ],
+)
+def test_the_sender_may_send_a_batch_and_nothing_else(action: str, key: str, allowed: bool, typist: Person) -> None:
+    assert allows(printed(typist, "sender"), action, f"arn:aws:s3:::{key}") is allowed
+
+
+def test_both_policies_fit_into_iam_and_name_this_pipeline(typist: Person) -> None:
+    for who in ("sender", "operator"):
+        policy = printed(typist, who)
+        assert "PREFIX" not in json.dumps(policy)
+        assert len(json.dumps(policy, separators=(",", ":"))) < 6144  # IAM's limit of a managed policy
