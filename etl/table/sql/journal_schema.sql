@@ -157,7 +157,8 @@ CREATE OR REPLACE FUNCTION stock_prices_as_of(as_of timestamptz) RETURNS TABLE (
         FROM stock_price_changes c
         WHERE c.load > (SELECT stock_load_as_of(as_of)) AND c.change IN ('new', 'grew') GROUP BY c.company_name
     ) grown ON grown.company_name = p.company_name
-    WHERE NOT coalesce(p.stock_date <@ grown.days, false)
+    WHERE (SELECT stock_load_as_of(as_of)) >= 0  -- asked even where nothing was journalled: it may refuse
+      AND NOT coalesce(p.stock_date <@ grown.days, false)
       AND NOT EXISTS (
         SELECT FROM stock_price_changes c
         WHERE c.company_name = p.company_name AND c.stock_date = p.stock_date
