@@ -188,7 +188,7 @@ def _show_restatement(system: LocalSystem, name: str, content: str) -> None:
         raise DemoFailed(f"the mail does not name the restatement of {name}")
     start = lines.index("Restated history:")
     print("  The second mail says:\n")
-    print("".join(f"  {line}\n" for line in lines[start:] if line), end="")
+    print("".join(f"  {line}\n" for line in lines[start : lines.index("", start)]), end="")
 
 
 def _multiplied(content: str, factor: float) -> str:
