@@ -22,7 +22,15 @@ from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
 from etl.files.shards import combine_shards
-from etl.outcome.mail import Mailbox, notes_of_load, notes_of_manifest, send, silent_end, unreadable_receipt
+from etl.outcome.mail import (
+    Mailbox,
+    notes_of_load,
+    notes_of_manifest,
+    notes_of_shrunk_files,
+    send,
+    silent_end,
+    unreadable_receipt,
+)
 from etl.outcome.receipt import FileCounts, Receipt, Run, State, read_receipt, write_receipt
 from etl.table.load import Loaded, Source, Target, load_slices
 from etl.table.runs import RunRecord, last_receipts, record_run
@@ -72,9 +80,14 @@ def process(job: Job, *, run: Run, shard: int = 0, progress: Progress | None = N
     The receipt, which reports on this shard, lacks what only a load knows.
     """
     begun = time.monotonic()
+    before = None
+    with suppress(EtlError):
+        before = read_manifest(job.open_output())
     with closing(_processing(job, run=run, shard=shard, progress=progress)) as processing:
         combined = processing.finish()
-    return _receipt_of(combined.manifest, job=job, run=run, process=time.monotonic() - begun)
+    receipt = _receipt_of(combined.manifest, job=job, run=run, process=time.monotonic() - begun)
+    notes = notes_of_shrunk_files(combined.manifest, before=before) if before else ()
+    return replace(receipt, notes=(*receipt.notes, *notes))
 
 
 def combine(job: Job, *, run: Run) -> Receipt:

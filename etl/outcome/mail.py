@@ -1,4 +1,7 @@
-"""Mails: the subject, every sentence of the text, and the one way to send them."""
+"""Mails: the subject, every sentence of the text, and the one way to send them.
+
+Long because every sentence of a mail is here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from etl.batch.storage import Storage
 from etl.errors import EtlError, SettingsError
 from etl.files.manifest import Manifest
 from etl.outcome.receipt import MailState, Receipt, State, file_name, write_receipt
-from etl.table.journal import HeldCompany
+from etl.table.journal import LARGEST_LOSS, HeldCompany
 from etl.table.load import Loaded
 from etl.table.outside_writes import OutsideWrites
 from etl.table.restatements import Kind, Restatement
@@ -232,6 +235,19 @@ def notes_of_manifest(manifest: Manifest) -> Iterator[str]:
         have = "has" if len(names) == 1 else "have"
         left_out = f"{_printable(columns)} (first: {names[0]})"
         yield f"{_counted(len(names), 'file')} {have} extra columns, left out: {left_out}."
+
+
+def notes_of_shrunk_files(manifest: Manifest, *, before: Manifest) -> Iterator[str]:
+    """What a load would hold back, as far as the last manifest knows it: companies with far fewer rows than there."""
+    if (manifest.since, manifest.source) != (before.since, before.source):
+        return
+    rows = {entry.company_name: entry.rows for entry in before.slices}
+    for entry in manifest.slices:
+        if entry.rows < (1 - LARGEST_LOSS) * rows.get(entry.company_name, 0):
+            yield (
+                f"{entry.company_name} has {entry.rows:,} rows, {rows[entry.company_name]:,} in the outputs before. "
+                "Was the file cut off? A load holds such a company back."
+            )
 
 
 def notes_of_load(loaded: Loaded, *, accepted: int) -> Iterator[str]:

@@ -80,6 +80,9 @@ class Demo:
             _check(system, receipt, mail)
             _show_table(system)
             _show_outputs(system, run_id)
+            name, path = max(files.items(), key=lambda item: item[1].stat().st_size)
+            with self._step("restatement", f"A dividend: the vendor restates the history of {name}"):
+                _show_restatement(system, name, path.read_text())
             self._show_times(receipt)
             print("\nAll of it held: receipt balanced; table, combined file and mail agree with it.")
             if keep:
@@ -172,6 +175,33 @@ def _show_outputs(system: LocalSystem, run_id: str) -> None:
         (folder / name).write_bytes(content)
         print(f"  {len(content):>12,} bytes  s3://{SOURCE_BUCKET}/Output/{name}")
     print(f"  copied to {folder.relative_to(ROOT)}/")
+
+
+def _show_restatement(system: LocalSystem, name: str, content: str) -> None:
+    """Put the file with all but its last ten rows multiplied, and a second marker; show what the mail says of it."""
+    system.s3.put_object(Bucket=SOURCE_BUCKET, Key=f"Stocks/{name}", Body=_multiplied(content, 0.9975).encode())
+    [record] = system.trigger(system.put_marker("batch-restated.SUCCESS"))
+    for _ in system.follow(str(record["dag_run_id"])):
+        pass
+    lines = system.receive_mail().text.splitlines()
+    if "Restated history:" not in lines:
+        raise DemoFailed(f"the mail does not name the restatement of {name}")
+    start = lines.index("Restated history:")
+    print("  The second mail says:\n")
+    print("".join(f"  {line}\n" for line in lines[start : lines.index("", start)]), end="")
+
+
+def _multiplied(content: str, factor: float) -> str:
+    """A company file as it comes after a dividend: all but its last ten rows times a factor, in five digits."""
+    header, *rows = content.splitlines()
+    names = [column.strip().lower() for column in header.split(",")]
+    prices = [names.index(column) for column in ("open", "high", "low", "close")]
+    for number, row in enumerate(rows[:-10]):
+        fields = row.split(",")
+        for position in prices:
+            fields[position] = f"{float(fields[position]) * factor:.5g}"
+        rows[number] = ",".join(fields)
+    return "\n".join([header, *rows]) + "\n"
 
 
 def _stay_up(system: LocalSystem) -> None:

@@ -161,17 +161,12 @@ DELETE FROM differences WHERE company_name = ANY(%(companies)s);
 -- median, because the ratio of two rounded prices is rough. A row fits when its prices do within what rounding explains:
 -- half a unit of the last written digit of both, or half a unit of the fifth significant digit of both. The digits of a
 -- row are those of its longest price, because "12.50" is written "12.5".
-WITH prices AS (
+WITH prices AS MATERIALIZED (
     SELECT company_name, stock_date, open_value::float8 AS o, close_value::float8 AS c, volume_traded::float8 AS v,
         new_open::float8 AS new_o, new_close::float8 AS new_c, new_volume::float8 AS new_v,
-        CASE WHEN close_value::float8 > 0 THEN new_close::float8 / close_value::float8 END AS ratio,
-        CASE WHEN volume_traded::float8 > 0 THEN new_volume::float8 / volume_traded::float8 END AS volume_ratio,
-        power(10, -greatest(
-            length(split_part(open_value, '.', 2)), length(split_part(high_value, '.', 2)),
-            length(split_part(low_value, '.', 2)), length(split_part(close_value, '.', 2)))) AS unit,
-        power(10, -greatest(
-            length(split_part(new_open, '.', 2)), length(split_part(new_high, '.', 2)),
-            length(split_part(new_low, '.', 2)), length(split_part(new_close, '.', 2)))) AS new_unit
+        new_close::float8 / nullif(close_value::float8, 0) AS ratio,
+        new_volume::float8 / nullif(volume_traded::float8, 0) AS volume_ratio,
+        open_value, high_value, low_value, close_value, new_open, new_high, new_low, new_close
     FROM differences WHERE change = 'changed'
 ), medians AS (
     SELECT company_name, percentile_cont(0.5) WITHIN GROUP (ORDER BY ratio) AS ratio,
@@ -184,14 +179,22 @@ WITH prices AS (
         sum(new_v) FILTER (WHERE abs(p.volume_ratio / nullif(m.volume_ratio, 0) - 1) < 0.01)
             / nullif(sum(v) FILTER (WHERE abs(p.volume_ratio / nullif(m.volume_ratio, 0) - 1) < 0.01), 0) AS volume
     FROM prices p JOIN medians m USING (company_name) GROUP BY company_name
-), fitting AS (
-    SELECT p.*, f.price, f.volume,
-        abs(new_c - f.price * c) <= greatest(1e-4 * new_c, least(0.51 * (new_unit + f.price * unit), 0.01 * new_c))
-        AND abs(new_o - f.price * o) <= greatest(1e-4 * new_o, least(0.51 * (new_unit + f.price * unit), 0.01 * new_o))
-            AS fits,
-        abs(new_v - f.volume * v) <= greatest(1, 0.001 * new_v) AS volume_fits,
-        abs(new_v - v) <= greatest(1, 0.001 * v) AS same_volume
+), errors AS (
+    SELECT p.*, f.price, f.volume, abs(new_c - f.price * c) AS error_c, abs(new_o - f.price * o) AS error_o
     FROM prices p JOIN factor f USING (company_name)
+), fitting AS (
+    SELECT company_name, stock_date, price, volume,
+        (error_c <= 1e-4 * new_c AND error_o <= 1e-4 * new_o) OR greatest(error_c, error_o) <= least(0.01 * new_c, 0.51 * (
+            power(10, -greatest(
+                length(split_part(new_open, '.', 2)), length(split_part(new_high, '.', 2)),
+                length(split_part(new_low, '.', 2)), length(split_part(new_close, '.', 2))))
+            + price * power(10, -greatest(
+                length(split_part(open_value, '.', 2)), length(split_part(high_value, '.', 2)),
+                length(split_part(low_value, '.', 2)), length(split_part(close_value, '.', 2))))
+        )) AS fits,
+        abs(new_v - volume * v) <= greatest(1, 0.001 * new_v) AS volume_fits,
+        abs(new_v - v) <= greatest(1, 0.001 * v) AS same_volume
+    FROM errors
 )
 SELECT company_name, price, volume, count(*), count(*) FILTER (WHERE fits), max(stock_date) FILTER (WHERE fits),
        count(*) FILTER (WHERE volume_fits), count(*) FILTER (WHERE same_volume)
@@ -235,7 +238,7 @@ GROUP BY company_name, last_day;
 
 -- name: delete_differing
 -- Old rows that differ, by their place; their new ones follow in the same transaction.
-DELETE FROM historical_stocks_data t USING differences d WHERE t.ctid = d.place;
+DELETE FROM historical_stocks_data WHERE ctid = ANY(ARRAY(SELECT place FROM differences WHERE place IS NOT NULL));
 
 -- name: insert_differing
 -- New rows that differ.

@@ -153,11 +153,13 @@ CREATE OR REPLACE FUNCTION stock_prices_as_of(as_of timestamptz) RETURNS TABLE (
            p.value_change, p.company_name
     FROM stock_prices p
     LEFT JOIN (
-        SELECT c.company_name, range_agg(daterange(c.stock_date, c.last_date, '[]')) AS days
+        SELECT c.company_name, range_agg(daterange(c.stock_date, c.last_date, '[]')) AS days,
+               CASE WHEN count(*) = count(c.stock_date) THEN min(c.stock_date) ELSE '-infinity' END AS first_day
         FROM stock_price_changes c
         WHERE c.load > (SELECT stock_load_as_of(as_of)) AND c.change IN ('new', 'grew') GROUP BY c.company_name
     ) grown ON grown.company_name = p.company_name
-    WHERE NOT coalesce(p.stock_date <@ grown.days, false)
+    WHERE (SELECT stock_load_as_of(as_of)) >= 0  -- asked even where nothing was journalled: it may refuse
+      AND (grown.days IS NULL OR p.stock_date < grown.first_day OR NOT p.stock_date <@ grown.days)
       AND NOT EXISTS (
         SELECT FROM stock_price_changes c
         WHERE c.company_name = p.company_name AND c.stock_date = p.stock_date

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import psycopg2
 import pytest
 
 import etl
+from etl.table.database import connect
+from etl.table.runs import receipt_hash
 from tests.support.batch_files import process
 
 if TYPE_CHECKING:
@@ -393,6 +396,50 @@ def test_dry_run_names_restatements_and_held_companies(three: Files, database: D
     tried = three.load(database, dry_run=True)
     real = three.load(database)
     assert (tried.rows, tried.restatements, tried.held) == (real.rows, real.restatements, real.held)
+
+
+def test_process_alone_notes_a_file_that_was_cut_off(three: Files, days: Days) -> None:
+    process(three.job())
+    three.put("cc.us.csv", days(3, price=30))
+    [note] = process(three.job()).notes
+    assert note.startswith("cc.us.csv has 3 rows, 20 in the outputs before.")
+
+
+def test_init_db_called_eight_times_at_once_makes_the_tables_once(empty_database: Database) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(etl.make_tables, empty_database.url) for _ in range(8)]:
+            done.result(30)
+    assert empty_database.rows("SELECT * FROM stock_prices") == []
+
+
+def test_settings_of_a_load_end_with_its_transaction(database: Database) -> None:
+    with connect(database.url, lock_timeout_seconds=7) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
+        connection.commit()  # behind a pooler, the session is somebody else's now
+        cursor.execute("SELECT current_setting('lock_timeout'), current_setting('moving_big_data.loading', true)")
+        assert cursor.fetchone() == ("0", "")
+
+
+def test_receipts_are_a_chain_through_loads_failures_and_undos(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.load(database)
+    three.name("aa.us.csv", "gone.us.csv")
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    assert command("run", *places, "--database-url", database.url, "--quiet").code == 1
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv")
+    three.put("cc.us.csv", days(22, price=30))
+    three.load(database)
+    assert command("undo", "--yes", "--database-url", database.url, "--output", three.output).code == 0
+    receipts = [row[0] for row in database.rows("SELECT receipt FROM pipeline_runs ORDER BY number")]
+    assert [receipt["state"] for receipt in receipts] == ["success", "failed", "success", "success"]
+    hashes = [receipt_hash(receipt) for receipt in receipts]
+    assert [receipt["previous"] for receipt in receipts] == [None, *hashes[:-1]]
+    assert receipt_hash(three.receipts()[receipts[1]["run_id"]]) == hashes[1]
+    database.execute("DELETE FROM pipeline_runs WHERE run_id = %s", receipts[1]["run_id"])
+    answer = command("verify", "--database-url", database.url)
+    assert answer.out == f"receipts: {receipts[2]['run_id']}: the receipt before it is missing\n"
 
 
 def test_loads_in_steps_and_at_once_write_the_same_journal(three: Files, database: Database, days: Days) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +87,22 @@ def test_batch_that_version_0_1_loaded_is_loaded_again_only_where_a_number_is_sp
     again = run()
     assert (again["rows"]["inserted"], again["rows"]["deleted"], again["rows"]["unchanged"]) == (0, 0, 167)
     assert restored.states() == [*STATES, "success", "success"]
+
+
+def test_past_before_this_version_is_refused_and_later_it_is_known(
+    old: Files, restored: Database, run: Callable[..., dict[str, Any]]
+) -> None:
+    [(upgraded,)] = restored.rows("SELECT loaded_at FROM loads")
+    days = restored.rows("SELECT company_name, last_day FROM loaded_companies ORDER BY 1")
+    last = "SELECT company_name, max(stock_date) FROM historical_stocks_data GROUP BY 1 ORDER BY 1"
+    assert days == restored.rows(last)
+    with pytest.raises(etl.SettingsError, match="the journal begins at"):
+        etl.read_prices(database=restored.url, as_of=upgraded - timedelta(days=1))
+    before = len(restored.table())
+    with (old.source / "acrs.us.csv").open("a") as file:
+        file.write("2016-03-02,50,51.5,49.25,51,1000,0\n")
+    run()
+    assert len(etl.read_prices(database=restored.url, as_of=upgraded)) == before == len(restored.table()) - 1
 
 
 def test_file_that_has_grown_since_version_0_1_adds_its_new_rows_alone(
