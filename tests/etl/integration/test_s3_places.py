@@ -151,6 +151,26 @@ def test_more_files_than_one_list_answers_with_are_all_found(bucket: Bucket, thr
     assert _process(bucket).files.accepted == 3
 
 
+def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
+    sample: Files, bucket: Bucket, proxied: Bucket, proxy: S3Proxy, database: Database
+) -> None:
+    bucket.upload(sample)
+    for number in range(1100):  # a second page of the listing
+        bucket.put(f"Stocks/other{number:04}.us.csv", b"")
+    first = _run(proxied, database)
+    assert first.files.read == len(proxy.gets("Stocks/")) > 30
+    proxy.requests.clear()
+    second = _run(proxied, database)
+    assert (second.files.read, second.files.taken_over) == (0, first.files.read)
+    assert (second.rows.inserted, second.rows.unchanged) == (0, first.rows.accepted)
+    assert proxy.gets("Stocks/") == []
+    written = [request.key for request in proxy.requests if request.key and request.method in ("PUT", "POST")]
+    assert written == [f"Output/work/run-{second.run_id}/plan.json", f"Output/receipts/{second.run_id}.json"]
+    pages = [one for one in proxy.requests if one.operation == "ListObjectsV2" and "prefix=Stocks" in one.target]
+    assert len(pages) == 2
+    assert len(proxy.requests) - len(pages) <= 10, [f"{one.method} {one.target}" for one in proxy.requests]
+
+
 def test_combined_file_over_8_mib_is_uploaded_in_parts(large: Files, bucket: Bucket) -> None:
     bucket.upload(large)
     parts: list[int] = []
