@@ -13,7 +13,7 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-stack check format lock clean
+.PHONY: help setup demo test test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-stack check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -66,20 +66,23 @@ redrive: $(NODE) ## try again the events that started no run; MARKER=key starts 
 undeploy: $(NODE) ## remove the trigger from AWS, with its bucket of markers
 	@npx serverless remove $(if $(STAGE),--stage '$(STAGE)')
 
-bench: $(READY) ## measure a run against psql \copy (MBD_REAL_BATCH=archive: on the real batch)
+bench: $(READY) ## measure runs against psql \copy (MBD_REAL_BATCH=archive: on the real batch)
 	@$(RUN) -m tests.benchmarks.bench_run $(BENCH)
 
-bench-peers: $(READY) $(PEERS)/.ready ## the same with pandas, polars, duckdb, dlt, execute_values; BENCH='--rounds 3' for both
+bench-peers: $(READY) $(PEERS)/.ready ## the same with what people use instead; BENCH='--rounds 3 --only polars' for both
 	@$(RUN) -m tests.benchmarks.bench_run --peers $(PEERS)/bin/python $(BENCH)
 
-bench-growth: $(READY) ## measure a run on 1, 2, 4 and 7 times the files
+bench-growth: $(READY) ## measure a first load and an unchanged rerun of 1, 2, 4 and 7 times the files
 	@$(RUN) -m tests.benchmarks.bench_run --growth $(BENCH)
 
-bench-s3: $(READY) ## measure reading from S3 against boto3 (needs nginx)
+bench-s3: $(READY) ## count the requests of runs from S3 (moto), and measure reading against boto3 (nginx)
 	@$(RUN) -m tests.benchmarks.bench_s3
 
-bench-reader: $(READY) ## measure what a reader meets during loads
-	@$(RUN) -m tests.benchmarks.bench_reader
+bench-reader: $(READY) $(PEERS)/.ready ## measure read_prices, a trader's queries, and what a reader meets during loads
+	@$(RUN) -m tests.benchmarks.bench_reader --peers $(PEERS)/bin/python $(BENCH)
+
+bench-all: $(READY) $(PEERS)/.ready ## measure all of these on the real batch, for docs/performance.md; 20 minutes
+	@$(RUN) -m tests.benchmarks.bench_all --peers $(PEERS)/bin/python $(BENCH)
 
 bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
 	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
@@ -107,6 +110,7 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@$(LOCK) --universal --python-version 3.11 --group lambda --output-file tests/support/awslambdaric.lock
 	@$(LOCK) --universal --python-version 3.11 --group emulator --output-file tests/support/ministack.lock
 	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
+	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" >> $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(PEERS) $(MINISTACK) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
@@ -138,9 +142,9 @@ $(NODE): package.json package-lock.json
 	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --silent && touch $@; \
 	else echo "Node.js is missing: serverless is not installed. Install Node.js 20 or newer with npm."; fi
 
-# The peers in a venv of their own, without Airflow, which dlt would import: their lock, and pandas and Arrow as we have them.
-$(PEERS)/.ready: $(PEERS_LOCK) requirements.lock | $(READY)
+# The peers in a venv of their own, without Airflow, which dlt would import. Installed as locked and without what else a
+# package asks for: ingestr is one program, and asks for a hundred packages that it does not use.
+$(PEERS)/.ready: $(PEERS_LOCK) | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(PEERS)
-	@$(VENV)/bin/uv pip install --quiet --python $(PEERS)/bin/python --requirements $(PEERS_LOCK) \
-		--constraints requirements.lock pandas psycopg2-binary
+	@$(VENV)/bin/uv pip sync --quiet --python $(PEERS)/bin/python $(PEERS_LOCK)
 	@touch $@

@@ -1,28 +1,30 @@
-"""`make bench`: `python -m etl` against psql's \\copy of the ready combined file, in turn, on one embedded server.
+"""`make bench`: `python -m etl run` against psql's \\copy of the ready combined file, in turn, on one embedded server.
 
-Prints one Markdown table: medians, and ratios pair by pair within a round. After each run the table is compared with a
-reference load (row count and checksum); a row that was not found equal shows no figure. With --peers it measures what
-people use instead; with --growth it runs on 1, 2, 4 and 7 times the files.
+Prints Markdown: medians, and ratios pair by pair within a round. After each run the table is compared with a reference
+load (row count and checksum); a row that was not found equal shows no figure. With --peers it measures what people use
+instead; with --growth it runs on 1, 2, 4 and 7 times the files.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import re
+import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from etl.table.database import QUERIES
 from tests.benchmarks import batches, report
 from tests.benchmarks.batches import Batch
-from tests.benchmarks.database import DLT_SCHEMA, Database, Fingerprint, copy_command
+from tests.benchmarks.database import COLUMNS, DLT_SCHEMA, Database, Fingerprint, copy_command
 from tests.benchmarks.measurement import Command, CommandFailed, Figures, measure
-from tests.benchmarks.report import BASE, FIRST, FIRST_INDEXED, INDEXED_BASE, Measured
-from tests.support.paths import ROOT
+from tests.benchmarks.peer_batch import PEER_SCHEMA
 from tests.support.postgres import PostgresServer
 
 _ETL = (sys.executable, "-m", "etl")
@@ -30,8 +32,9 @@ _COMBINED = "historical_stock_data.csv"
 _TENTH = 10
 _RESTATED = 10
 _GROWTH = (1, 2, 4, 7)
+_INDEXES = QUERIES["build_table_index"]
+_OLD_INDEX = "CREATE INDEX old ON historical_stocks_data (company_name, stock_date)"
 Start = Literal["plain", "ours", "kept"]
-_INDEX_SQL = ROOT / "etl" / "table" / "sql" / "index.sql"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Reference:
 class Row:
     """A row of the printed table: a command, the table that it starts from and the one that it must leave.
 
-    `start`: "plain" (nine columns, nothing else), "ours" (what init-db makes) or "kept" (as the row before left it).
-    `scale`: by how much seconds are multiplied, for a command that loads only a part.
+    `start`: "plain" (nine columns, nothing else), "ours" (what init-db makes, and no output) or "kept" (table and
+    output as the row before left them). `rounds`: at most so many, for one that takes long. `scale`: by how much
+    seconds are multiplied, for a command that loads only a part. `needs`: what must be installed for it.
     """
 
     name: str
@@ -60,9 +64,11 @@ class Row:
     leaves: Reference
     exact: bool = True
     schema: str = "public"
+    rounds: int = 99
     scale: int = 1
-    writes: Path | None = None
-    """A combined file that must have the reference's bytes."""
+    needs: str = ""
+    reads: Batch | None = None
+    """What is found at the places of `etl run`."""
 
 
 def main() -> int:
@@ -75,83 +81,127 @@ def main() -> int:
     options = parser.parse_args()
     if not Path("/proc/self/stat").exists():
         parser.exit(2, "error: server CPU is read from /proc, which only Linux has.\n")
+    machine = report.machine()
+    with measured_batch(generated_files=options.files) as (batch, root, database):
+        if options.growth:
+            facts = {"growth": measure_growth(batch, root=root, database=database)}
+        else:
+            peers = options.peers
+            run = measure_rows(
+                batch, root=root, database=database, peers=peers, rounds=options.rounds, only=options.only
+            )
+            facts = {"run": run}
+        print(report.heading({"machine": machine, "batch": report.batch_facts(batch), **facts}))
+    print(report.growth(facts["growth"]) if options.growth else report.run_table(facts["run"]))
+    return 1 if any(one.get("fault") for one in facts.get("run", {}).values()) else 0
+
+
+@contextmanager
+def measured_batch(*, generated_files: int = 200) -> Iterator[tuple[Batch, Path, Database]]:
+    """The batch in a folder of its own, that folder, and a server with an empty database."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         root = Path(folder)
-        batch = batches.first_batch(root / "batch", generated_files=options.files)
+        batch = batches.first_batch(root / "batch", generated_files=generated_files)
         with PostgresServer(root / "postgres", databases=("stocks",)) as server:
-            database = Database(server)
-            if options.growth:
-                _measure_growth(batch, root=root, database=database, rounds=options.rounds)
-                return 0
-            return _measure_rows(batch, root=root, database=database, options=options)
+            yield batch, root, Database(server)
 
 
-def _measure_rows(batch: Batch, *, root: Path, database: Database, options: argparse.Namespace) -> int:
-    rows = _rows(batch, root=root, database=database, peers=options.peers)
-    reruns = any(row.start == "kept" and options.only in row.name for row in rows)
-    rows = [row for row in rows if row.name == BASE or options.only in row.name or (reruns and row.start != "plain")]
-    print(report.heading(batch, rows=rows[0].leaves.exact.rows, database=database, peers=options.peers), flush=True)
-    measured = {row.name: Measured(row.name, scale=row.scale) for row in rows}
-    for number in range(1, options.rounds + 1):
+def measure_rows(
+    batch: Batch, *, root: Path, database: Database, peers: Path | None, rounds: int, only: str = ""
+) -> dict[str, Any]:
+    """By the row's name: its runs, one a round, or why they do not count (`fault`), or what is `missing`."""
+    rows = _rows(batch, root=root, database=database)
+    if peers:
+        rows += _peer_rows(batch, rows[0].leaves, root=root, database=database, python=peers)
+    reruns = any(row.start == "kept" and only in row.name for row in rows)
+    rows = [row for row in rows if row.name == report.BASE or only in row.name or (reruns and row.start != "plain")]
+    measured: dict[str, Any] = {row.name: {"scale": row.scale, "runs": []} for row in rows}
+    measured[report.BASE]["rows"] = rows[0].leaves.exact.rows
+    for row in rows:
+        if peers and row.needs and not is_there(row.needs, python=peers):
+            measured[row.name] = {"missing": row.needs}
+    for number in range(1, rounds + 1):
         for row in rows:
-            print(f"round {number} of {options.rounds}: {row.name}", file=sys.stderr, flush=True)
-            _measure_row(row, database=database, into=measured[row.name])
-    print(report.table(measured))
-    return 1 if any(one.fault for one in measured.values()) else 0
+            into = measured[row.name]
+            if "missing" not in into and number <= row.rounds:
+                print(f"round {number} of {rounds}: {row.name}", file=sys.stderr, flush=True)
+                _measure_row(row, root=root, database=database, into=into)
+    return measured
 
 
-def _rows(batch: Batch, *, root: Path, database: Database, peers: Path | None) -> list[Row]:
-    """Everything that is measured, in the order of a round. Makes the batches and the references."""
+def _rows(batch: Batch, *, root: Path, database: Database) -> list[Row]:
+    """\\copy and ours, in the order of a round. Makes the batches and the references."""
     grown = batches.next_day(batch, root / "grown")
     changed = batches.restated(grown, root / "restated", companies=_RESTATED)
     base, day_after, restated = (
         _reference(one, root=root / f"reference-{one.folder.name}", database=database)
         for one in (batch, grown, changed)
     )
-    output = root / "Output"
-
-    def ours(name: str, one: Batch, start: Start, reference: Reference, *more: str) -> Row:
-        return Row(name, _etl_run(one, output, *more), start, reference, writes=output / _COMBINED)
-
-    rows = [
-        Row(BASE, copy_command(database, base.combined), "plain", base),
+    without = ("--no-table-index",)
+    first = etl_run(root, *without)
+    return [
+        Row(report.BASE, copy_command(database, base.combined), "plain", base),
         Row("psql \\copy text", copy_command(database, base.combined, form="(DELIMITER ',', NULL '')"), "plain", base),
+        Row(report.INDEXED_BASE, copy_command(database, base.combined, then=_INDEXES), "plain", base),
+        Row(report.OLD_INDEXED_BASE, copy_command(database, base.combined, then=_OLD_INDEX), "plain", base),
+        Row(report.FIRST_PYTHON, ["env", "MBD_NATIVE=off", *first], "ours", base, reads=batch),
+        Row(report.FIRST, first, "ours", base, reads=batch),
+        Row(report.FIRST_INDEXED, etl_run(root), "ours", base, reads=batch),
+        Row(report.UNCHANGED, etl_run(root), "kept", base, reads=batch),
+        Row(report.NEW_ROWS, etl_run(root), "kept", day_after, reads=grown),
+        Row(report.RESTATED, etl_run(root), "kept", restated, reads=changed),
     ]
-    if _INDEX_SQL.exists():
-        statement = _create_index()
-        rows += [
-            Row(INDEXED_BASE, copy_command(database, base.combined, then=statement), "plain", base),
-            ours(FIRST, batch, "ours", base, "--no-index"),
-            ours(FIRST_INDEXED, batch, "ours", base),
-        ]
-    else:
-        rows.append(ours(FIRST, batch, "ours", base))
-    rows += [
-        ours("etl run, nothing changed", batch, "kept", base),
-        ours("etl run, one new row a company", grown, "kept", day_after),
-        ours(f"etl run, {_RESTATED} companies restated", changed, "kept", restated),
-    ]
-    return rows + (_peer_rows(batch, base, root=root, database=database, python=peers) if peers else [])
 
 
 def _peer_rows(batch: Batch, base: Reference, *, root: Path, database: Database, python: Path) -> list[Row]:
-    def peer(module: str, *arguments: Path) -> Command:
-        return [python.absolute(), "-m", f"tests.benchmarks.peer_{module}", *arguments]
-
     places = (batch.stocks, batch.index, root / "peer.csv")
     tenth = batches.first_tenth(base.combined, root / "tenth.csv")
     part = _loaded(tenth, database=database)
+
+    def peer(name: str, module: str, *arguments: str | Path, needs: str, **more: Any) -> Row:  # noqa: ANN401
+        command = [python.absolute(), "-m", f"tests.benchmarks.peer_{module}", *arguments]
+        return Row(name, command, "plain", more.pop("leaves", base), needs=needs, **more)
+
+    slow: dict[str, Any] = {"rounds": 1}
+    ready = _with_header(base.combined, root / "ready.csv")
+    loads_tenth: dict[str, Any] = {"leaves": part, "scale": _TENTH, **slow}
+    ready_tenth = _with_header(tenth, root / "ready-tenth.csv")
+    own = {"schema": PEER_SCHEMA}
     return [
-        Row("polars, then \\copy", peer("polars", *places), "plain", base, exact=False),
-        Row("duckdb, then \\copy", peer("duckdb", *places), "plain", base, exact=False),
-        Row("pandas, then \\copy", peer("pandas", *places), "plain", base, exact=False),
-        Row("dlt, no combined file", peer("dlt", *places), "plain", base, exact=False, schema=DLT_SCHEMA),
-        Row("execute_values, load only", peer("execute_values", tenth), "plain", part, scale=_TENTH),
-    ]
+        peer(report.POLARS, "polars", "copy", *places, needs="polars", exact=False),
+        peer("duckdb, then \\copy", "duckdb", "copy", *places, needs="duckdb", exact=False),
+        peer("chdb, then \\copy", "chdb", *places, needs="chdb", exact=False, rounds=3),
+        peer("duckdb, INSERT by its postgres extension (no combined file)", "duckdb", "scanner", *places,
+             needs="duckdb_extension_postgres_scanner", exact=False, rounds=3),
+        peer("polars, ADBC ingest (no combined file)", "polars", "adbc", *places, needs="adbc_driver_postgresql",
+             exact=False, **slow),
+        peer("dlt (no combined file)", "dlt", *places, needs="dlt", exact=False, schema=DLT_SCHEMA, **slow),
+        peer("pandas, then \\copy", "pandas", *places, needs="pandas", exact=False, **slow),
+        peer("sling, load only", "loader", "sling", ready, needs="sling_linux_amd64", **own, **slow),
+        peer("ingestr, load only", "loader", "ingestr", ready_tenth, needs="bin/ingestr", **own, **loads_tenth),
+        peer("pgloader, load only", "loader", "pgloader", ready_tenth, needs="bin/pgloader", **loads_tenth),
+        peer("psycopg2 execute_values, load only", "execute_values", tenth, needs="psycopg2", **loads_tenth),
+    ]  # fmt: skip
+
+
+def is_there(needed: str, *, python: Path) -> bool:
+    """A module of that Python; or with bin/ a program next to it or on the PATH."""
+    if needed.startswith("bin/"):
+        name = needed.removeprefix("bin/")
+        return bool(shutil.which(name, path=str(python.absolute().parent)) or shutil.which(name))
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({needed!r}) is None)"
+    return subprocess.run([python, "-c", program], check=False).returncode == 0
+
+
+def _with_header(combined: Path, target: Path) -> Path:
+    with combined.open("rb") as source, target.open("wb") as file:
+        file.write(",".join(COLUMNS).encode() + b"\n")
+        shutil.copyfileobj(source, file)
+    return target
 
 
 def _reference(batch: Batch, *, root: Path, database: Database) -> Reference:
-    places = ("--source", batch.stocks, "--index", batch.index, "--output", root)
+    places = ("--source", batch.stocks, "--company-index", batch.index, "--output", root)
     _run([*_ETL, "process", "--quiet", *places], database=database)
     return _loaded(root / _COMBINED, database=database)
 
@@ -162,58 +212,74 @@ def _loaded(combined: Path, *, database: Database) -> Reference:
     return Reference(combined, database.fingerprint(exact=True), database.fingerprint(exact=False))
 
 
-def _measure_row(row: Row, *, database: Database, into: Measured) -> None:
+def _measure_row(row: Row, *, root: Path, database: Database, into: dict[str, Any]) -> None:
     if row.start == "plain":
         database.make_plain_table()
     elif row.start == "ours":
-        database.make_our_tables()
+        start_from_nothing(root, database=database)
     else:
         database.settle()
+    if row.reads:
+        lay(row.reads, root=root)
     try:
         figures = _run(row.command, database=database)
     except CommandFailed as error:
-        into.fault = str(error)
+        into["fault"] = str(error)
         return
     found = database.fingerprint(exact=row.exact, schema=row.schema)
     wanted = row.leaves.exact if row.exact else row.leaves.numeric
     if found != wanted:
-        into.fault = f"the table differs: {found.rows:,} rows, {wanted.rows:,} wanted"
-    elif row.writes and _sha256(row.writes) != row.leaves.sha256():
-        into.fault = "the combined file differs"
-    into.runs.append(figures.times(row.scale))
+        into["fault"] = f"the table differs: {found.rows:,} rows, {wanted.rows:,} wanted"
+    elif row.reads and _sha256(root / "Output" / _COMBINED) != row.leaves.sha256():
+        into["fault"] = "the combined file differs"
+    into["runs"].append(asdict(figures.times(row.scale)))
 
 
-def _measure_growth(batch: Batch, *, root: Path, database: Database, rounds: int) -> None:
-    """`etl run` into empty tables on so many times the files; each table must be so many times the reference."""
+def measure_growth(batch: Batch, *, root: Path, database: Database) -> dict[str, Any]:
+    """A first load with the indexes of so many times the files, and an unchanged rerun of it."""
     base = _reference(batch, root=root / "reference", database=database).exact
-    print(report.heading(batch, rows=base.rows, database=database, peers=None), flush=True)
-    grown = {copies: batches.manifold(batch, root / f"x{copies}", copies=copies) for copies in _GROWTH}
-    runs: dict[int, list[Figures]] = {copies: [] for copies in _GROWTH}
-    for number in range(1, rounds + 1):
-        for copies, one in grown.items():
-            print(f"round {number} of {rounds}: {copies} x", file=sys.stderr, flush=True)
-            database.make_our_tables()
-            runs[copies].append(_run(_etl_run(one, root / "Output"), database=database))
-            found = database.fingerprint(exact=True, without="^copy[0-9]-")
-            if found != Fingerprint(base.rows * copies, str(int(base.checksum) * copies)):
-                raise SystemExit(f"{copies} x the files left {found.rows:,} rows that are not those wanted: no figure")
-    print(report.growth({copies: (len(grown[copies].files()), runs[copies]) for copies in _GROWTH}, rows=base.rows))
+    measured: dict[str, Any] = {}
+    for copies in _GROWTH:
+        print(f"{copies} x the files", file=sys.stderr, flush=True)
+        one = batches.manifold(batch, root / f"x{copies}", copies=copies)
+        start_from_nothing(root, database=database)
+        lay(one, root=root)
+        first = _run(etl_run(root), database=database)
+        database.settle()
+        again = _run(etl_run(root), database=database)
+        found = database.fingerprint(exact=True, without="^copy[0-9]-")
+        if found != Fingerprint(base.rows * copies, str(int(base.checksum) * copies)):
+            raise SystemExit(f"{copies} x the files left {found.rows:,} rows that are not those wanted: no figure")
+        measured[str(copies)] = {
+            "files": len(one.files()),
+            "rows": found.rows,
+            "first": asdict(first.times(1)),
+            "again": asdict(again.times(1)),
+        }
+    return measured
 
 
-def _etl_run(batch: Batch, output: Path, *more: str) -> Sequence[str | Path]:
-    places = ("--source", batch.stocks, "--index", batch.index, "--output", output)
+def start_from_nothing(root: Path, *, database: Database) -> None:
+    """Empty tables as init-db makes them, and no output of an earlier run, which would be taken over."""
+    database.make_our_tables()
+    shutil.rmtree(root / "Output", ignore_errors=True)
+
+
+def lay(batch: Batch, *, root: Path) -> None:
+    """Put the batch at the place where every run looks: days come and go under one name."""
+    place = root / "today"
+    place.unlink(missing_ok=True)
+    place.symlink_to(batch.folder)
+
+
+def etl_run(root: Path, *more: str) -> Sequence[str | Path]:
+    today = Batch(root / "today")
+    places = ("--source", today.stocks, "--company-index", today.index, "--output", root / "Output")
     return [*_ETL, "run", "--quiet", "--json", *places, *more]
 
 
 def _run(command: Command, *, database: Database) -> Figures:
     return measure(command, environment=database.environment, postmaster=database.postmaster)
-
-
-def _create_index() -> str:
-    found = re.search(r"^CREATE\b[^;]*\bINDEX\b[^;]*;", _INDEX_SQL.read_text(), re.MULTILINE)
-    if not found:
-        raise SystemExit(f"{_INDEX_SQL} holds no CREATE INDEX")
-    return found.group()
 
 
 def _sha256(file: Path) -> str:

@@ -1,6 +1,4 @@
-"""The measured database: an embedded server goes in; an empty table to load into, and a loaded one's fingerprint, come
-out.
-"""
+"""Prepares the measured database, and takes the fingerprint of a loaded table."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import sql
 
+from tests.benchmarks.peer_batch import PEER_SCHEMA, TABLE
 from tests.support.postgres import PostgresServer, postgres_binaries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
-TABLE = "historical_stocks_data"
 DLT_SCHEMA = "peer_dlt"
-_COLUMNS = (
+COLUMNS = (
     "stock_date", "open_value", "high_value", "low_value", "close_value", "volume_traded", "daily_percent_change",
     "value_change", "company_name",
 )  # fmt: skip
@@ -60,7 +58,7 @@ class Database:
     def make_plain_table(self) -> None:
         """The nine columns and nothing else: what \\copy and the peers load into."""
         self._clear()
-        columns = sql.SQL(", ").join(sql.SQL("{} VARCHAR(56)").format(sql.Identifier(name)) for name in _COLUMNS)
+        columns = sql.SQL(", ").join(sql.SQL("{} VARCHAR(56)").format(sql.Identifier(name)) for name in COLUMNS)
         with self._cursor() as cursor:
             cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(TABLE), columns))
         self.settle()
@@ -83,7 +81,7 @@ class Database:
 
         `without`: a regular expression; what it matches is first taken out of the company names.
         """
-        values = {name: sql.Identifier(name) + sql.SQL("::text") for name in _COLUMNS}
+        values = {name: sql.Identifier(name) + sql.SQL("::text") for name in COLUMNS}
         if not exact:
             values |= {name: sql.Identifier(name) + sql.SQL("::float8") for name in _DERIVED}
         if without:
@@ -98,7 +96,7 @@ class Database:
 
     def _clear(self) -> None:
         with self._cursor() as cursor:
-            for schema in ("public", DLT_SCHEMA, f"{DLT_SCHEMA}_staging"):
+            for schema in ("public", PEER_SCHEMA, DLT_SCHEMA, f"{DLT_SCHEMA}_staging"):
                 cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
             cursor.execute("CREATE SCHEMA public")
 

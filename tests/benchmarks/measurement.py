@@ -1,4 +1,4 @@
-"""One measured process: a command goes in; what it cost itself and what it cost the server come out. Linux only."""
+"""Runs one command and measures what it cost itself, what it cost the server, and what others did. Linux only."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ Command = Sequence[str | Path]
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds, and MB at the peak of the largest of its processes. Server CPU is exact to some 10 ms."""
+    """Seconds, and MB at the peak of the largest of its processes. Server CPU is exact to some 10 ms.
+
+    `others`: how many cores all other programs of the machine kept busy meanwhile.
+    """
 
     wall: float
     client_cpu: float
     server_cpu: float
     peak_mb: float
+    others: float
 
     def times(self, factor: float) -> Figures:
-        return Figures(self.wall * factor, self.client_cpu * factor, self.server_cpu * factor, self.peak_mb)
+        wall, client, server = (round(one * factor, 3) for one in (self.wall, self.client_cpu, self.server_cpu))
+        return Figures(wall, client, server, round(self.peak_mb, 1), round(self.others, 2))
 
 
 class CommandFailed(RuntimeError):
@@ -38,7 +43,7 @@ class CommandFailed(RuntimeError):
 def measure(command: Command, *, environment: Mapping[str, str], postmaster: int) -> Figures:
     """Run it in the repository's root with its whole start-up. Raises CommandFailed."""
     before = _backends(postmaster)
-    cpu = _server_cpu(postmaster)
+    busy, cpu, begun = _busy(), _server_cpu(postmaster), time.monotonic()
     launcher = [sys.executable, "-I", "-S", str(_LAUNCHER)]
     done = subprocess.run(
         [*launcher, *map(str, command)], env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=True
@@ -46,9 +51,16 @@ def measure(command: Command, *, environment: Mapping[str, str], postmaster: int
     _wait_for_end_of_others(postmaster, before)
     cpu = _server_cpu(postmaster) - cpu
     code, wall, client_cpu, peak_kib = done.stdout.split()
+    others = max(0.0, _busy() - busy - cpu - float(client_cpu)) / (time.monotonic() - begun)
     if code != "0":
         raise CommandFailed(f"exit code {code}: {(done.stderr.strip().splitlines() or ['(silent)'])[-1]}")
-    return Figures(float(wall), float(client_cpu), cpu, float(peak_kib) * 1024 / 1e6)
+    return Figures(float(wall), float(client_cpu), cpu, float(peak_kib) * 1024 / 1e6, others)
+
+
+def _busy() -> float:
+    """CPU seconds of all processes of this machine so far."""
+    user, nice, system, _, _, irq, soft_irq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + soft_irq) / _TICKS_A_SECOND
 
 
 def _server_cpu(postmaster: int) -> float:

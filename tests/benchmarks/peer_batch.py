@@ -5,6 +5,9 @@ import os
 import subprocess
 from pathlib import Path
 
+TABLE = "historical_stocks_data"
+PEER_SCHEMA = "peer"  # for a peer that makes its own table
+
 
 def company_files(stocks: Path, index: Path) -> list[Path]:
     """The files that the index names, in its order, without those of 0 bytes."""

@@ -1,8 +1,9 @@
-"""Peer: duckdb, `COPY (SELECT ...) TO` a CSV, then \\copy.
+"""Peer: duckdb, `COPY (SELECT ...) TO` a CSV, then \\copy; or, with "scanner", INSERT through its PostgreSQL extension.
 
 The columns are named: finding them out in each of 1000 files takes as long as the rest.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,23 +11,32 @@ import duckdb
 
 from tests.benchmarks.peer_batch import company_files, copy_into_table
 
-_EXPORT = """
-COPY (
+_PRICES = """
     SELECT Date, Open, High, Low, Close, Volume,
            CASE WHEN Open::DOUBLE <> 0 THEN ((Close::DOUBLE - Open::DOUBLE) / Open::DOUBLE) * 100 END,
            Close::DOUBLE - Open::DOUBLE,
            parse_filename(filename)
     FROM read_csv($files, header = true, columns = $columns, filename = true)
-) TO $combined (FORMAT csv, HEADER false)
 """
 
 
-def main(stocks: Path, index: Path, combined: Path) -> None:
+def main(way: str, stocks: Path, index: Path, combined: Path) -> None:
     files = [str(file) for file in company_files(stocks, index)]
     columns = dict.fromkeys(("Date", "Open", "High", "Low", "Close", "Volume", "OpenInt"), "VARCHAR")
-    duckdb.execute(_EXPORT, {"files": files, "columns": columns, "combined": str(combined)})
-    copy_into_table(combined)
+    values: dict[str, object] = {"files": files, "columns": columns}
+    if way == "scanner":
+        import duckdb_extension_postgres_scanner as scanner  # noqa: PLC0415  only this way needs it
+
+        [extension] = Path(scanner.__path__[0]).rglob("*.duckdb_extension")
+        duckdb.execute(f"LOAD '{extension}'")
+        duckdb.execute(f"ATTACH '{os.environ['MBD_DATABASE_URL']}' AS target (TYPE postgres)")
+        duckdb.execute(f"INSERT INTO target.historical_stocks_data {_PRICES}", values)
+    else:
+        duckdb.execute(
+            f"COPY ({_PRICES}) TO $combined (FORMAT csv, HEADER false)", {**values, "combined": str(combined)}
+        )
+        copy_into_table(combined)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(sys.argv[1], *map(Path, sys.argv[2:]))

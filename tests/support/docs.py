@@ -27,6 +27,7 @@ from etl.files.rules import FlagRule, QuarantineReason, RowRule
 from etl.options import build_parser
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
+from tests.benchmarks import report
 from tests.support import figures
 from tests.support.paths import ROOT
 
@@ -73,6 +74,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         "options of infra_scripts": lambda: _options(infra_scripts.cli._parser()),
         "number of promises": _number_of_promises,
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
+        **report.blocks(),
     }
     for section in env_sections():
         made[f"settings: {section}"] = lambda section=section: _settings(section)  # type: ignore[misc]

@@ -1,0 +1,61 @@
+"""`make bench-all`: everything that docs/performance.md says, into tests/data/performance.json; 20 minutes when idle.
+
+The file keeps the figures of an idle machine and of a busy one: which of them this was is measured too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import report
+from tests.benchmarks.bench_reader import measure_reader
+from tests.benchmarks.bench_run import measure_growth, measure_rows, measured_batch
+from tests.benchmarks.bench_s3 import measure_s3
+from tests.support import real_batch
+
+_PEERS = ("polars", "duckdb", "chdb", "pandas", "pyarrow", "dlt", "connectorx", "adbc-driver-postgresql",
+          "sling_linux_amd64", "ingestr")  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-all", description=__doc__)
+    parser.add_argument("--peers", metavar="PYTHON", type=Path, required=True, help="the Python that has the peers")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if real_batch.archive() is None:
+        parser.exit(2, f"error: {real_batch.MISSING}\n")
+    machine, day, peers, rounds = report.machine(), f"{datetime.now(UTC):%Y-%m-%d}", options.peers, options.rounds
+    facts: dict[str, Any] = {"day": day, "machine": machine, "rounds": rounds, "peers": _versions(peers)}
+    with measured_batch() as (batch, root, database):
+        places: dict[str, Any] = {"root": root, "database": database}
+        facts["batch"] = report.batch_facts(batch)
+        facts["machine"]["versions"]["PostgreSQL"] = database.version
+        facts["run"] = measure_rows(batch, **places, peers=peers, rounds=rounds)
+        facts["reader"] = measure_reader(batch, **places, peers=peers, rounds=rounds)
+        facts["s3"] = measure_s3(batch, **places)
+        facts["growth"] = measure_growth(batch, **places)
+    kind = report.write(facts)
+    print(f"{report.heading(facts)}\n{report.targets({kind: facts})}\n\n{report.run_table(facts['run'])}")
+    print(f"\nWritten to {report.FILE} as {kind}. Then: python -m tests.support.docs --write")
+    return 1 if any(one.get("fault") for one in facts["run"].values()) else 0
+
+
+def _versions(python: Path) -> dict[str, str]:
+    """Of the peers, those that are installed for that Python."""
+    program = (
+        "import importlib.metadata as m\n"
+        f"for name in {_PEERS}:\n"
+        "    try: print(name, m.version(name))\n"
+        "    except m.PackageNotFoundError: pass"
+    )
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
