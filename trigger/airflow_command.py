@@ -99,7 +99,7 @@ def _run_on_instance(script: str, *, instance_id: str, deadline: Deadline) -> st
     already_accepted.
     """
     try:
-        invocation = _send(script, instance_id=instance_id, deadline=deadline)
+        invocation = _send_script(script, instance_id=instance_id, deadline=deadline)
     except errors.AwsRefusedError as error:
         if error.code == "InvalidInstanceId":  # until the agent of an instance that just started has registered
             return "not_ready"
@@ -121,7 +121,7 @@ def _run_on_instance(script: str, *, instance_id: str, deadline: Deadline) -> st
             return word
 
 
-def _send(script: str, *, instance_id: str, deadline: Deadline) -> dict[str, str]:
+def _send_script(script: str, *, instance_id: str, deadline: Deadline) -> dict[str, str]:
     """Send the command; returns what identifies its invocation on this instance."""
     request = {
         "InstanceIds": [instance_id],
@@ -158,7 +158,7 @@ def _answer(invocation: dict[str, str], *, deadline: Deadline) -> str | None:
 
 
 def _cancel(invocation: dict[str, str], *, deadline: Deadline) -> None:
-    """Withdraw the command, so that no run starts after somebody was told that none did."""
+    """Withdraw the command, so that no run starts after a report that none did."""
     request = {"CommandId": invocation["CommandId"], "InstanceIds": [invocation["InstanceId"]]}
     later = Deadline(at=max(deadline.at, time.monotonic() + _SECONDS_TO_CANCEL))
     try:
