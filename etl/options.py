@@ -140,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-index",
         dest="table_index",
         action="store_false",
-        help="do not build the table's indexes where they do not exist",
+        help="do not build the table's index where there is none",
     )
     dry = _options()
     dry.add_argument(

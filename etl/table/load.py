@@ -44,7 +44,7 @@ class Target:
     """Report what would be done, write nothing to the database; outputs are written where the job says."""
     lock_timeout_seconds: float = 60
     table_index: bool = True
-    """Build the traders' indexes where they are not there yet."""
+    """Build the traders' index where it is not there yet."""
     accept_shrunk: tuple[str, ...] = ()
     """Companies that are loaded although their new files lost days; `all` means every one."""
     journal_days: float | None = None

@@ -1,6 +1,7 @@
 """`make bench-all`: everything that docs/performance.md says, into tests/data/performance.json; 20 minutes when idle.
 
-The file keeps the figures of an idle machine and of a busy one: which of them this was is measured too.
+The file keeps the figures of an idle machine and of a busy one: which of them this was is measured too. It is written
+after each part, so that a stop loses only the part that is under way.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,17 +31,25 @@ def main() -> int:
     options = parser.parse_args()
     if real_batch.archive() is None:
         parser.exit(2, f"error: {real_batch.MISSING}\n")
-    machine, day, peers, rounds = report.machine(), f"{datetime.now(UTC):%Y-%m-%d}", options.peers, options.rounds
-    facts: dict[str, Any] = {"day": day, "machine": machine, "rounds": rounds, "peers": _versions(peers)}
+    peers, rounds = options.peers, options.rounds
+    facts: dict[str, Any] = {
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": report.machine(),
+        "peers": _versions(peers),
+    }
     with measured_batch() as (batch, root, database):
         places: dict[str, Any] = {"root": root, "database": database}
         facts["batch"] = report.batch_facts(batch)
         facts["machine"]["versions"]["PostgreSQL"] = database.version
-        facts["run"] = measure_rows(batch, **places, peers=peers, rounds=rounds)
-        facts["reader"] = measure_reader(batch, **places, peers=peers, rounds=rounds)
-        facts["s3"] = measure_s3(batch, **places)
-        facts["growth"] = measure_growth(batch, **places)
-    kind = report.write(facts)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "run": lambda: measure_rows(batch, **places, peers=peers, rounds=rounds),
+            "reader": lambda: measure_reader(batch, **places, peers=peers, rounds=rounds),
+            "s3": lambda: measure_s3(batch, **places),
+            "growth": lambda: measure_growth(batch, **places),
+        }
+        for name, measured in parts.items():
+            facts[name] = measured()
+            kind = report.write(facts)
     print(f"{report.heading(facts)}\n{report.targets({kind: facts})}\n\n{report.run_table(facts['run'])}")
     print(f"\nWritten to {report.FILE} as {kind}. Then: python -m tests.support.docs --write")
     return 1 if any(one.get("fault") for one in facts["run"].values()) else 0

@@ -32,7 +32,7 @@ _COMBINED = "historical_stock_data.csv"
 _TENTH = 10
 _RESTATED = 10
 _GROWTH = (1, 2, 4, 7)
-_INDEXES = QUERIES["build_table_index"]
+_INDEX = QUERIES["build_table_index"]
 _OLD_INDEX = "CREATE INDEX old ON historical_stocks_data (company_name, stock_date)"
 Start = Literal["plain", "ours", "kept"]
 
@@ -142,7 +142,7 @@ def _rows(batch: Batch, *, root: Path, database: Database) -> list[Row]:
     return [
         Row(report.BASE, copy_command(database, base.combined), "plain", base),
         Row("psql \\copy text", copy_command(database, base.combined, form="(DELIMITER ',', NULL '')"), "plain", base),
-        Row(report.INDEXED_BASE, copy_command(database, base.combined, then=_INDEXES), "plain", base),
+        Row(report.INDEXED_BASE, copy_command(database, base.combined, then=_INDEX), "plain", base),
         Row(report.OLD_INDEXED_BASE, copy_command(database, base.combined, then=_OLD_INDEX), "plain", base),
         Row(report.FIRST_PYTHON, ["env", "MBD_NATIVE=off", *first], "ours", base, reads=batch),
         Row(report.FIRST, first, "ours", base, reads=batch),
@@ -236,7 +236,7 @@ def _measure_row(row: Row, *, root: Path, database: Database, into: dict[str, An
 
 
 def measure_growth(batch: Batch, *, root: Path, database: Database) -> dict[str, Any]:
-    """A first load with the indexes of so many times the files, and an unchanged rerun of it."""
+    """A first load with the index of so many times the files, and an unchanged rerun of it."""
     base = _reference(batch, root=root / "reference", database=database).exact
     measured: dict[str, Any] = {}
     for copies in _GROWTH:

@@ -48,6 +48,8 @@ FROM unnest(%(companies)s::text[], %(first_days)s::text[], %(last_days)s::text[]
     AS tail (company_name, first_day, last_day)
 LEFT JOIN historical_stocks_data t
     ON t.company_name = tail.company_name AND t.stock_date BETWEEN tail.first_day AND tail.last_day
+    AND make_date(substr(t.stock_date, 1, 4)::int, substr(t.stock_date, 6, 2)::int, substr(t.stock_date, 9, 2)::int)
+        BETWEEN tail.first_day::date AND tail.last_day::date -- for the table's index
 GROUP BY tail.company_name;
 
 -- name: journal_ranges

@@ -85,22 +85,22 @@ COPY historical_stocks_data (
 ) FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
 -- name: has_table_index
--- Do the traders' two indexes exist?
-SELECT to_regclass('historical_stocks_data_company') IS NOT NULL AND to_regclass('historical_stocks_data_day') IS NOT NULL;
+-- Does the traders' index exist?
+SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL;
 
 -- name: build_table_index
--- One company's history, and one day across companies, in milliseconds. Built by the first load behind its COPY, which
--- costs half of what the COPY would pay to maintain them; building blocks no reader. Their values repeat, so both
--- together cost less than one index by company and day. By the first, a load finds the rows of a changed company.
--- The day is the expression of stock_prices. A day that is none, written outside the pipeline, stops no load.
-CREATE INDEX IF NOT EXISTS historical_stocks_data_company ON historical_stocks_data (company_name);
+-- One company's history in milliseconds; from PostgreSQL 18 on also one day across companies, by skipping from company to
+-- company. Built by the first load behind its COPY, which costs half of what the COPY would pay to maintain it; building
+-- it blocks no reader. It is also how a load finds the rows of a changed company. The day is the expression of the view
+-- stock_prices, smaller and faster than its text. Where somebody wrote a day that is none, the text has to do.
 DO $$
 BEGIN
-    CREATE INDEX IF NOT EXISTS historical_stocks_data_day ON historical_stocks_data (
+    CREATE INDEX historical_stocks_data_company_day ON historical_stocks_data (
+        company_name,
         make_date(substr(stock_date, 1, 4)::int, substr(stock_date, 6, 2)::int, substr(stock_date, 9, 2)::int)
     );
 EXCEPTION WHEN data_exception THEN
-    NULL;
+    CREATE INDEX IF NOT EXISTS historical_stocks_data_company_date ON historical_stocks_data (company_name, stock_date);
 END
 $$;
 

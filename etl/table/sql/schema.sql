@@ -58,7 +58,7 @@ CREATE OR REPLACE TRIGGER note_change_by_hand
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON historical_stocks_data
 FOR EACH STATEMENT EXECUTE FUNCTION note_change_by_hand();
 
--- An older version's index: the next load builds two that together are smaller (queries.sql, build_table_index).
+-- An older version's index: the next load builds a smaller one (queries.sql, build_table_index).
 DROP INDEX IF EXISTS historical_stocks_data_company_date;
 
 -- What traders query: the same rows, typed. Every value that the load accepts can be cast. The day is not cast, because

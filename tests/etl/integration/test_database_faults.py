@@ -200,7 +200,8 @@ ALTERATIONS = {
         ["missing: open_value character varying(56)", "not ours: open_value character varying(80)"],
     ),
     "typed": (
-        f"{DROP_VIEWS} ALTER TABLE historical_stocks_data ALTER COLUMN stock_date TYPE date USING stock_date::date",
+        f"{DROP_VIEWS} DROP INDEX historical_stocks_data_company_day; "
+        "ALTER TABLE historical_stocks_data ALTER COLUMN stock_date TYPE date USING stock_date::date",
         ["missing: stock_date character varying(56)", "not ours: stock_date date"],
     ),
     "reordered": (
