@@ -64,7 +64,8 @@ def test_corrected_file_replaces_what_differs_and_leaves_other_companies(three: 
     combined = three.output / "historical_stock_data.csv"
     before = combined.read_text().splitlines()
     run_script(three.output, database)
-    corrected = [f"1900-01-01{line[10:]}" if number == 0 else line for number, line in enumerate(before)][:-1]
+    day, _, *others = before[0].split(",")
+    corrected = [",".join([day, "9.87", *others]), *before[1:-1]]
     last = before[-1].rpartition(",")[2]
     only_others = [line for line in corrected if not line.endswith(f",{last}")]
     combined.write_text("".join(f"{line}\n" for line in only_others))
