@@ -114,7 +114,7 @@ class Database:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
             f"AND application_name = 'moving-big-data' AND {condition}"
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             found = self.rows(query.replace("%%", "%"))
             if found:
