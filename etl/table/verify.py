@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from psycopg2 import sql as composed
-
 from etl.errors import BatchError, FileChangedError
 from etl.files.combined_file import NAME as COMBINED
 from etl.files.combined_file import CombinedFile
@@ -54,6 +52,8 @@ class TableSlice:
 
 def read_slices(cursor: Cursor, companies: Sequence[str], *, order: str = "stock_date") -> Iterator[TableSlice]:
     """What the table holds of these companies: each that has rows, some at a time in memory."""
+    from psycopg2 import sql as composed  # noqa: PLC0415  the processing script runs without psycopg2
+
     for start in range(0, len(companies), _COMPANIES_AT_ONCE):
         some = list(companies[start : start + _COMPANIES_AT_ONCE])
         answer = io.BytesIO()

@@ -84,7 +84,7 @@ run_source() {
 
 mount_source() {
   command -v s3fs >/dev/null || fail 2 "s3fs is not installed. On Ubuntu and Debian: sudo apt-get install s3fs"
-  [ -e /dev/fuse ] || fail 2 "/dev/fuse is missing: this machine (or container) allows no FUSE mounts. Use the direct way: python -m etl process --source s3://..."
+  [ -e /dev/fuse ] || fail 2 "/dev/fuse is missing: this machine (or container) allows no FUSE mounts. Download the batch and run data_processing.py on it; or, in a clone, mbd process --source s3://..."
   find_bucket
   case $(state) in
     mounted)

@@ -19,6 +19,16 @@ COURSE_SWITCHES = (
 )  # fmt: skip
 
 
+def describe_image(image_id: str) -> str:
+    """One line: whether a new instance gets the brief's image, and if not, which one."""
+    if image_id == IMAGE:
+        return f"The instance gets the brief's image {IMAGE}."
+    return (
+        f"The brief's image {IMAGE} is in {IMAGE_REGION}, and this account does not see it here. "
+        f"The instance gets the newest Ubuntu 24.04 ({image_id})."
+    )
+
+
 def world_ports(settings: Settings) -> list[str]:
     """The ports that anybody on the internet reaches."""
     return ["22 (SSH)", "5432 (PostgreSQL)", "all others"] if settings.profile == "course" else []

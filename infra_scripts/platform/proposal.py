@@ -78,6 +78,8 @@ def settled(session: boto3.Session, *, settings: Settings, may_repair: bool = Fa
 def proposal(session: boto3.Session, *, settings: Settings, deployed: Stack | None) -> Iterator[ChangeSet]:
     """The change set from what is deployed to what the settings say. See `proposed`."""
     image_id = choose_image(session, settings=settings, deployed=deployed)
+    if settings.profile == "course" and not settings.image_id and not (deployed and deployed.is_usable):
+        progress(course_profile.describe_image(image_id))
     with proposed(
         session,
         name=settings.names.platform_stack,
@@ -168,20 +170,12 @@ def choose_network(session: boto3.Session, *, deployed: Stack | None) -> str:
 
 
 def _sees_brief_image(session: boto3.Session, *, settings: Settings) -> bool:
+    if settings.region != course_profile.IMAGE_REGION:
+        return False
     wanted = course_profile.IMAGE
-    is_there = False
-    if settings.region == course_profile.IMAGE_REGION:
-        with aws_errors(f"look for the image {wanted}"):
-            answer = session.client("ec2").describe_images(Filters=[{"Name": "image-id", "Values": [wanted]}])
-        is_there = bool(answer["Images"])
-    if is_there:
-        progress(f"The instance gets the brief's image {wanted}.")
-    else:
-        progress(
-            f"The brief's image {wanted} is in {course_profile.IMAGE_REGION}, and not visible to this account in "
-            f"{settings.region}. The instance gets the newest Ubuntu 24.04 instead."
-        )
-    return is_there
+    with aws_errors(f"look for the image {wanted}"):
+        answer = session.client("ec2").describe_images(Filters=[{"Name": "image-id", "Values": [wanted]}])
+    return bool(answer["Images"])
 
 
 def _upgrade(settings: Settings, *, deployed: Stack | None) -> dict[str, str] | None:

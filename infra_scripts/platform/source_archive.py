@@ -62,7 +62,7 @@ def library(root: Path = ROOT) -> bytes:
 
     Its etl/__init__.py is empty: the public face would need psycopg2, which a laptop need not have.
     """
-    names = [name for name in _files(root) if name.startswith("etl/") and name.endswith((".py", ".cpp"))]
+    names = [name for name in _files(root) if name.startswith("etl/") and name.endswith((".py", ".cpp", ".sql"))]
     contents = {name: (root / name).read_bytes() for name in names}
     contents |= {"etl/__init__.py": b"", _VERSION: f"{version(root)}\n".encode()}
     packed = io.BytesIO()

@@ -1,13 +1,17 @@
 """The processing script keeps the course notebook's functions; each does what its name says."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from etl import BatchError, SettingsError
 from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data
+from infra_scripts.platform.source_archive import library
 from tests.support.company_files import FIRST, LAST, company_file
-from tests.support.paths import SAMPLE
+from tests.support.paths import ROOT, SAMPLE
 
 
 @pytest.fixture
@@ -53,3 +57,14 @@ def test_name_that_an_index_would_refuse_is_refused_here_too(source: Path, tmp_p
     (source / name).write_bytes(company_file(FIRST, LAST))
     with pytest.raises((BatchError, SettingsError), match="cannot be a company file"):
         data_processing([f"{source}/{name}"], str(tmp_path / "Output"))
+
+
+def test_script_with_its_library_starts_where_python_has_no_packages(tmp_path: Path) -> None:
+    """As in Scripts/ of the source bucket; tests/infra/integration/test_scripts_folder.py lets it work there."""
+    shutil.copy(ROOT / "etl" / "data_processing.py", tmp_path)
+    (tmp_path / "etl.zip").write_bytes(library())
+    python = [sys._base_executable, "-I", "-S"]  # type: ignore[attr-defined]
+    done = subprocess.run(
+        [*python, tmp_path / "data_processing.py", "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

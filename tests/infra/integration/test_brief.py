@@ -30,6 +30,8 @@ def student(aws_server: str, tmp_path_factory: pytest.TempPathFactory) -> Person
     asked = ("MBD_FIRST_NAME", "MBD_LAST_NAME", "AWS_REGION", "MBD_EMAIL", "MBD_MY_ADDRESS")
     somebody.settings = {name: SETTINGS[name] for name in asked} | {"MBD_PROFILE": "course"}
     somebody.write_settings()
+    planned = somebody.types("plan").stderr
+    assert planned.count(f"The instance gets the brief's image {BRIEF['instance']['ImageId']}.") == 1, planned
     somebody.succeeds("apply", "--yes")
     somebody.succeeds("upload", str(SAMPLE))
     return somebody

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra_scripts.platform import template
-from infra_scripts.platform.course_profile import COURSE_SWITCHES
+from infra_scripts.platform.course_profile import COURSE_SWITCHES, IMAGE, describe_image
 from tests.support.template_reader import read, resolved
 
 PREFIX = "de-mbd-predict-ada-lovelace"
@@ -202,6 +202,11 @@ def test_every_finding_of_the_course_profile_is_shown_before_it_is_applied() -> 
         "public monitored bucket (in the trigger's stack)",
     ):
         assert words in shown
+
+
+def test_another_image_than_the_briefs_is_named() -> None:
+    assert describe_image(IMAGE) == f"The instance gets the brief's image {IMAGE}."
+    assert "The instance gets the newest Ubuntu 24.04 (ami-1)." in describe_image("ami-1")
 
 
 def test_everything_that_can_have_a_name_tag_has_one(platform: dict[str, Any]) -> None:
