@@ -321,7 +321,8 @@ def test_a_first_boot_without_settings_says_what_is_missing_and_keeps_none(folde
 
 def keep_digest(account: Account, archive: bytes) -> None:
     """As `upload` does it."""
-    put_parameter(account, "archive-sha256", hashlib.sha256(archive).hexdigest())
+    value = hashlib.sha256(archive).hexdigest()
+    account.ssm.put_parameter(Name=f"{PARAMETERS}/archive-sha256", Value=value, Type="String", Overwrite=True)
 
 
 def put_parameter(account: Account, name: str, value: str) -> None:
