@@ -440,7 +440,8 @@ def test_teardown_finds_the_log_group_that_a_late_invocation_made_again(owner: P
     logs = owner.client("logs")
     for name in (f"/aws/lambda/{PREFIX}-watchdog", "/aws/lambda/somebody-elses"):
         logs.create_log_group(logGroupName=name)
-    assert f"[ ] log group          /aws/lambda/{PREFIX}-watchdog" in owner.says("teardown", "--dry-run").out
+    left = learned(owner, "teardown", "--dry-run")["left"]
+    assert left["log group"] == [f"/aws/lambda/{PREFIX}-watchdog"]
     assert owner.says("teardown", "--yes", "--delete-data").code == 0
     assert [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]] == ["/aws/lambda/somebody-elses"]
 
