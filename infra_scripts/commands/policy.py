@@ -16,7 +16,10 @@ _WHO = ("sender", "operator")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("who", choices=_WHO, help="sender: company files and the marker; operator: these commands")
+    parser.add_argument(
+        "who", nargs="?", choices=_WHO, default="sender",
+        help="sender: company files and the marker (the default); operator: these commands",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:

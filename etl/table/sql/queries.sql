@@ -85,8 +85,9 @@ COPY historical_stocks_data (
 ) FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
 -- name: has_table_index
--- Does the traders' index exist?
-SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL;
+-- Does the traders' index exist, or is this user not the table's owner, who alone may build it (init-db does it then)?
+SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL
+    OR NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'historical_stocks_data'::regclass), 'USAGE');
 
 -- name: build_table_index
 -- One company's history in milliseconds; from PostgreSQL 18 on also one day across companies, by skipping from company to

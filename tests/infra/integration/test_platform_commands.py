@@ -434,6 +434,16 @@ def test_teardown_takes_a_stopped_database_too(owner: Person) -> None:
     assert owner.says("teardown", "--yes", "--delete-data").code == 0
 
 
+def test_teardown_finds_the_log_group_that_a_late_invocation_made_again(owner: Person) -> None:
+    logs = owner.client("logs")
+    for name in (f"/aws/lambda/{PREFIX}-watchdog", "/aws/lambda/somebody-elses"):
+        logs.create_log_group(logGroupName=name)
+    left = learned(owner, "teardown", "--dry-run")["left"]
+    assert left["log group"] == [f"/aws/lambda/{PREFIX}-watchdog"]
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+    assert [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]] == ["/aws/lambda/somebody-elses"]
+
+
 def test_teardown_waits_for_the_trigger_to_be_removed(owner: Person) -> None:
     monitored = f"{PREFIX}-monitored-bucket"
     template = {"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": monitored}}}}

@@ -167,8 +167,10 @@ def test_source_bucket_is_closed_versioned_and_encrypted(deployed: Deployed) -> 
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
-    [statement] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
-    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    [tls, code] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
+    assert (tls["Effect"], tls["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    assert (code["Effect"], code["Resource"]) == ("Deny", f"arn:aws:s3:::{bucket}/Scripts/*")
+    assert "arn:aws:sts::123456789012:user/moto" in str(code["Condition"]["ArnNotLike"]["aws:PrincipalArn"])
     rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
     assert days == {"Output/receipts/": 400, "Output/logs/": 90, "Output/parts/": 7, "Output/dry-run/": 7}
@@ -200,8 +202,7 @@ def test_stack_is_tagged_so_that_everything_in_it_is(deployed: Deployed) -> None
     tags = {tag["Key"]: tag["Value"] for tag in stack["Tags"]}
     assert tags["Project"] == "moving-big-data"
     assert tags["Owner"] == "Ada Lovelace"
-    assert tags["Profile"] == deployed.profile
-    assert ("CourseExpires" in tags) == (deployed.profile == "course")
+    assert set(tags) == {"Project", "Owner"}  # nothing that changes: a changed tag would change the database
 
 
 def test_env_file_has_what_the_other_parts_read(deployed: Deployed) -> None:
@@ -218,6 +219,7 @@ def test_each_secret_of_the_airflow_stack_is_a_secure_string_of_its_own(deployed
     found = [
         one for page in pages.paginate(Path=f"/{PREFIX}/airflow/", WithDecryption=True) for one in page["Parameters"]
     ]
+    found = [one for one in found if one["Type"] == "SecureString"]
     assert {one["Name"].rpartition("/")[2] for one in found} == {
         "trigger-password", "admin-password", "metadata-password", "fernet-key", "jwt-secret", "secret-key",
         "redis-password",

@@ -105,5 +105,5 @@ def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person)
     assert person.types("teardown", "--yes").returncode == 1
     ticked = person.succeeds("teardown", "--yes", "--delete-data", "--delete-snapshots")
     assert "[ ]" not in ticked
-    assert ticked.count("[x]") == 14
+    assert ticked.count("[x]") == 15
     assert person.types("status").returncode == 1

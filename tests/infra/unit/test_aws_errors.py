@@ -93,6 +93,16 @@ def test_each_other_failure_says_what_to_do(error: Exception, kind: type[InfraEr
     assert words in str(said)
 
 
+def test_code_that_only_the_operator_may_put_says_what_to_do() -> None:
+    resource = "arn:aws:s3:::de-mbd-predict-ada-lovelace-s3-source/Scripts/moving-big-data.tar.gz"
+    text = (
+        "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: s3:PutObject on resource: "
+        f'"{resource}" with an explicit deny in a resource-based policy'
+    )
+    said = str(translated(refusal("AccessDenied", text)))
+    assert f"may not do s3:PutObject on {resource}. Only the one who ran apply last may put code there" in said
+
+
 def test_an_error_of_ours_passes_untouched() -> None:
     ours = AwsError("as it is")
     with pytest.raises(AwsError) as caught, aws_errors("make the bucket b"):
