@@ -17,7 +17,7 @@ def sling(combined: Path) -> list[str]:
 
     os.environ |= {"SLING_DISABLE_TELEMETRY": "true", "SLING_HOME_DIR": str(combined.with_suffix(".sling"))}
     [program] = Path(sling_linux_amd64.__path__[0]).glob("bin/sling-*")
-    source = ["--src-stream", f"file://{combined}"]
+    source = ["--src-stream", f"file://{combined}", "--src-options", '{"empty_as_null": true}']
     target = ["--tgt-conn", f"{_URL}?sslmode=disable", "--tgt-object", f"{PEER_SCHEMA}.{TABLE}"]
     return [str(program), "run", *source, *target, "--mode", "full-refresh", "--columns", '{"*":"string"}']
 

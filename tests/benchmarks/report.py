@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": found.group(1) if found else platform.machine(),
         "cores": os.cpu_count(),
-        "linux": platform.release(),
+        "linux": ".".join(platform.release().split(".")[:2]),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("psycopg2-binary", "pandas", "obstore")},
         "load_average": round(os.getloadavg()[0], 1),

@@ -75,6 +75,18 @@ def test_day_that_is_none_written_outside_the_pipeline_stops_no_load(three: File
     assert ("historical_stocks_data_company_day",) in database.rows(names)
 
 
+def test_role_that_may_build_no_index_loads_without(three: Files, database: Database) -> None:
+    [(grants,)] = database.rows(
+        "SELECT string_agg(format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO clerk;', relname), '') "
+        "FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    database.execute(f"DROP ROLE IF EXISTS clerk; CREATE ROLE clerk; {grants}")
+    etl.run(three.job(), target=etl.Target(f"{database.url}?options=-c%20role%3Dclerk"), run=etl.Run.begin("test"))
+    assert database.count() == 35
+    assert database.rows(INDEX) == [(0,)]
+    database.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+
+
 def test_reader_reads_the_view_and_nothing_else(three: Files, database: Database) -> None:
     three.load(database)
     connection = psycopg2.connect(database.url, options="-c role=stock_prices_reader")
