@@ -87,7 +87,8 @@ def differing_entries(
             wrong[found.company_name] = found
         if progress:
             progress(done, len(names))
-    for found in read_slices(cursor, list(wrong), order="ctid") if wrong else []:
+    unknown_order = [name for name in wrong if name not in by_day]
+    for found in read_slices(cursor, unknown_order, order="ctid"):
         if (found.sha256, found.length, found.rows) == ledger[found.company_name]:
             del wrong[found.company_name]
     yield from wrong.items()
