@@ -88,6 +88,9 @@ bench-reader: $(READY) $(PEERS)/.ready ## measure read_prices, a trader's querie
 bench-all: $(READY) $(PEERS)/.ready ## measure all of these on the real batch, for docs/performance.md; 20 minutes
 	@$(RUN) -m tests.benchmarks.bench_all --peers $(PEERS)/bin/python $(BENCH)
 
+bench-journal: $(READY) ## measure what the journal costs loads and readers; BENCH='--rounds 1'
+	@$(RUN) -m tests.benchmarks.bench_journal $(BENCH)
+
 bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
 	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from etl.batch.aws import Aws
 from etl.batch.storage import Storage, open_storage
-from etl.errors import BatchError, EtlError, FileChangedError, SettingsError
+from etl.errors import EtlError, FileChangedError, SettingsError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import read_manifest
 from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, write_receipt
@@ -203,14 +204,13 @@ def _verify_receipt_files(cursor: Any, place: Storage) -> Iterator[Disagreement]
     }
     for run_id, receipt in recorded.items():
         try:
-            content = place.read(file_name(run_id))
-            written = Receipt.from_json(content)
+            written = receipt_hash(json.loads(place.read(file_name(run_id))))
         except FileChangedError:
             yield Disagreement("receipts", run_id, f"{place.url_of(FOLDER)} has no receipt of it")
-        except (BatchError, ValueError, KeyError, TypeError):
+        except (ValueError, AttributeError):
             yield Disagreement("receipts", run_id, f"{place.url_of(file_name(run_id))} is no receipt any more")
         else:
-            if receipt_hash(Receipt.from_facts(receipt).facts()) != receipt_hash(written.facts()):
+            if written != receipt_hash(receipt):
                 yield Disagreement("receipts", run_id, f"{place.url_of(file_name(run_id))} is not what was recorded")
 
 

@@ -87,7 +87,8 @@ def differing_entries(
             wrong[found.company_name] = found
         if progress:
             progress(done, len(names))
-    for found in read_slices(cursor, list(wrong), order="ctid") if wrong else []:
+    unknown_order = [name for name in wrong if name not in by_day]
+    for found in read_slices(cursor, unknown_order, order="ctid"):
         if (found.sha256, found.length, found.rows) == ledger[found.company_name]:
             del wrong[found.company_name]
     yield from wrong.items()
@@ -100,7 +101,7 @@ def verify_table(
     cursor: Cursor, *, combined: CombinedFile | None, progress: Callable[[int, int], object] | None = None
 ) -> Iterator[Disagreement]:
     """Where table and ledger do not agree; a slice of the combined file that the ledger knows names the rows."""
-    ledger = {name: sha256 for name, sha256, *_ in query(cursor, "whole_ledger")}
+    ledger = {name: tuple(facts) for name, *facts in query(cursor, "whole_ledger")}
     slices = {one.company_name: one for one in combined.manifest.slices} if combined else {}
     for name, found in differing_entries(cursor, progress=progress):
         if found is None:
@@ -108,11 +109,13 @@ def verify_table(
             continue
         entry = slices.get(name)
         unknown = f"its {found.rows:,} rows are not those that the ledger says were loaded"
-        if combined and entry and entry.sha256 == ledger[name]:
+        if combined and entry and entry.sha256 == ledger[name][0]:
             loaded = _slice_of(combined, name)
             rows = _differing_rows(found.content, loaded) if loaded else unknown
             if rows:
                 yield Disagreement("table", name, rows)
+            elif ledger[name][1:] not in ((entry.length, entry.rows, None), (entry.length, entry.rows, found.sha256)):
+                yield Disagreement("ledger", name, "its entry is not that of the slice that was loaded")
         else:
             yield Disagreement("table", name, unknown)
     for name, in_table, in_ledger in query(cursor, "differing_companies"):

@@ -52,7 +52,9 @@ def plant(database: Database, dice: random.Random) -> tuple[str, str]:
     what = dice.choice(["value", "value", "value", "delete", "double", "rename", "ledger", "receipt", "no receipt"])
     if what == "value":
         column = dice.choice(COLUMNS[:-1])
-        new = dice.choice(["NULL", "'7.77'", f"{column} || '0'", "'2001-01-01'", "''"])
+        # The index by day takes nothing but days.
+        values = ["NULL", "'2031-01-01'"] if column == "stock_date" else ["NULL", "'7.77'", f"{column} || '0'", "''"]
+        new = dice.choice(values)
         changed = database.execute(
             f"UPDATE historical_stocks_data SET {column} = {new} WHERE ctid = %s AND {column} IS DISTINCT FROM {new}",
             place,
