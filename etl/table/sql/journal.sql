@@ -105,9 +105,11 @@ WHERE company_name = ANY(%(companies)s) AND (
                                  coalesce(daily_percent_change, '0')]) AS field
         WHERE coalesce(field, '') !~ '^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$'
     )
-    OR EXISTS (
-        SELECT FROM historical_stocks_data first
-        WHERE first.company_name = t.company_name AND first.stock_date = t.stock_date AND first.ctid < t.ctid
+    OR ctid IN (
+        SELECT ctid FROM (
+            SELECT ctid, row_number() OVER (PARTITION BY company_name, stock_date ORDER BY ctid) AS copy
+            FROM historical_stocks_data WHERE company_name = ANY(%(companies)s)
+        ) rows_of_a_day WHERE copy > 1
     )
 );
 

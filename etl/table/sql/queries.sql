@@ -93,8 +93,7 @@ SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL
 -- One company's history in milliseconds; from PostgreSQL 18 on also one day across companies, by skipping from company to
 -- company. Built by the first load behind its COPY, which costs half of what the COPY would pay to maintain it; building
 -- it blocks no reader. It is also how a load finds the rows of a changed company. The day is the expression of the view
--- stock_prices, smaller and faster than its text. Where somebody wrote a day that is none, the text has to do; who may
--- not build an index loads without.
+-- stock_prices, smaller and faster than its text. Where somebody wrote a day that is none, the text has to do.
 DO $$
 BEGIN
     CREATE INDEX historical_stocks_data_company_day ON historical_stocks_data (
@@ -103,8 +102,6 @@ BEGIN
     );
 EXCEPTION WHEN data_exception THEN
     CREATE INDEX IF NOT EXISTS historical_stocks_data_company_date ON historical_stocks_data (company_name, stock_date);
-WHEN insufficient_privilege THEN
-    NULL;
 END
 $$;
 
