@@ -80,14 +80,10 @@ def process(job: Job, *, run: Run, shard: int = 0, progress: Progress | None = N
     The receipt, which reports on this shard, lacks what only a load knows.
     """
     begun = time.monotonic()
-    before = None
-    with suppress(EtlError):
-        before = read_manifest(job.open_output())
+    before = _last_manifest(job)
     with closing(_processing(job, run=run, shard=shard, progress=progress)) as processing:
         combined = processing.finish()
-    receipt = _receipt_of(combined.manifest, job=job, run=run, process=time.monotonic() - begun)
-    notes = notes_of_shrunk_files(combined.manifest, before=before) if before else ()
-    return replace(receipt, notes=(*receipt.notes, *notes))
+    return _receipt_of(combined.manifest, job=job, run=run, before=before, process=time.monotonic() - begun)
 
 
 def combine(job: Job, *, run: Run) -> Receipt:
@@ -97,10 +93,11 @@ def combine(job: Job, *, run: Run) -> Receipt:
     """
     begun = time.monotonic()
     output = job.open_output()
+    before = _last_manifest(job)
     plan = read_plan(output=output, run_id=run.run_id)
     source = open_storage(job.source, aws=job.aws)
     whole = combine_shards(plan, output=output, source=source, run_id=run.run_id, reread=job.reread)
-    return _receipt_of(whole, job=job, run=run, combine=time.monotonic() - begun)
+    return _receipt_of(whole, job=job, run=run, before=before, combine=time.monotonic() - begun)
 
 
 def load(job: Job, *, target: Target, run: Run) -> Receipt:
@@ -144,8 +141,15 @@ def _processing(
     )
 
 
-def _receipt_of(manifest: Manifest, *, job: Job, run: Run, **steps: float) -> Receipt:
-    notes = tuple(notes_of_manifest(manifest))
+def _last_manifest(job: Job) -> Manifest | None:
+    with suppress(EtlError):
+        return read_manifest(job.open_output())
+    return None
+
+
+def _receipt_of(manifest: Manifest, *, job: Job, run: Run, before: Manifest | None, **steps: float) -> Receipt:
+    shrunk = notes_of_shrunk_files(manifest, before=before) if before else ()
+    notes = (*notes_of_manifest(manifest), *shrunk)
     receipt = Receipt.of_manifest(manifest, run=run, output=job.open_output().url, notes=notes).timed(**steps)
     receipt.check_balance()
     return receipt
