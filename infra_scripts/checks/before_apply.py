@@ -65,7 +65,7 @@ def _image(session: boto3.Session, *, image_id: str, instance_type: str) -> Iter
         yield Finding("error", "image", f"This account sees no image {image_id} in this region. Fix MBD_IMAGE_ID.")
         return
     wrong = []
-    if image.architecture != _ARCHITECTURE:
+    if image.architecture not in (_ARCHITECTURE, ""):
         wrong.append(f"is for {image.architecture} processors, and Airflow's image needs {_ARCHITECTURE}")
     if image.state != "available":
         wrong.append(f"is {image.state}")

@@ -71,7 +71,8 @@ def test_plan_of_profile_course_says_what_each_switch_opens(person: Person) -> N
 
 def test_plan_estimates_the_cost_from_the_dated_table(person: Person) -> None:
     plan, prices = learned(person, "plan"), read_prices()
-    assert plan["usd_a_month"]["instance"] == pytest.approx(prices["instance_hour"]["t2.medium"] * 730)
+    hour = prices["regions"][person.settings["AWS_REGION"]]["instance_hour"]["t2.medium"]
+    assert plan["usd_a_month"]["instance"] == pytest.approx(hour * 730)
     assert sum(plan["usd_a_month_stopped"].values()) < sum(plan["usd_a_month"].values())
     text = person.says("plan").out
     assert prices["as_of"] in text
