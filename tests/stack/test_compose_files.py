@@ -61,7 +61,7 @@ def test_the_stack_has_the_services_that_the_rest_counts_on(env_file: Path) -> N
 def test_the_version_of_the_code_is_an_argument_of_the_build(env_file: Path) -> None:
     for files in ((COMPOSE,), (COMPOSE, CELERY)):
         found = services(*files, env_file=env_file, settings={"MBD_VERSION": "0.2.0+5e7"})
-        assert found["init"]["build"]["args"] == {"MBD_VERSION": "0.2.0+5e7"}
+        assert found["init"]["build"]["args"]["MBD_VERSION"] == "0.2.0+5e7"
         assert services(*files, env_file=env_file)["init"]["build"]["args"] == {"MBD_VERSION": ""}
 
 
