@@ -102,7 +102,8 @@ def system() -> Iterator[ProxiedSystem]:
 
 
 def start(system: LocalSystem, run_id: str, *, dag_id: str = DAG_ID, shards: int | None = None) -> None:
-    body = {"dag_run_id": run_id, "logical_date": None, "conf": {"shards": shards} if shards else {}}
+    conf = {"reread": True} | ({"shards": shards} if shards else {})  # so that S3 is asked for each file
+    body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
     answer = system.airflow.request("POST", f"dags/{dag_id}/dagRuns", body=body)
     assert answer.ok, answer.text
 
