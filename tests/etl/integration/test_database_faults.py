@@ -237,8 +237,8 @@ def test_rows_deleted_by_hand_are_reported_and_reload_puts_them_right(three: Fil
     noticed = three.load(database)
     assert any("bb.us.csv: 7 in the table, 10 loaded" in note and "--reload" in note for note in noticed.notes)
     assert database.count() == 32
-    mended = three.load(database, reload=True)
-    assert (mended.rows.inserted, mended.rows.deleted, mended.rows.unchanged) == (3, 0, 32)
+    repaired = three.load(database, reload=True)
+    assert (repaired.rows.inserted, repaired.rows.deleted, repaired.rows.unchanged) == (3, 0, 32)
     assert database.table() == table
     after = three.load(database)
     assert [note for note in after.notes if "outside the pipeline" in note] == []
