@@ -26,14 +26,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tests.support.paths import DATA
 
+Outcome = tuple[object, ...]
+
 HANG_SECONDS = 5  # an input of 64 KB takes milliseconds
-MOST_GROWTH_MB = 48  # after a warm-up; Arrow and the interpreter keep some of what they were given
+MOST_GROWTH_MB = 48  # after a warm-up; the interpreter keeps some of what it was given
 _SHARES = {"company_file": 0.85, "index": 0.15}  # an index takes a hundredth of the time
 _WARM_UP = 500
 _LONGEST = 1 << 16
@@ -55,8 +58,8 @@ class Hang(Exception):
 class Report:
     """What one target went through. `findings`: inputs that broke it.
 
-    `outcomes`: kinds of results that were seen, or atheris' count of what was reached in the code. atheris tells the
-    slowest input in whole seconds.
+    `outcomes`: pairs of facts that were seen in a result, or atheris' count of what was reached in the code. atheris
+    tells the slowest input in whole seconds.
     """
 
     target: str
@@ -79,12 +82,15 @@ def seeds(target: str) -> list[bytes]:
     return [content for content in [*heads, *cases] if len(content) <= 4096]
 
 
-def fuzz(check: Callable[[bytes], object], *, target: str, seconds: float, seed: int) -> Report:
-    """Change inputs by chance for so long, keeping those whose outcome is new."""
+def fuzz(check: Callable[[bytes], Outcome], *, target: str, seconds: float, seed: int) -> Report:
+    """Change inputs by chance for so long, keeping those in whose outcome two facts stand together for the first time.
+
+    Pairs, because whole outcomes are without number: an hour would keep them all, and its memory would grow by them.
+    """
     report = Report(target, "changes by chance")
     chance = random.Random(seed)
     corpus = seeds(target)
-    outcomes: set[object] = set()
+    seen: set[tuple[str, str]] = set()
     waiting = list(reversed(corpus))
     begun, rss = time.monotonic(), 0
     while time.monotonic() - begun < seconds and len(report.findings) < _MOST_FINDINGS:
@@ -99,12 +105,13 @@ def fuzz(check: Callable[[bytes], object], *, target: str, seconds: float, seed:
         finally:
             report.executions += 1
             report.slowest_ms = max(report.slowest_ms, round((time.perf_counter() - started) * 1000, 1))
-        if outcome not in outcomes:
-            outcomes.add(outcome)
+        pairs = set(product(map(repr, outcome), repeat=2))
+        if not pairs <= seen:
+            seen |= pairs
             corpus.append(content)
         if report.executions == _WARM_UP:
             rss = _rss_bytes()
-    report.seconds, report.outcomes = round(time.monotonic() - begun, 1), len(outcomes)
+    report.seconds, report.outcomes = round(time.monotonic() - begun, 1), len(seen)
     if rss:
         report.rss_growth_mb = round((_rss_bytes() - rss) / 2**20, 1)
         if report.rss_growth_mb > MOST_GROWTH_MB:

@@ -62,7 +62,7 @@ def _check(checked: CompanyFile | UnusableFile, content: bytes) -> None:
 
 
 def _kind(reason: str) -> str:
-    return re.sub(r"0x\w+|'.*'|\d+", "#", reason)
+    return re.sub(r"#(, #)+", "#", re.sub(r"0x\w+|'.*'|\".*\"|\d+", "#", reason))
 
 
 def check_index(content: bytes) -> Outcome:
