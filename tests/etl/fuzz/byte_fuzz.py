@@ -33,8 +33,6 @@ from typing import Any
 
 from tests.support.paths import DATA
 
-Outcome = tuple[object, ...]
-
 HANG_SECONDS = 5  # an input of 64 KB takes milliseconds
 MOST_GROWTH_MB = 48  # after a warm-up; the interpreter keeps some of what it was given
 _SHARES = {"company_file": 0.85, "index": 0.15}  # an index takes a hundredth of the time
@@ -82,7 +80,7 @@ def seeds(target: str) -> list[bytes]:
     return [content for content in [*heads, *cases] if len(content) <= 4096]
 
 
-def fuzz(check: Callable[[bytes], Outcome], *, target: str, seconds: float, seed: int) -> Report:
+def fuzz(check: Callable[[bytes], object], *, target: str, seconds: float, seed: int) -> Report:
     """Change inputs by chance for so long, keeping those in whose outcome two facts stand together for the first time.
 
     Pairs, because whole outcomes are without number: an hour would keep them all, and its memory would grow by them.
@@ -90,7 +88,7 @@ def fuzz(check: Callable[[bytes], Outcome], *, target: str, seconds: float, seed
     report = Report(target, "changes by chance")
     chance = random.Random(seed)
     corpus = seeds(target)
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, ...]] = set()
     waiting = list(reversed(corpus))
     begun, rss = time.monotonic(), 0
     while time.monotonic() - begun < seconds and len(report.findings) < _MOST_FINDINGS:
@@ -105,7 +103,7 @@ def fuzz(check: Callable[[bytes], Outcome], *, target: str, seconds: float, seed
         finally:
             report.executions += 1
             report.slowest_ms = max(report.slowest_ms, round((time.perf_counter() - started) * 1000, 1))
-        pairs = set(product(map(repr, outcome), repeat=2))
+        pairs = set(product(map(repr, outcome if isinstance(outcome, tuple) else (outcome,)), repeat=2))
         if not pairs <= seen:
             seen |= pairs
             corpus.append(content)
