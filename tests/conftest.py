@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,25 @@ settings.register_profile(
     "same everywhere", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("same everywhere")
+
+_TEMPORARY = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each session a folder of its own for temporary files.
+
+    pytest closes the folder that its sessions share by default, and with it a running session's PostgreSQL, which
+    belongs to another account, loses its data.
+    """
+    if config.option.basetemp is None:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = config.stash[_TEMPORARY] = tempfile.mkdtemp(prefix="mbd-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Removes the temporary files, unless a test failed: then a person may want to see them."""
+    folder = session.config.stash.get(_TEMPORARY, None)
+    if folder and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ from typing import Protocol, Self
 from etl.batch.aws import Aws
 from etl.errors import FileChangedError, ServiceError, SettingsError
 
-BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one block of a read
+BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one request of a read in S3
+_READ_BYTES = 1 << 18  # one block of a read in a folder: fresh memory for one of megabytes costs more than reading it
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class _Folder:
         with _file_errors(f"read {self._folder / name}"), (self._folder / name).open("rb") as file:
             file.seek(start)
             while length:
-                block = file.read(min(length, BLOCK_BYTES))
+                block = file.read(min(length, _READ_BYTES))
                 if not block:
                     raise FileChangedError(name)
                 length -= len(block)

@@ -96,7 +96,7 @@ class Processing:
         records: dict[str, FileRecord] = {}
         taken_over = 0
         with self._checked(files) as checked_files:
-            for done, (name, listed, checked) in enumerate(checked_files, start=1):
+            for done, (name, listed, checked, made) in enumerate(checked_files, start=1):
                 offset = slices[-1].end if slices else 0
                 if isinstance(checked, TakenOver):
                     taken_over += 1
@@ -114,8 +114,8 @@ class Processing:
                         rejected.write(lines)
                     if isinstance(checked, UnusableFile):
                         quarantined.append(QuarantinedFile(name, checked.reason))
-                    else:
-                        entry = make_slice(checked.content, company_name=name, offset=offset, flagged=checked.flagged)
+                    elif made:
+                        entry = replace(made, offset=offset)
                         slices.append(entry)
                         last = self._last.slice_of(name)
                         if last and last.sha256 == entry.sha256:  # the file is new, its rows are not
@@ -158,7 +158,7 @@ class Processing:
                 while waiting and (known or len(waiting) > at_once + 1):
                     yield waiting.popleft().result()
                 if known:
-                    yield name, listed, known
+                    yield name, listed, known, None
             while waiting:
                 yield waiting.popleft().result()
 
@@ -173,10 +173,17 @@ class Processing:
             pool.shutdown(wait=waits, cancel_futures=True)
 
     def _read_and_check(self, name: str, listed: Listed) -> _Checked:
+        """A company file, and its slice at offset 0: hashed here, so that who feeds the COPY does not wait."""
+        listed, checked = self._read(name, listed)
+        if isinstance(checked, UnusableFile):
+            return name, listed, checked, None
+        return name, listed, checked, make_slice(checked.content, company_name=name, offset=0, flagged=checked.flagged)
+
+    def _read(self, name: str, listed: Listed) -> tuple[Listed, CompanyFile | UnusableFile]:
         """A company file as listed, or as it is now; its version is empty where it is not sure which was read."""
         if listed.size_bytes > LARGEST_FILE_BYTES:
             reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
-            return name, listed, UnusableFile(reason)
+            return listed, UnusableFile(reason)
         try:
             content = self._source.read(name, version=listed.version)
         except FileChangedError:
@@ -184,11 +191,11 @@ class Processing:
                 listed = self._source.find(name)
                 content = self._source.read(name, version=listed.version)
             except FileChangedError:
-                return name, replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
-        return name, listed, check_company_file(content, company_name=name, since=self._since)
+                return replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
+        return listed, check_company_file(content, company_name=name, since=self._since)
 
 
-_Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver]
+_Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver, Slice | None]
 
 
 def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, rejected_bytes: int) -> FileRecord:
