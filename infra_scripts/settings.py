@@ -51,6 +51,8 @@ class Settings:
     """How the trigger reaches Airflow: through Systems Manager, which needs no open port, or by HTTP."""
     scale_to_zero: bool = False
     """Whether the instance stops itself after a run's mail; the trigger wakes it."""
+    trigger_dry_run: bool = False
+    """Whether the trigger only logs what it would start."""
 
     @property
     def subscribers(self) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         or MARKING_EMAIL,
         transport="http" if _transport(environment) == "http" else "ssm",
         scale_to_zero=_choice(environment, "MBD_SCALE_TO_ZERO", choices=("off", "on")) == "on",
+        trigger_dry_run=environment.get("MBD_TRIGGER_DRY_RUN", "").strip().lower() in ("1", "on", "true", "yes"),
     )
 
 

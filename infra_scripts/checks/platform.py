@@ -43,6 +43,18 @@ def mails(session: boto3.Session, *, stack: Stack, settings: Settings) -> Findin
     return Finding("ok", "mails", f"{len(found)} confirmed")
 
 
+def trigger(stack: Stack | None, *, settings: Settings) -> Finding:
+    """Whether the trigger is deployed, and starts runs."""
+    if stack is None:
+        return Finding("warning", "trigger", "not deployed. Run make deploy.")
+    if not stack.is_usable:
+        return Finding("error", "trigger", stack.state)
+    if settings.trigger_dry_run:
+        text = f"{stack.state}, but MBD_TRIGGER_DRY_RUN is on: markers start no run. Set it to off, then make deploy."
+        return Finding("warning", "trigger", text)
+    return Finding("ok", "trigger", stack.state)
+
+
 def secrets(session: boto3.Session, *, settings: Settings) -> Finding:
     there = set(airflow_secrets.remaining(session, settings=settings))
     missing = [name for name in airflow_secrets.NAMES if settings.names.parameters + name not in there]

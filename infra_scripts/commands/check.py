@@ -73,11 +73,7 @@ def _platform(session: boto3.Session, *, stack: Stack, settings: Settings) -> It
         lambda: [airflow.check_airflow(session, instance_id=now.instance_id, instance_state=now.instance)],
     )
     trigger = find_stack(session, name=settings.names.trigger_stack)
-    yield (
-        Finding("ok" if trigger.is_usable else "error", "trigger", trigger.state)
-        if trigger
-        else Finding("warning", "trigger", "not deployed. Run make deploy.")
-    )
+    yield platform.trigger(trigger, settings=settings)
     if trigger:
         yield from tried("alarms", lambda: [platform.alarms(session, stack=stack, settings=settings)])
     yield platform.aws_cli(today=today)

@@ -13,7 +13,8 @@ from infra_scripts.checks import platform
 from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import read_settings
 
-SETTINGS = read_settings({"MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1"})
+ENVIRONMENT = {"MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1"}
+SETTINGS = read_settings(ENVIRONMENT)
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-SNS"
 
 
@@ -33,6 +34,23 @@ def test_the_end_of_aws_cli_1_is_reported_and_warned_of(today: date, level: str)
     found = platform.aws_cli(today=today)
     assert found.level == level
     assert "version 1 in the trigger's layer, supported until 2027-07-15" in found.text
+
+
+@pytest.mark.parametrize(
+    ("state", "dry_run", "level", "words"),
+    [
+        (None, "off", "warning", "not deployed. Run make deploy."),
+        ("UPDATE_COMPLETE", "off", "ok", "UPDATE_COMPLETE"),
+        ("UPDATE_COMPLETE", "True", "warning", "MBD_TRIGGER_DRY_RUN is on: markers start no run"),
+        ("UPDATE_COMPLETE", "on", "warning", "MBD_TRIGGER_DRY_RUN is on: markers start no run"),
+        ("ROLLBACK_COMPLETE", "on", "error", "ROLLBACK_COMPLETE"),
+    ],
+)
+def test_trigger_that_starts_no_runs_is_reported(state: str | None, dry_run: str, level: str, words: str) -> None:
+    settings = read_settings(ENVIRONMENT | {"MBD_TRIGGER_DRY_RUN": dry_run})
+    found = platform.trigger(Stack(name="t", state=state, outputs={}) if state else None, settings=settings)
+    assert found.level == level
+    assert words in found.text
 
 
 @pytest.mark.parametrize(
