@@ -21,6 +21,7 @@ from etl.pipeline import (
 from etl.progress import CompanyFileProgress
 from etl.revision import code_version
 from etl.settings import Settings, read_mailbox, read_settings, source_bucket
+from etl.table.dsn import database_dsn
 from etl.table.load import Target
 from etl.table.prices import read_prices
 from etl.table.schema import make_tables
@@ -41,6 +42,7 @@ __all__ = [
     "Target",
     "code_version",
     "combine",
+    "database_dsn",
     "forget_work",
     "gate",
     "load",

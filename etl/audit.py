@@ -178,9 +178,7 @@ def verify(
     """Everything in which table, ledger, receipts and, with an output, combined file do not agree. Reads only."""
     place = open_storage(output, aws=aws) if output else None
     combined = CombinedFile(read_manifest(place), place) if place else None
-    with connect(database) as connection, connection.cursor() as cursor:
-        connection.rollback()  # a new transaction, before its first query
-        query(cursor, "one_snapshot")
+    with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
         yield from verify_table(cursor, combined=combined, progress=progress)
         if combined:
             yield from verify_slices(combined)

@@ -10,8 +10,9 @@ from etl.batch.gate import make_plan
 from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, SettingsError
 from etl.files import native
-from etl.outcome.mail import Mailbox
+from etl.outcome.mail import NO_INDEX, Mailbox
 from etl.table.database import connect, query
+from etl.table.schema import check_columns
 
 
 def try_settings(
@@ -54,9 +55,13 @@ def _describe_batch(source: str, company_index: str) -> str:
 
 def _describe_database(url: str) -> str:
     with connect(url) as connection, connection.cursor() as cursor:
+        check_columns(cursor)
+        schema, _, _, _ = query(cursor, "place_of_table")[0]
         in_table, in_ledger = query(cursor, "row_totals")[0]
+        has_index, may_build = query(cursor, "table_index")[0]
         version = connection.server_version // 10000
-    return f"PostgreSQL {version}, {in_table:,} rows in the table, {in_ledger:,} in the ledger"
+    found = f"PostgreSQL {version}, schema {schema}, {in_table:,} rows in the table, {in_ledger:,} in the ledger"
+    return found if has_index or may_build else f"{found}. {NO_INDEX}"
 
 
 def _describe_topic(mailbox: Mailbox) -> str:

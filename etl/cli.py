@@ -130,14 +130,19 @@ def _mail(receipt: Receipt, *, mailbox: etl.Mailbox | None, job: etl.Job) -> Rec
 
 def _init_db(options: argparse.Namespace) -> int:
     url = _database(options)
-    etl.make_tables(url)
+    place = etl.make_tables(url)
     if options.loader:
         password = os.environ.get("MBD_LOADER_PASSWORD", "")
         if not password:
             raise SettingsError("Set MBD_LOADER_PASSWORD, the password that the role of --loader gets.")
         make_loader(url, name=options.loader, password=password)
         print(f"The role {options.loader} may load, and nothing more.")
-    print("The table historical_stocks_data, the view stock_prices, the ledger and the run history are there.")
+    print(
+        "The table historical_stocks_data, the view stock_prices, the ledger and the run history are there, in schema "
+        f"{place.schema} of database {place.database}."
+    )
+    if place.others:
+        print(f"Another historical_stocks_data is in schema {', '.join(place.others)}: it was not touched.")
     return 0
 
 

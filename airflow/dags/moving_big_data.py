@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -112,7 +112,10 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
             etl.record_start(job, run=run)
         yield job, run
     except etl.EtlError as error:
-        etl.record_failure(error, job=job, target=target_of(context["params"]), run=run)
+        target = None
+        with suppress(etl.SettingsError):  # the connection itself is wrong: this is not the error to report then
+            target = target_of(context["params"])
+        etl.record_failure(error, job=job, target=target, run=run)
         if isinstance(error, etl.ServiceError):
             raise
         raise AirflowFailException(str(error)) from error
@@ -125,11 +128,21 @@ def run_of(context: Mapping[str, Any]) -> etl.Run:
 
 
 def target_of(params: Mapping[str, Any]) -> etl.Target | None:
-    """The database that the connection names, or None when Airflow has no such connection."""
+    """The database that the connection names, or None when Airflow has no such connection.
+
+    Raises SettingsError when the connection's Extra is nothing that libpq could read.
+    """
     try:
-        url = Connection.get(DATABASE_CONNECTION).get_uri()
+        found = Connection.get(DATABASE_CONNECTION)
         return etl.Target(
-            url,
+            etl.database_dsn(  # its URI is Airflow's own: numbers and booleans in Extra are not as libpq writes them
+                host=found.host,
+                port=found.port,
+                login=found.login,
+                password=found.password,
+                schema=found.schema,
+                extra=found.extra_dejson,
+            ),
             dry_run=params["dry_run"],
             reload=params["reload"],
             accept_shrunk=tuple((params["accept_shrunk"] or "").split()),

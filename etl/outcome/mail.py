@@ -23,6 +23,10 @@ from etl.table.outside_writes import OutsideWrites
 from etl.table.restatements import Kind, Restatement
 
 NOTICES = "notices"
+NO_INDEX = (
+    "The table has no index (historical_stocks_data_company_day), and this user may not build one, so loads and "
+    "queries of one company read the whole table. Run `mbd init-db` once as the table's owner, which builds it."
+)
 _NAME = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")  # RDS refuses two hyphens in a row
 _LONGEST_BUCKET_NAME = 63  # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _LARGEST_BODY_BYTES = 200_000  # SNS takes 262,144 for the whole message
@@ -261,6 +265,8 @@ def notes_of_load(loaded: Loaded, *, accepted: int) -> Iterator[str]:
         yield (
             f"An earlier attempt of this run was committed: {inserted:,} rows inserted, {deleted:,} old ones deleted."
         )
+    if loaded.lacks_index:
+        yield NO_INDEX
     if loaded.last_success:
         last_run, last_accepted = loaded.last_success
         if accepted < _DROP_WARNING * last_accepted:

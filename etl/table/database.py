@@ -32,12 +32,16 @@ def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description else []
 
 
-def connect(url: str, *, lock_timeout_seconds: float = 60) -> AbstractContextManager[Connection]:
+def connect(
+    url: str, *, lock_timeout_seconds: float = 60, snapshot: bool = False
+) -> AbstractContextManager[Connection]:
     """A connection in a transaction: committed by the caller, rolled back and closed when the block is left.
 
-    `url` is a libpq URL or DSN and may hold a password: it is never shown. Raises SettingsError (user, password, host,
-    database, TLS, permission) or ServiceError (no answer, connection lost), for errors inside the block too.
+    `url` is a libpq URL or DSN and may hold a password: it is never shown; blanks around it do not matter. Names mean
+    what is in the schema of the table that the search path finds. `snapshot`: all queries see the same moment, and may
+    only read. Raises SettingsError (user, password, host, database, TLS, permission) or ServiceError (no answer,
+    connection lost), for errors inside the block too.
     """
     from etl.table.connection import open_connection  # noqa: PLC0415  psycopg2: the processing script runs without it
 
-    return open_connection(url, lock_timeout_seconds=lock_timeout_seconds)
+    return open_connection(url, lock_timeout_seconds=lock_timeout_seconds, snapshot=snapshot)

@@ -160,11 +160,13 @@ def _replace_group(
     if not dry_run:
         if journalled:
             query(cursor, "journal_differences", load=load, **days)
+        given = {name: rows for name, rows, _ in query(cursor, "incoming_companies")}
         query(cursor, "delete_differing")
-        deleted = cursor.rowcount
+        removed = cursor.rowcount
         query(cursor, "insert_differing")
-        inserted = cursor.rowcount
-        check_counts(cursor, {name: _rows_after(there.get(name), sums.get(name, {})) for name in names})
+        if (removed, cursor.rowcount) != (deleted, inserted):  # counted below too, but both may have been kept back
+            raise _table_without_changes(wanted=inserted + deleted, done=removed + cursor.rowcount)
+        check_counts(cursor, {name: given.get(name, 0) for name in names})
     kept = sum(there[name].rows for name in names if name in there) - deleted
     return Replaced(inserted, deleted, kept, tuple(held), tuple(restatements))
 
@@ -187,16 +189,18 @@ def unfit_table(wrong: Mapping[str, tuple[int, int]]) -> SettingsError:
     )
 
 
+def _table_without_changes(*, wanted: int, done: int) -> SettingsError:
+    return SettingsError(
+        f"The table took {done:,} of {wanted:,} deletions and insertions. Nothing was loaded. Look for a trigger, rule "
+        "or policy on historical_stocks_data that keeps rows."
+    )
+
+
 def _sum_differences(cursor: Cursor, days: Mapping[str, object]) -> dict[str, dict[str, Differences]]:
     sums: dict[str, dict[str, Differences]] = {}
     for name, change, *facts in query(cursor, "sum_differences", **days):
         sums.setdefault(name, {})[change] = Differences(*facts)
     return sums
-
-
-def _rows_after(there: Known | None, kinds: Mapping[str, Differences]) -> int:
-    added, removed = (kinds[kind].rows if kind in kinds else 0 for kind in ("added", "removed"))
-    return (there.rows if there else 0) + added - removed
 
 
 def _held_companies(

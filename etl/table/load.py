@@ -88,6 +88,8 @@ class Loaded:
     """Rows that an earlier attempt of this run inserted and deleted, where that was committed."""
     last_success: tuple[str, int] | None
     """The last run that succeeded, and its accepted rows."""
+    lacks_index: bool = False
+    """The traders' index is not there, and this user may not build it."""
 
 
 def load_slices(source: Source, *, target: Target, run_id: str, record: Callable[[Manifest, Loaded], RunRecord]) -> str:
@@ -192,7 +194,8 @@ class _Load:
         held = {one.company_name for one in done.held}
         self._changed = [entry for entry in changed if entry.company_name not in held]
         self._restatements = done.restatements
-        if self._target.table_index and not self._target.dry_run and not query(self.cursor, "has_table_index")[0][0]:
+        has_index, may_build_index = query(self.cursor, "table_index")[0]
+        if self._target.table_index and not self._target.dry_run and not has_index and may_build_index:
             query(self.cursor, "build_table_index")
         if not self._target.dry_run:
             self._journal_added()
@@ -214,6 +217,7 @@ class _Load:
             same_as_run=newest.run_id if newest and newest.run_id != run_id else None,
             earlier_attempt=earlier[0] if earlier else None,
             last_success=last[0] if last else None,
+            lacks_index=self._target.table_index and not has_index and not may_build_index,
         )
 
     def commit(self, record: RunRecord) -> None:

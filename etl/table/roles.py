@@ -6,6 +6,7 @@ from psycopg2 import extensions, sql
 
 from etl.table.database import connect, query
 from etl.table.database import sql as sql_text
+from etl.table.schema import SCHEMA_SECONDS, build_missing_index, lock_table
 
 
 def make_loader(url: str, *, name: str, password: str) -> None:
@@ -15,10 +16,9 @@ def make_loader(url: str, *, name: str, password: str) -> None:
     SettingsError (no right to make roles) or ServiceError.
     """
     with connect(url) as connection, connection.cursor() as cursor:
-        if not query(cursor, "has_table_index")[0][0]:
-            query(cursor, "build_table_index")
-        cursor.execute("SELECT current_schema()")
-        [schema] = cursor.fetchone() or [""]
+        lock_table(cursor, timeout_seconds=SCHEMA_SECONDS)
+        build_missing_index(cursor)
+        schema, _, database, _ = query(cursor, "place_of_table")[0]
         verifier = extensions.encrypt_password(password, name, scope=connection, algorithm="scram-sha-256")
         cursor.execute(
             sql.SQL(sql_text("loader")).format(
@@ -26,6 +26,7 @@ def make_loader(url: str, *, name: str, password: str) -> None:
                 role=sql.Identifier(name),
                 password=sql.Literal(verifier),
                 schema=sql.Identifier(schema),
+                database=sql.Identifier(database),
             )
         )
         connection.commit()

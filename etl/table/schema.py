@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl.errors import ServiceError, SettingsError
@@ -17,20 +18,69 @@ COLUMNS = (
 )  # fmt: skip
 """The table's contract, in this order; each is VARCHAR(56)."""
 
+SCHEMA_SECONDS = 60
+"""How long what makes things waits for a load."""
+
 _SECONDS_BETWEEN_TRIES = 0.2
-_SCHEMA_SECONDS = 60  # that it waits for a load
+_TABLE_KINDS = ("r", "p")  # pg_class.relkind
+_OTHER_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
-def make_tables(url: str) -> None:
+@dataclass(frozen=True)
+class TablePlace:
+    """Where the tables are."""
+
+    schema: str
+    database: str
+    others: tuple[str, ...]
+    """Other schemas that have a table of the same name."""
+
+
+def make_tables(url: str) -> TablePlace:
     """Make tables, views, functions and the reader's role where they are not there yet, or are of an older version.
 
-    Waits for a load or another call of it: what it does races with itself, CREATE ... IF NOT EXISTS too.
+    Waits for a load or another call of it: what it does races with itself, CREATE ... IF NOT EXISTS too. Raises
+    SettingsError when a new table would hide one that is there, or something else has its name.
     """
     with connect(url) as connection, connection.cursor() as cursor:
-        lock_table(cursor, timeout_seconds=_SCHEMA_SECONDS)
+        lock_table(cursor, timeout_seconds=SCHEMA_SECONDS)
+        _refuse_to_hide(cursor)
         cursor.execute(sql("schema"))
         cursor.execute(sql("journal_schema"))
+        if query(cursor, "table_state")[0][0]:  # into an empty table the first load copies faster without it
+            build_missing_index(cursor)
+        schema, _, database, others = query(cursor, "place_of_table")[0]
         connection.commit()
+    return TablePlace(schema, database, tuple(others))
+
+
+def build_missing_index(cursor: Cursor) -> None:
+    """Build the traders' index where it is missing and this user may."""
+    has_index, may_build = query(cursor, "table_index")[0]
+    if not has_index and may_build:
+        query(cursor, "build_table_index")
+
+
+def _refuse_to_hide(cursor: Cursor) -> None:
+    """Raise SettingsError when this user's new table would be found instead of one that is there."""
+    found, kind, _, _ = query(cursor, "place_of_table")[0]
+    query(cursor, "forget_found_schema")
+    new, path = query(cursor, "schema_for_new")[0]
+    if found is None:
+        return
+    if found != new:
+        raise SettingsError(
+            f"The table historical_stocks_data is in schema {found}, and a new one in schema {new} would hide it from "
+            f"this user, whose search_path is {path}. Nothing was made. Set the search_path to {found} alone to bring "
+            f"that table up to date, or to {new} alone to have a second one: ?options=-csearch_path%3D{found} in the "
+            "database URL, or ALTER ROLE ... SET search_path."
+        )
+    if kind not in _TABLE_KINDS:
+        raise SettingsError(
+            f"historical_stocks_data in schema {found} is no table but {_OTHER_KINDS.get(kind, 'something else')}. "
+            "Nothing was made. Rename it, or name another schema by the search_path."
+        )
+    check_columns(cursor)
 
 
 def lock_table(cursor: Cursor, *, timeout_seconds: float) -> None:
@@ -54,6 +104,14 @@ def check_columns(cursor: Cursor) -> None:
     columns = [row[0] for row in query(cursor, "columns_of_table")]
     wanted = [f"{name} character varying(56)" for name in COLUMNS]
     if not columns:
+        _, _, _, others = query(cursor, "place_of_table")[0]
+        if others:
+            _, path = query(cursor, "schema_for_new")[0]
+            raise SettingsError(
+                f"The table historical_stocks_data is in schema {' and '.join(others)}, where this user, whose "
+                f"search_path is {path}, does not look. Put {others[0]} into the search_path: "
+                f"?options=-csearch_path%3D{others[0]} in the database URL, or ALTER ROLE ... SET search_path."
+            )
         raise SettingsError("The database has no table historical_stocks_data. Run init-db first.")
     if columns == wanted:
         return

@@ -135,7 +135,10 @@ def emptied(database: Database) -> Database:
         )
         cursor.execute(f"ALTER DATABASE {database.name} RESET ALL")
         cursor.execute(f"GRANT CONNECT ON DATABASE {database.name} TO public")
-    database.execute("DROP SCHEMA public CASCADE")
+    for (schema,) in database.rows(
+        "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname !~ '^(pg_|information_)'"
+    ):
+        database.execute(f"DROP SCHEMA {schema} CASCADE")
     database.execute("CREATE SCHEMA public")
     database.execute("GRANT USAGE ON SCHEMA public TO public")
     return database

@@ -3,9 +3,14 @@
 -- Each begins with its name; etl/table/database.py reads the file once.
 
 -- name: session
--- How long a statement waits for somebody else's lock, and that it is a load that writes. Other settings of the URL stay.
+-- How long a statement waits for somebody else's lock, that it is a load that writes, and where all names are looked for
+-- first: in the schema of the table that the search path finds. Other settings of the URL stay.
 -- Local to the transaction: behind a pooler the session is somebody else's next.
-SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_big_data.loading', 'on', true);
+SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_big_data.loading', 'on', true),
+       set_config('search_path', concat_ws(', ', (
+           SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+           WHERE pg_class.oid = to_regclass('historical_stocks_data')
+       ), nullif(current_setting('search_path'), '')), true);
 
 -- name: lock
 -- One load at a time; the lock goes with the transaction, however that ends. Asked again and again rather than waited
@@ -23,10 +28,28 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 -- name: columns_of_table
 -- The table as it is, to be compared with the contract before anything is loaded.
-SELECT column_name || ' ' || data_type || coalesce('(' || character_maximum_length || ')', '')
-FROM information_schema.columns
-WHERE table_schema = current_schema() AND table_name = 'historical_stocks_data'
-ORDER BY ordinal_position;
+SELECT attname || ' ' || format_type(atttypid, atttypmod)
+FROM pg_attribute
+WHERE attrelid = to_regclass('historical_stocks_data') AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum;
+
+-- name: place_of_table
+-- The table's schema, if the search path finds one, and what it is; the database; other schemas with one of that name.
+SELECT n.nspname, c.relkind::text, current_database(), ARRAY(
+    SELECT o.nspname FROM pg_class r JOIN pg_namespace o ON o.oid = r.relnamespace
+    WHERE r.relname = 'historical_stocks_data' AND r.relkind IN ('r', 'p', 'f', 'v', 'm') AND r.oid IS DISTINCT FROM c.oid
+    ORDER BY 1
+)
+FROM (SELECT to_regclass('historical_stocks_data') AS oid) found
+LEFT JOIN pg_class c USING (oid) LEFT JOIN pg_namespace n ON n.oid = c.relnamespace;
+
+-- name: forget_found_schema
+-- As this user would see it: what is made without a schema's name goes where they are used to.
+SET LOCAL search_path TO DEFAULT;
+
+-- name: schema_for_new
+-- Where a new table would go, and the search path that says so.
+SELECT current_schema(), current_setting('search_path');
 
 -- name: table_state
 -- Has the table rows; has it any by the ledger; and does it note writes from outside the pipeline?
@@ -84,10 +107,11 @@ COPY historical_stocks_data (
     daily_percent_change, value_change, company_name
 ) FROM STDIN (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
--- name: has_table_index
--- Does the traders' index exist, or is this user not the table's owner, who alone may build it (init-db does it then)?
-SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL
-    OR NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'historical_stocks_data'::regclass), 'USAGE');
+-- name: table_index
+-- Does the traders' index exist; may this user build it, as the table's owner?
+SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL,
+       pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')
+FROM pg_class WHERE oid = 'historical_stocks_data'::regclass;
 
 -- name: build_table_index
 -- One company's history in milliseconds; from PostgreSQL 18 on also one day across companies, by skipping from company to

@@ -85,9 +85,13 @@ FROM historical_stocks_data;
 -- Who may only read: grant it to a trader's login. Making a role needs a right that not every owner of a table has.
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
-        CREATE ROLE stock_prices_reader NOLOGIN;
-    END IF;
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
+            CREATE ROLE stock_prices_reader NOLOGIN;
+        END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+        NULL; -- an init-db of another database of this server has just made it
+    END;
     GRANT SELECT ON stock_prices, stock_prices_as_written TO stock_prices_reader;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'The role stock_prices_reader was not made: this user may not make roles.';

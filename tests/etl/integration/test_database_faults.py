@@ -61,7 +61,7 @@ CONNECT_FAULTS: dict[str, tuple[Callable[[Database, int], str], int, str]] = {
     "port": (
         lambda database, closed: database.without_password(password=MARKED, port=str(closed)),
         3,
-        "connection refused. Is it running and reachable?",
+        "no answer, connection refused. Is it running and reachable?",
     ),
     "tls": (
         lambda database, _: database.without_password(password=MARKED, sslmode="require"),

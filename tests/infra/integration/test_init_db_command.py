@@ -19,6 +19,7 @@ import pytest
 from tests.support.account import Account, RunCommand
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.postgres import PostgresServer
+from tests.support.stub_database import refusal, stub_database
 from tests.support.tls_front import tls_front
 
 PASSWORD = "a'b:c/d@e%f g?"
@@ -169,6 +170,18 @@ def test_a_wrong_password_and_a_silent_server_have_messages_of_their_own(
     assert silent.returncode == 3
     assert "ssh -L" in silent.stderr
     assert "wrong" not in refused.stderr + silent.stderr
+
+
+def test_a_server_that_answers_is_not_called_out_of_reach(
+    command: RunCommand, platform: Platform, tmp_path: Path
+) -> None:
+    answer = refusal("de rien ne va plus", sqlstate="53300")
+    with stub_database(answer) as stub, tls_front(stub, directory=tmp_path) as port:
+        platform(port=port)
+        done = command("init-db")
+    assert done.returncode == 3
+    assert "The server says: de rien ne va plus." in done.stderr
+    assert "ssh -L" not in done.stderr
 
 
 def test_before_apply_it_says_so(command: RunCommand, account: Account) -> None:

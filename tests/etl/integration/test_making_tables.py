@@ -1,0 +1,124 @@
+"""Making the tables: many at once, and for a loader that may not build what it misses."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import etl
+from etl.audit import verify
+from etl.table.roles import make_loader
+from etl.table.schema import make_tables
+from tests.support.batch_files import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.batch_files import Files
+    from tests.support.commands import Command
+    from tests.support.database import Database
+
+PASSWORD = "of-the-loader"
+INDEX = "SELECT count(*) FROM pg_indexes WHERE indexname = 'historical_stocks_data_company_day'"
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """The name of a role, gone after the test with all that it was granted."""
+    name = f"loader_of_{database.name}"
+    yield name
+    for other in ("stocks", "empty"):
+        one = type(database)(database.server.url(other), database.server, other)
+        if one.rows("SELECT FROM pg_roles WHERE rolname = %s", name):
+            one.execute(f"DROP OWNED BY {name} CASCADE")
+    database.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+def login(database: Database, role: str) -> str:
+    return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{database.server.port}/{database.name}"
+
+
+def test_init_db_four_at_once_makes_everything_once(empty_database: Database, role: str, three: Files) -> None:
+    for _ in range(3):
+        empty_database.execute("DROP SCHEMA public CASCADE")
+        empty_database.execute("CREATE SCHEMA public")
+        together = threading.Barrier(4)
+
+        def make(_: int, together: threading.Barrier = together) -> None:
+            together.wait()
+            make_tables(empty_database.url)
+            make_loader(empty_database.url, name=role, password=PASSWORD)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(make, range(4)))
+    three.load(empty_database)
+    assert list(verify(empty_database.url)) == []
+
+
+def test_init_db_of_two_databases_of_a_server_at_once_makes_their_role_once(
+    database: Database, empty_database: Database, role: str
+) -> None:
+    for _ in range(5):
+        for one in (database, empty_database):
+            if one.rows("SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader'"):
+                one.execute("DROP OWNED BY stock_prices_reader")
+        database.execute("DROP ROLE IF EXISTS stock_prices_reader")
+        together = threading.Barrier(2)
+
+        def make(one: Database, together: threading.Barrier = together) -> None:
+            together.wait()
+            make_tables(one.url)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(make, (database, empty_database)))
+        granted = "SELECT has_table_privilege('stock_prices_reader', 'stock_prices', 'SELECT')"
+        assert [one.rows(granted) for one in (database, empty_database)] == [[(True,)], [(True,)]]
+
+
+def test_loader_that_may_not_build_the_index_says_who_can(
+    three: Files, database: Database, role: str, command: Command
+) -> None:
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    database.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    process(three.job())
+
+    def load(**options: Any) -> etl.Receipt:  # noqa: ANN401
+        return etl.load(three.job(), target=etl.Target(login(database, role), **options), run=etl.Run.begin("test"))
+
+    receipt = load()
+    [note] = [note for note in receipt.notes if "historical_stocks_data_company_day" in note]
+    assert "Run `mbd init-db` once as the table's owner" in note
+    assert note in etl.receipt_text(receipt)
+    assert note in command("check", "--database-url", login(database, role)).out
+    assert not any("index" in note for note in load(table_index=False).notes)
+    assert command("init-db", "--database-url", database.url).code == 0
+    assert database.rows(INDEX) == [(1,)]
+    assert not any("historical_stocks_data_company_day" in note for note in load().notes)
+    assert "index" not in command("check", "--database-url", login(database, role)).out
+
+
+def test_owner_without_the_right_to_make_things_loads_and_is_told_so(
+    three: Files, database: Database, role: str
+) -> None:
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    database.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    database.execute(f"ALTER TABLE historical_stocks_data OWNER TO {role}")
+    process(three.job())
+    receipt = etl.load(three.job(), target=etl.Target(login(database, role)), run=etl.Run.begin("test"))
+    assert database.count() == 35
+    assert any("historical_stocks_data_company_day" in note for note in receipt.notes)
+
+
+def test_loader_of_a_schema_that_is_not_public_finds_its_tables(
+    three: Files, empty_database: Database, role: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_database.execute("CREATE SCHEMA prices")
+    monkeypatch.setenv("MBD_LOADER_PASSWORD", PASSWORD)
+    url = f"{empty_database.url}?options=-csearch_path%3Dprices"
+    assert command("init-db", "--database-url", url, "--loader", role).code == 0
+    process(three.job())
+    etl.load(three.job(), target=etl.Target(login(empty_database, role)), run=etl.Run.begin("test"))
+    assert empty_database.rows("SELECT count(*) FROM prices.historical_stocks_data") == [(35,)]

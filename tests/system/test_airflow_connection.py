@@ -1,0 +1,62 @@
+"""The DAG's way from Airflow's connection to the database is that of Airflow's own PostgresHook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from tests.support.paths import ROOT
+
+pytest.importorskip("airflow.sdk")
+
+PASSWORD = "p%40ss%2Fw%C3%B6rd"
+CONNECTIONS = {
+    "plain": f"postgres://loader:{PASSWORD}@db.example:5433/stocks",
+    "tls": f"postgres://loader:{PASSWORD}@db.example/stocks?sslmode=require&keepalives_idle=30",
+    "newline": f"postgres://loader:{PASSWORD}@db.example/stocks\n",
+    "extra": f"postgres://loader:{PASSWORD}@db.example/stocks?__extra__=%7B%22keepalives_idle%22%3A+30%7D",
+    "boolean": json.dumps(
+        {"conn_type": "postgres", "host": "db.example", "login": "loader", "password": "p@ss", "schema": "stocks",
+         "port": 5433, "extra": {"keepalives": True, "connect_timeout": 7, "sslmode": "verify-full"}}
+    ),
+    "hook": json.dumps(
+        {"conn_type": "postgres", "host": "db.example", "schema": "stocks", "extra": {"cursor": "dictcursor"}}
+    ),
+}  # fmt: skip
+PROGRAM = """
+import importlib.util, json, sys
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+class Hook(PostgresHook):
+    def _create_connection(self, conn_args):
+        return {name: value for name, value in conn_args.items() if not callable(value)}
+
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+dag = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dag)
+found = {}
+for name in sys.argv[2:]:
+    dag.DATABASE_CONNECTION = name
+    target = dag.target_of({"dry_run": False, "reload": False, "accept_shrunk": None})
+    found[name] = target.database, Hook(postgres_conn_id=name).get_conn()
+print("FOUND " + json.dumps(found))
+"""
+
+
+def test_dag_connects_as_airflows_postgres_hook_would(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in CONNECTIONS.items()}
+    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "airflow/dags/moving_big_data.py"), *CONNECTIONS]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
+    for name, (ours, of_the_hook) in json.loads(line.removeprefix("FOUND ")).items():
+        as_text = {key: int(fact) if isinstance(fact, bool) else fact for key, fact in of_the_hook.items()}
+        expected = {key: fact.strip() for key, fact in parse_dsn(make_dsn("", **as_text)).items()}
+        assert parse_dsn(ours) == expected, name
