@@ -30,6 +30,7 @@ def make_tables(url: str) -> None:
         lock_table(cursor, timeout_seconds=_SCHEMA_SECONDS)
         cursor.execute(sql("schema"))
         cursor.execute(sql("journal_schema"))
+        cursor.execute(sql("lists_schema"))
         connection.commit()
 
 
