@@ -1,6 +1,7 @@
 """Moves a batch of company CSV files into one combined file and one PostgreSQL table. This is the whole public face."""
 
 from etl.batch.aws import Aws
+from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
 from etl.outcome.mail import Mailbox, receipt_text
 from etl.outcome.receipt import Marker, Receipt, Run
@@ -20,7 +21,7 @@ from etl.pipeline import (
 )
 from etl.progress import CompanyFileProgress
 from etl.revision import code_version
-from etl.settings import Settings, read_mailbox, read_settings, source_bucket
+from etl.settings import Settings, read_mailbox, read_policy, read_settings, source_bucket
 from etl.table.dsn import database_dsn
 from etl.table.load import Target
 from etl.table.prices import read_prices
@@ -34,6 +35,7 @@ __all__ = [
     "Job",
     "Mailbox",
     "Marker",
+    "Policy",
     "Receipt",
     "Run",
     "ServiceError",
@@ -50,6 +52,7 @@ __all__ = [
     "process",
     "read_history",
     "read_mailbox",
+    "read_policy",
     "read_prices",
     "read_settings",
     "receipt_text",

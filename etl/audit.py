@@ -28,7 +28,14 @@ from etl.table.history import (
 )
 from etl.table.runs import RunRecord, receipt_hash
 from etl.table.undo import Undone, undo_loads
-from etl.table.verify import Disagreement, verify_combined, verify_receipts, verify_slices, verify_table
+from etl.table.verify import (
+    Disagreement,
+    verify_combined,
+    verify_flags,
+    verify_receipts,
+    verify_slices,
+    verify_table,
+)
 
 _FIELDS_OF_ROW = (
     "stock_date", "open_value", "high_value", "low_value", "close_value", "volume_traded", "daily_percent_change",
@@ -180,6 +187,7 @@ def verify(
     combined = CombinedFile(read_manifest(place), place) if place else None
     with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
         yield from verify_table(cursor, combined=combined, progress=progress)
+        yield from verify_flags(cursor, combined=combined)
         if combined:
             yield from verify_slices(combined)
             yield from verify_combined(cursor, combined=combined, held=_held(cursor))

@@ -1,4 +1,4 @@
-"""The commands that look back: `mbd diff`, `undo`, `trace` and `verify`. Results go to stdout."""
+"""The commands that look back: `mbd diff`, `undo`, `trace`, `rejected` and `verify`. Results go to stdout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from etl.errors import SettingsError
 from etl.outcome.mail import receipt_text
 from etl.outcome.receipt import Receipt, Run
 from etl.table.history import RowDiff
+from etl.table.rejected import read_recorded
 from etl.table.verify import Disagreement
 
 _SHOWN_FIELDS = ("open", "high", "low", "close", "volume", "percent change", "value change")
@@ -112,6 +113,36 @@ def _earlier(one: audit.Earlier) -> str:
 
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def rejected(options: argparse.Namespace, *, database: str) -> int:
+    """The rejected rows and quarantined files of a run."""
+    found, facts = read_recorded(database, options.run)
+    receipt = Receipt.from_facts(facts)
+    if options.json:
+        counts = {"rows_rejected": receipt.rows.rejected, "rows_read": receipt.rows.read}
+        print(json.dumps({**asdict(found), **counts}))
+        return 0
+    share = f" ({receipt.rejected_percent:g} %)" if receipt.rejected_percent else ""
+    print(
+        f"run {found.run_id}: {receipt.rows.rejected:,} of {receipt.rows.read:,} rows rejected{share}, "
+        f"{receipt.files.quarantined:,} of {receipt.files.listed:,} files quarantined"
+    )
+    for file in found.quarantined:
+        print(_one_line(f"{file.file}: {file.reason}"))
+    for row in found.rows:
+        column = f" {row.column} {row.value!r}:" if row.column else ""
+        print(_one_line(f"{row.file}:{row.line}:{column} {row.reason}"))
+        print(_one_line(f"    {row.raw_line}"))
+    if receipt.rows.rejected > len(found.rows):
+        where = f"{receipt.output.rstrip('/')}/rejected_rows.csv" if receipt.output else "rejected_rows.csv"
+        print(f"{receipt.rows.rejected - len(found.rows):,} more are not recorded; {where} has those of the last run")
+    return 0
+
+
+def _one_line(text: str) -> str:
+    """Text of a company file as a terminal may show it: no escape codes."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def verify(options: argparse.Namespace, *, database: str) -> int:

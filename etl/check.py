@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from etl.batch.aws import Aws, aws_errors
 from etl.batch.company_index import parse_index
 from etl.batch.gate import make_plan
+from etl.batch.policy import Policy
 from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, SettingsError
 from etl.files import native
@@ -16,7 +17,13 @@ from etl.table.schema import check_columns
 
 
 def try_settings(
-    *, source: str | None, company_index: str | None, output: str | None, database: str | None, mailbox: Mailbox | None
+    *,
+    source: str | None,
+    company_index: str | None,
+    output: str | None,
+    database: str | None,
+    mailbox: Mailbox | None,
+    policy: Policy | None = None,
 ) -> Iterator[tuple[str, str, EtlError | None]]:
     """For each thing that is named: its name, what was found, and what is wrong with it, if anything.
 
@@ -28,7 +35,7 @@ def try_settings(
     if company_index:
         checks.append(("company index", lambda: f"{len(read_file(company_index)):,} bytes"))
     if source and company_index:
-        checks.append(("batch", lambda: _describe_batch(source, company_index)))
+        checks.append(("batch", lambda: _describe_batch(source, company_index, policy)))
     if output:
         checks.append(("output", lambda: f"{len(open_storage(output).listing()):,} files"))
     if database:
@@ -47,10 +54,11 @@ def try_settings(
             yield name, "", error
 
 
-def _describe_batch(source: str, company_index: str) -> str:
+def _describe_batch(source: str, company_index: str, policy: Policy | None) -> str:
     index = parse_index(read_file(company_index))
-    plan = make_plan(index, company_index=company_index, source=open_storage(source))
-    return f"{len(plan.names):,} files named by the company index are there"
+    plan = make_plan(index, company_index=company_index, source=open_storage(source), policy=policy)
+    missing = f", {len(plan.missing):,} are missing, as {plan.consent.set_by} allows" if plan.consent else ""
+    return f"{len(plan.names):,} files named by the company index are there{missing}"
 
 
 def _describe_database(url: str) -> str:

@@ -103,6 +103,7 @@ def _attempt(
         since=getattr(options, "since", None),
         grace_seconds=getattr(options, "grace", 0.0),
         reread=getattr(options, "reread", False),
+        policy=_policy(options),
     )
     run = etl.Run.begin("cli")
     try:
@@ -183,6 +184,7 @@ def _check(options: argparse.Namespace) -> int:
         output=options.output,
         database=options.database_url,
         mailbox=_mailbox(options),
+        policy=_policy(options),
     ):
         if error:
             worst = max(worst, error.exit_code)
@@ -209,6 +211,15 @@ def _target(options: argparse.Namespace) -> etl.Target:
     )
 
 
+def _policy(options: argparse.Namespace) -> etl.Policy:
+    return etl.read_policy(
+        os.environ,
+        max_rejected=getattr(options, "max_rejected", None),
+        allow_missing=" ".join(getattr(options, "allow_missing", [])),
+        given_as=lambda name: f"the option --{name.replace('_', '-')}",
+    )
+
+
 def _mailbox(options: argparse.Namespace) -> etl.Mailbox | None:
     if not options.topic_arn:
         return None
@@ -231,5 +242,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "diff": lambda options: audit_commands.diff(options, database=_database(options)),
     "undo": _undo,
     "trace": lambda options: audit_commands.trace(options, database=_database(options)),
+    "rejected": lambda options: audit_commands.rejected(options, database=_database(options)),
     "verify": lambda options: audit_commands.verify(options, database=_database(options)),
 }

@@ -3,6 +3,7 @@
 EtlError
 ├── BatchError                  the data stops the batch: fix the files or the company index (exit code 1)
 │   ├── MissingFilesError       the company index names files that are not in the source
+│   ├── TooManyRejectedError    more rows are rejected than the policy of the run allows
 │   └── NothingUsableError      not one company file has a row to load
 ├── SettingsError               a setting, a name or a permission is wrong: fix the environment (exit code 2)
 └── ServiceError                S3, SNS or PostgreSQL failed: the same run may succeed later (exit code 3)
@@ -41,6 +42,10 @@ class MissingFilesError(BatchError):
     def __init__(self, message: str, *, listed: int, missing: tuple[str, ...]) -> None:
         super().__init__(message)
         self.listed, self.missing = listed, missing
+
+
+class TooManyRejectedError(BatchError):
+    """More rows are rejected than the policy of the run allows. The outputs were written, and name each of them."""
 
 
 class NothingUsableError(BatchError):

@@ -47,7 +47,9 @@ _EXAMPLES = {
     "run": """\
 mbd run --source Stocks --company-index CompanyNames/top_companies.txt --output Output
 mbd run --source s3://BUCKET/Stocks --company-index s3://BUCKET/CompanyNames/top_companies.txt \\
-        --output s3://BUCKET/Output --dry-run""",
+        --output s3://BUCKET/Output --dry-run
+mbd run --source Stocks --company-index CompanyNames/top_companies.txt --output Output \\
+        --allow-missing ge.us.csv wex.us.csv --max-rejected 1%""",
     "process": """\
 mbd process --source Stocks --company-index CompanyNames/top_companies.txt --output Output""",
     "load": """\
@@ -70,6 +72,10 @@ mbd undo marker_2026-11-25T06-00-03Z_5f0c_81aa""",
     "trace": """\
 mbd trace ge.us.csv 2017-11-10
 mbd trace otex.us.csv 2005-07-19 --json | jq '.earlier'""",
+    "rejected": """\
+mbd rejected
+mbd rejected marker_2026-11-25T06-00-03Z_5f0c_81aa
+mbd rejected --json | jq '.rejected[0].raw_line'""",
     "verify": """\
 mbd verify
 mbd verify --output s3://BUCKET/Output --json""",
@@ -110,8 +116,23 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read every company file, also those that have not changed since the last run",
     )
+    files.add_argument(
+        "--allow-missing",
+        metavar="N",
+        nargs="+",
+        default=[],
+        help="load the batch although so many company files, or those that are named here, are not in the source "
+        "(MBD_ALLOW_MISSING; none may be missing)",
+    )
     output = _options()
     _add_places(output, "output", required=True)
+    judging = _options()
+    judging.add_argument(
+        "--max-rejected",
+        metavar="N",
+        help="fail, with the table unchanged, where more rows are rejected: 100, or 1%% of the rows read "
+        "(MBD_MAX_REJECTED; no limit)",
+    )
     loading = _options()
     loading.add_argument(
         "--reload",
@@ -170,9 +191,9 @@ def build_parser() -> argparse.ArgumentParser:
     quiet = _options()
     quiet.add_argument("--quiet", action="store_true", help="no progress")
     for name, parents, help_text in (
-        ("run", (files, output, loading, dry, database, mail, as_json, quiet), "process and load, overlapped"),
-        ("process", (files, output, mail, as_json, quiet), "company files to combined file and manifest"),
-        ("load", (output, loading, dry, database, mail, as_json, quiet), "combined file into the table"),
+        ("run", (files, output, judging, loading, dry, database, mail, as_json, quiet), "process and load, overlapped"),
+        ("process", (files, output, judging, mail, as_json, quiet), "company files to combined file and manifest"),
+        ("load", (output, judging, loading, dry, database, mail, as_json, quiet), "combined file into the table"),
         ("init-db", (database,), "make the table, the view and the ledger; safe to run again"),
         ("history", (database, as_json), "the last runs"),
         ("check", (database, mail), "try the settings, change nothing"),
@@ -183,6 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
             "take the last run that changed something back, or a run and all later ones",
         ),
         ("trace", (database, as_json), "where one price came from: line, file, run, and its earlier values"),
+        ("rejected", (database, as_json), "the rejected rows and quarantined files of a run"),
         ("verify", (database, as_json, quiet), "prove that table, ledger, combined file and receipts agree"),
     ):
         one = commands.add_parser(
@@ -217,6 +239,8 @@ def _add_audit_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("run", metavar="RUN", nargs="?", help="this run and all later ones (the last one)")
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do not do it")
+    elif name == "rejected":
+        parser.add_argument("run", metavar="RUN", nargs="?", help="the run (the last one)")
     elif name == "trace":
         parser.add_argument("company", metavar="COMPANY", help="a company name, such as ge.us.csv")
         parser.add_argument("day", metavar="DAY", type=lambda day: _iso_day(day).isoformat(), help="YYYY-MM-DD")

@@ -11,16 +11,20 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from etl.batch.aws import Aws
 from etl.batch.company_index import CompanyIndex, parse_index
 from etl.batch.gate import make_plan
 from etl.batch.plan import Plan, read_plan, remove_work, write_plan
+from etl.batch.policy import Policy
 from etl.batch.storage import Storage, open_storage, read_file
-from etl.errors import EtlError, MissingFilesError, NothingUsableError, ServiceError
+from etl.errors import EtlError, MissingFilesError, NothingUsableError, ServiceError, TooManyRejectedError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
+from etl.files.row_lists import REJECTED_ROWS, read_flagged
 from etl.files.shards import combine_shards
 from etl.outcome.mail import (
     Mailbox,
@@ -32,8 +36,13 @@ from etl.outcome.mail import (
     unreadable_receipt,
 )
 from etl.outcome.receipt import FileCounts, Receipt, Run, State, read_receipt, write_receipt
+from etl.table.flagged import FIRST_FLAGS
 from etl.table.load import Loaded, Source, Target, load_slices
+from etl.table.rejected import record_quarantined, record_rejected
 from etl.table.runs import RunRecord, last_receipts, record_run
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Job:
     """How long gate waits for files that the company index names."""
     reread: bool = False
     """Read every company file, also those whose version the last outputs know."""
+    policy: Policy = field(default_factory=Policy)
+    """What may be wrong with a batch that is loaded all the same."""
     aws: Aws = field(default_factory=Aws)
 
     def open_output(self) -> Storage:
@@ -57,8 +68,8 @@ class Job:
 def gate(job: Job, *, run: Run, shards: int = 1) -> Plan:
     """Wait until every file that the company index names is in the source, and write the plan of the run.
 
-    Raises MissingFilesError when the grace is over. Also removes what killed runs have left: an output serves one run
-    at a time.
+    Raises MissingFilesError when the grace is over, unless the job's policy allows it. Also removes what killed runs
+    have left: an output serves one run at a time.
     """
     index = parse_index(read_file(job.company_index, aws=job.aws))
     return gate_index(index, job=job, run=run, shards=shards)
@@ -68,7 +79,12 @@ def gate_index(index: CompanyIndex, *, job: Job, run: Run, shards: int = 1) -> P
     """The same for a company index that is at hand."""
     source = open_storage(job.source, aws=job.aws)
     plan = make_plan(
-        index, company_index=job.company_index, source=source, grace_seconds=job.grace_seconds, shards=shards
+        index,
+        company_index=job.company_index,
+        source=source,
+        grace_seconds=job.grace_seconds,
+        shards=shards,
+        policy=job.policy,
     )
     write_plan(plan, output=job.open_output(), run_id=run.run_id)
     return plan
@@ -77,19 +93,22 @@ def gate_index(index: CompanyIndex, *, job: Job, run: Run, shards: int = 1) -> P
 def process(job: Job, *, run: Run, shard: int = 0, progress: Progress | None = None) -> Receipt:
     """One shard of the run's plan to combined file, rejected rows and manifest; of several, `combine` makes these.
 
-    The receipt, which reports on this shard, lacks what only a load knows.
+    The receipt, which reports on this shard, lacks what only a load knows. Raises TooManyRejectedError, behind the
+    outputs, where the policy says so of the only shard.
     """
     begun = time.monotonic()
     before = _last_manifest(job)
     with closing(_processing(job, run=run, shard=shard, progress=progress)) as processing:
         combined = processing.finish()
+    if processing.is_whole:
+        _check_policy(combined.manifest, job=job)
     return _receipt_of(combined.manifest, job=job, run=run, before=before, process=time.monotonic() - begun)
 
 
 def combine(job: Job, *, run: Run) -> Receipt:
     """The outputs of a run whose shards are all processed. May be done again while they are there.
 
-    Raises NothingUsableError as `process` does, and BatchError when a shard is gone.
+    Raises NothingUsableError and TooManyRejectedError as `process` does, and BatchError when a shard is gone.
     """
     begun = time.monotonic()
     output = job.open_output()
@@ -97,13 +116,15 @@ def combine(job: Job, *, run: Run) -> Receipt:
     plan = read_plan(output=output, run_id=run.run_id)
     source = open_storage(job.source, aws=job.aws)
     whole = combine_shards(plan, output=output, source=source, run_id=run.run_id, reread=job.reread)
+    _check_policy(whole, job=job)
     return _receipt_of(whole, job=job, run=run, before=before, combine=time.monotonic() - begun)
 
 
 def load(job: Job, *, target: Target, run: Run) -> Receipt:
     """The processed output into the table; the receipt is also written to `Output/receipts/`."""
     output = job.open_output()
-    return _load_source(CombinedFile(read_manifest(output), output), output=output, target=target, run=run, step="load")
+    combined = CombinedFile(read_manifest(output), output)
+    return _load_source(combined, job=job, target=target, run=run, step="load")
 
 
 def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
@@ -111,10 +132,9 @@ def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None)
     begun = time.monotonic()
     plan = gate(job, run=run)
     timed = replace(run, steps={"gate": time.monotonic() - begun})
-    output = job.open_output()
     try:
         with closing(_processing(job, run=run, plan=plan, progress=progress)) as processing:
-            return _load_source(processing, output=output, target=target, run=timed, step="process and load")
+            return _load_source(processing, job=job, target=target, run=timed, step="process and load")
     finally:
         forget_work(job, run=run)
 
@@ -150,14 +170,33 @@ def _last_manifest(job: Job) -> Manifest | None:
 def _receipt_of(manifest: Manifest, *, job: Job, run: Run, before: Manifest | None, **steps: float) -> Receipt:
     shrunk = notes_of_shrunk_files(manifest, before=before) if before else ()
     notes = (*notes_of_manifest(manifest), *shrunk)
-    receipt = Receipt.of_manifest(manifest, run=run, output=job.open_output().url, notes=notes).timed(**steps)
+    output = job.open_output()
+    receipt = Receipt.of_manifest(manifest, run=run, output=output.url, notes=notes, policy=job.policy).timed(**steps)
+    if manifest.list_versions:  # of a shard there is no list yet
+        receipt = replace(receipt, flagged=tuple(islice(read_flagged(manifest, output), FIRST_FLAGS)))
     receipt.check_balance()
     return receipt
 
 
-def _load_source(source: Source, *, output: Storage, target: Target, run: Run, step: str) -> Receipt:
+def _check_policy(manifest: Manifest, *, job: Job) -> None:
+    """Raise TooManyRejectedError where the batch has more rejected rows than the job's policy allows."""
+    rejected, read = manifest.rows_rejected, manifest.rows_read
+    choice = job.policy.max_rejected
+    if choice and job.policy.rejects_too_many(rejected=rejected, read=read):
+        raise TooManyRejectedError(
+            f"{rejected:,} of {read:,} rows are rejected ({100 * rejected / read:.3g} %), more than {choice.value}, "
+            f"which {choice.set_by} allows. The table is unchanged. {job.open_output().url_of(REJECTED_ROWS)} names "
+            f"each row: fix the export, then put the marker again. Or consent to as many: --max-rejected {rejected}, "
+            "or max_rejected in the DAG's form."
+        )
+
+
+def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: str) -> Receipt:
+    output = job.open_output()
+
     def record(manifest: Manifest, loaded: Loaded) -> RunRecord:
-        receipt = Receipt.of_manifest(manifest, run=run, output=output.url)
+        _check_policy(manifest, job=job)
+        receipt = Receipt.of_manifest(manifest, run=run, output=output.url, policy=job.policy)
         notes = (
             *notes_of_manifest(manifest),
             *notes_of_load(loaded, accepted=receipt.rows.accepted),
@@ -191,17 +230,33 @@ def record_start(job: Job, *, run: Run) -> None:
 def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run) -> Receipt:
     """The receipt of a run that failed, kept in `Output/receipts/` and pipeline_runs as far as they can be reached."""
     receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, output=job.output, error=str(error)).timed()
+    receipt = replace(receipt, policy=job.policy.choices)
+    manifest: Manifest | None = None
     if isinstance(error, MissingFilesError):
         files = FileCounts(listed=error.listed, accepted=error.listed - len(error.missing), missing=len(error.missing))
-        receipt = replace(receipt, files=files)
+        receipt = replace(receipt, files=files, missing=error.missing)
+    if isinstance(error, TooManyRejectedError):
+        with suppress(EtlError):
+            manifest = read_manifest(job.open_output())
+            whole = Receipt.of_manifest(manifest, run=run, output=job.output, policy=job.policy)
+            receipt = replace(whole, state=State.FAILED, error=str(error)).timed()
     if isinstance(error, NothingUsableError):
         quarantined = tuple(QuarantinedFile(file, reason) for file, reason in error.quarantined)
         refused = len(quarantined)
         files = FileCounts(listed=error.listed, accepted=error.listed - refused, quarantined=refused)
         receipt = replace(receipt, files=files, quarantined=quarantined)
     if target and not target.dry_run:
+
+        def record_lists(cursor: Cursor) -> None:
+            if manifest:
+                record_rejected(cursor, run_id=run.run_id, manifest=manifest, output=job.open_output())
+            elif receipt.quarantined:
+                record_quarantined(cursor, receipt.quarantined, run_id=run.run_id)
+
         with suppress(EtlError):
-            made = record_run(target.database, lambda previous: _record_of(replace(receipt, previous=previous)))
+            made = record_run(
+                target.database, lambda previous: _record_of(replace(receipt, previous=previous)), also=record_lists
+            )
             receipt = Receipt.from_json(made.receipt)
     with suppress(EtlError):
         write_receipt(receipt, output=job.open_output())

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from etl.batch.policy import Choice, Policy
 from etl.errors import SettingsError
 from etl.outcome.mail import Mailbox
 
@@ -53,6 +54,28 @@ def read_mailbox(environment: Mapping[str, str]) -> Mailbox:
     if missing:
         raise SettingsError(f"Missing from the environment (see .env.example): {', '.join(missing)}.")
     return Mailbox(environment["MBD_TOPIC_ARN"], environment["MBD_FIRST_NAME"], environment["MBD_LAST_NAME"])
+
+
+def read_policy(
+    environment: Mapping[str, str],
+    *,
+    max_rejected: str | None = None,
+    allow_missing: str | None = None,
+    given_as: Callable[[str], str],
+) -> Policy:
+    """What somebody chose for this run, or else what MBD_MAX_REJECTED and MBD_ALLOW_MISSING say.
+
+    `given_as` makes of a name what it is called where it was given, such as "the option --max-rejected". Raises
+    SettingsError for what cannot be read.
+    """
+    chosen: dict[str, Choice | None] = {}
+    for name, value in (("max_rejected", max_rejected), ("allow_missing", allow_missing)):
+        variable = f"MBD_{name.upper()}"
+        choice = Choice(value, given_as(name)) if value else None
+        if choice is None and environment.get(variable):
+            choice = Choice(environment[variable], f"the setting {variable}")
+        chosen[name] = choice
+    return Policy(**chosen)
 
 
 def _shards(environment: Mapping[str, str]) -> int:

@@ -68,6 +68,21 @@ PARAMS = {
         title="Accept shrunk companies",
         description_md="Companies, separated by blanks, that are loaded although their new files lost days; or `all`.",
     ),
+    "max_rejected": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^\d+(\.\d+)?\s*%$|^\d+$",
+        title="Most rejected rows",
+        description_md="The run fails, with the table unchanged, where more rows are rejected: `100`, or `1%` of the "
+        "rows read. Empty: as `MBD_MAX_REJECTED` says, or no limit.",
+    ),
+    "allow_missing": Param(
+        None,
+        type=["null", "string"],
+        title="Missing files",
+        description_md="Load the batch although so many company files are missing, or those that are named here, "
+        "separated by blanks. Their companies keep their rows. Empty: as `MBD_ALLOW_MISSING` says, or none.",
+    ),
     "reread": Param(
         False,
         type="boolean",
@@ -108,6 +123,7 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
     context = get_current_context()
     job, run = job_of(context["params"]), run_of(context)
     try:
+        job = replace(job, policy=policy_of(context["params"]))
         if alone:
             etl.record_start(job, run=run)
         yield job, run
@@ -119,6 +135,16 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
         if isinstance(error, etl.ServiceError):
             raise
         raise AirflowFailException(str(error)) from error
+
+
+def policy_of(params: Mapping[str, Any]) -> etl.Policy:
+    """What may be wrong with the batch of a run, by its params or else by the settings."""
+    return etl.read_policy(
+        os.environ,
+        max_rejected=params["max_rejected"],
+        allow_missing=params["allow_missing"],
+        given_as=lambda name: f"the param {name} of the DAG",
+    )
 
 
 def run_of(context: Mapping[str, Any]) -> etl.Run:

@@ -6,6 +6,7 @@ import time
 
 from etl.batch.company_index import CompanyIndex
 from etl.batch.plan import Plan, divide
+from etl.batch.policy import Policy
 from etl.batch.storage import Storage
 from etl.errors import MissingFilesError
 
@@ -13,11 +14,18 @@ _LONGEST_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS = 10.0, 0.5  # between two listi
 
 
 def make_plan(
-    index: CompanyIndex, *, company_index: str, source: Storage, grace_seconds: float = 0, shards: int = 1
+    index: CompanyIndex,
+    *,
+    company_index: str,
+    source: Storage,
+    grace_seconds: float = 0,
+    shards: int = 1,
+    policy: Policy | None = None,
 ) -> Plan:
     """List the source until every named file is there, at most `grace_seconds`, and divide the files into shards.
 
-    `company_index`: where the index was read from. Raises MissingFilesError, naming the files, when the grace is over.
+    `company_index`: where the index was read from. Raises MissingFilesError, naming the files, when the grace is over,
+    unless the policy allows them to be missing and at least one is there.
     """
     deadline = time.monotonic() + grace_seconds
     while True:
@@ -27,14 +35,17 @@ def make_plan(
         if not missing or left <= 0:
             break
         time.sleep(min(_LONGEST_PAUSE_SECONDS, max(_SHORTEST_PAUSE_SECONDS, left)))
-    if missing:
+    policy = policy or Policy()
+    if missing and (not policy.allows(missing) or len(missing) == len(index.names)):
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise MissingFilesError(
             f"{len(missing)} of {len(index.names)} company files named by {company_index} are not in {source.url} "
-            f"({named}). Upload them, then put the marker again.",
+            f"({named}). Upload them, then put the marker again. Or consent to their absence, and their companies keep "
+            f"the rows that they have: --allow-missing {len(missing)}, or allow_missing in the DAG's form.",
             listed=len(index.names),
             missing=missing,
         )
-    ignored = sum(name.endswith(".csv") for name in files) - sum(name.endswith(".csv") for name in index.names)
-    named_files = {name: files[name] for name in index.names}
-    return Plan(company_index, divide(named_files, shards=shards), index.repeated, ignored)
+    named_files = {name: files[name] for name in index.names if name in files}
+    ignored = sum(name.endswith(".csv") for name in files) - sum(name.endswith(".csv") for name in named_files)
+    consent = policy.allow_missing if missing else None
+    return Plan(company_index, divide(named_files, shards=shards), index.repeated, ignored, missing, consent)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from etl.batch.policy import Choice
 from etl.batch.storage import Listed, Storage
 from etl.errors import BatchError, FileChangedError
 
@@ -22,12 +23,15 @@ class Plan:
 
     `shards`: the company files as they were listed, in the company index's order. `repeated`: names that the index at
     `company_index` (a path or URL) holds more than once. `ignored`: how many CSV files of the source it does not name.
+    `missing`: files that it names and the source does not have, by whose `consent`.
     """
 
     company_index: str
     shards: tuple[Shard, ...]
     repeated: tuple[str, ...] = ()
     ignored: int = 0
+    missing: tuple[str, ...] = ()
+    consent: Choice | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,6 +45,8 @@ class Plan:
             ],
             "repeated": self.repeated,
             "ignored": self.ignored,
+            "missing": self.missing,
+            "consent": self.consent and vars(self.consent),
         }
         return json.dumps(facts).encode()
 
@@ -48,7 +54,9 @@ class Plan:
     def from_json(cls, content: bytes) -> Plan:
         facts = json.loads(content)
         shards = tuple({name: Listed(*listed) for name, listed in shard.items()} for shard in facts["shards"])
-        return cls(facts["company_index"], shards, tuple(facts["repeated"]), facts["ignored"])
+        consent = facts["consent"] and Choice(**facts["consent"])
+        repeated, missing = tuple(facts["repeated"]), tuple(facts["missing"])
+        return cls(facts["company_index"], shards, repeated, facts["ignored"], missing, consent)
 
 
 def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
+from etl.files.flags import FlaggedRow, find_flags
 from etl.files.native import check_plain
 from etl.files.row_format import format_rows
 from etl.files.rules import COLUMNS, QuarantineReason, RejectedRow, check_row, rejected_duplicates
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_KEPT_LINE = 500  # characters of the raw line of a rejected row
 _MOST_COLUMNS = 1_000  # of one file; a file may be millions of commas, each a name in memory
 _MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading days are no more
 _MOST_REPEATED = 10 * _MOST_REJECTED  # rows of days that the file has had already: it may be there ten times over
@@ -25,12 +27,16 @@ class CompanyFile:
     content: bytes
     """The accepted rows, in the file's order, as the slice of the combined file (row_format.py)."""
     read: int
-    flagged: int
-    """Rows of the slice that a FlagRule is true of."""
+    flags: tuple[FlaggedRow, ...] = ()
+    """Rows of the slice that a FlagRule is true of, in their order."""
     rejected: tuple[RejectedRow, ...] = ()
     before_since: int = 0
     """Rows older than `since`: not part of the batch, so neither read nor rejected."""
     extra_columns: tuple[str, ...] = ()
+
+    @property
+    def flagged(self) -> int:
+        return len(self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,13 @@ def check_company_file(content: bytes, *, company_name: str, since: date | None 
         return _check_rows(opened, company_name=company_name, since=since)
     if plain.read + plain.before_since == 0:
         return UnusableFile(QuarantineReason.NO_ROWS)
+    flags: tuple[FlaggedRow, ...] = ()
+    if plain.may_be_flagged:
+        rows = [line.split(",")[:6] for line in plain.content.decode().splitlines()]
+        first = 1 + len(_LINE_END.findall(opened.head)) + plain.before_since  # a plain file has no blank lines
+        flags = find_flags(rows, lines=range(first, first + len(rows)), company_name=company_name)
     return CompanyFile(
-        plain.content, plain.read, plain.flagged, before_since=plain.before_since, extra_columns=opened.extra_columns
+        plain.content, plain.read, flags, before_since=plain.before_since, extra_columns=opened.extra_columns
     )
 
 
@@ -73,13 +84,23 @@ _WANTED = {name.lower() for name in COLUMNS}
 
 @dataclass(frozen=True)
 class _Opened:
-    """A company file with a usable header: the position of each of COLUMNS, and the `body` behind the header."""
+    """A company file with a usable header: the position of each of COLUMNS, and where its body begins."""
 
     content: bytes
-    body: bytes
+    start: int
+    """Of the body."""
     width: int
     positions: list[int]
     extra_columns: tuple[str, ...]
+
+    @property
+    def body(self) -> bytes:
+        return self.content[self.start :]
+
+    @property
+    def head(self) -> str:
+        """What is before the body: the header with its line end, and blank lines before it."""
+        return self.content[: self.start].decode()
 
 
 def _open(content: bytes) -> _Opened | UnusableFile:
@@ -92,7 +113,7 @@ def _open(content: bytes) -> _Opened | UnusableFile:
         return UnusableFile(columns)
     names, positions = columns
     extra = tuple(name for name in names if name.strip().lower() not in _WANTED)
-    return _Opened(content, content[start:], len(names), positions, extra)
+    return _Opened(content, start, len(names), positions, extra)
 
 
 def _header_line(content: bytes) -> tuple[bytes, int]:
@@ -163,15 +184,31 @@ def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> Co
     rejected.sort(key=lambda row: row.line)
     if given_up_at is not None:
         reason = QuarantineReason.TOO_MANY_REJECTED.format(count=len(rejected), line=given_up_at)
-        return UnusableFile(reason, tuple(rejected))
+        return UnusableFile(reason, _with_lines(rejected, text))
     if read + before_since == 0:
         return UnusableFile(QuarantineReason.NO_ROWS)
     if rejected and not kept:
         first = rejected[0]
         reason = QuarantineReason.NO_USABLE_ROW.format(read=read, line=first.line, reason=first.reason)
-        return UnusableFile(reason, tuple(rejected))
-    slice_content, flagged = format_rows((fields for _, fields in kept), company_name=company_name)
-    return CompanyFile(slice_content, read, flagged, tuple(rejected), before_since, opened.extra_columns)
+        return UnusableFile(reason, _with_lines(rejected, text))
+    lines, rows = [line for line, _ in kept], [fields for _, fields in kept]
+    flags = find_flags(rows, lines=lines, company_name=company_name)
+    slice_content = format_rows(rows, company_name=company_name)
+    return CompanyFile(slice_content, read, flags, _with_lines(rejected, text), before_since, opened.extra_columns)
+
+
+def _with_lines(rejected: Sequence[RejectedRow], text: str) -> tuple[RejectedRow, ...]:
+    """Rejected rows, in the order of their lines, with these lines."""
+    rows = iter(rejected)
+    found: list[RejectedRow] = []
+    row = next(rows, None)
+    for number, line in enumerate(_lines(text), start=1) if row else ():
+        while row and row.line == number:
+            found.append(replace(row, raw=line[:_KEPT_LINE]))
+            row = next(rows, None)
+        if row is None:
+            break
+    return tuple(found)
 
 
 def _data_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib import resources
-from itertools import accumulate
+from operator import add
 
 from etl.batch.storage import Listed, Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files import combined_file
 from etl.files.manifest import NAME, FileRecord, Manifest, Slice
-from etl.files.outputs import HEADER, REJECTED_ROWS
+from etl.files.row_lists import HEADERS
 
-_MADE_BY = ("rules.py", "company_file.py", "row_format.py", "plain_rows.cpp", "outputs.py")
+_MADE_BY = ("rules.py", "flags.py", "company_file.py", "row_format.py", "plain_rows.cpp", "row_lists.py")
 
 
 @cache
 def rules_digest() -> str:
-    """Identifies the code that makes slices and rejected rows of company files: another one reads every file again."""
+    """Identifies the code that makes slices and lists of rows of company files: another one reads every file again."""
     digest = hashlib.sha256()
     for name in _MADE_BY:
         digest.update((resources.files("etl.files") / name).read_bytes())
@@ -34,8 +34,8 @@ class TakenOver:
     record: FileRecord
     slice: Slice | None
     reason: str
-    rejected_start: int
-    """Where its rejected rows begin in the last version of that file."""
+    list_starts: tuple[int, ...]
+    """Where its lines begin in the last version of each list of rows."""
 
 
 class LastOutputs:
@@ -48,12 +48,14 @@ class LastOutputs:
         self.manifest = None if reread else _trusted(output, source=source, since=since)
         self._slices: dict[str, Slice] = {}
         self._reasons: dict[str, str] = {}
-        self._starts: dict[str, int] = {}
+        self._starts: dict[str, tuple[int, ...]] = {}
         if self.manifest:
             self._slices = {entry.company_name: entry for entry in self.manifest.slices}
             self._reasons = {entry.file: entry.reason for entry in self.manifest.quarantined}
-            lengths = (record.rejected_bytes for record in self.manifest.files.values())
-            self._starts = dict(zip(self.manifest.files, accumulate(lengths, initial=len(HEADER)), strict=False))
+            starts = tuple(map(len, HEADERS.values()))
+            for name, record in self.manifest.files.items():
+                self._starts[name] = starts
+                starts = tuple(map(add, starts, record.list_bytes))
 
     @property
     def combined(self) -> tuple[str, int] | None:
@@ -61,9 +63,12 @@ class LastOutputs:
         return (combined_file.NAME, self.manifest.combined_bytes) if self.manifest else None
 
     @property
-    def rejected(self) -> tuple[str, int] | None:
-        """Name and length of the rejected rows."""
-        return (REJECTED_ROWS, len(HEADER) + self.manifest.rejected_bytes) if self.manifest else None
+    def lists(self) -> tuple[tuple[str, int] | None, ...]:
+        """Name and length of each list of rows."""
+        if not self.manifest:
+            return (None,) * len(HEADERS)
+        lengths = zip(HEADERS.items(), self.manifest.list_bytes, strict=True)
+        return tuple((name, len(header) + length) for (name, header), length in lengths)
 
     def find(self, name: str, listed: Listed) -> TakenOver | None:
         """What was made of this version of a company file, if it is known."""
@@ -77,13 +82,19 @@ class LastOutputs:
         return self._slices.get(name)
 
 
+def output_versions(output: Storage) -> dict[str, str]:
+    """The versions of combined file and lists of rows as they are now; of those that are there."""
+    found = output.listing()
+    return {name: found[name].version for name in (combined_file.NAME, *HEADERS) if name in found}
+
+
 def _trusted(output: Storage, *, source: Storage, since: date | None) -> Manifest | None:
     try:
         manifest = Manifest.from_json(output.read(NAME))
         if (manifest.rules, manifest.source, manifest.since) != (rules_digest(), source.url, since):
             return None
-        if output.find(combined_file.NAME).version != manifest.combined_version:
+        if output_versions(output) != {combined_file.NAME: manifest.combined_version, **manifest.list_versions}:
             return None
-        return manifest if output.find(REJECTED_ROWS).version == manifest.rejected_version else None
+        return manifest
     except (BatchError, FileChangedError):
         return None

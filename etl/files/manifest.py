@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 from etl.batch.plan import Plan
+from etl.batch.policy import Choice
 from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError, NothingUsableError, SettingsError
 
@@ -47,6 +48,18 @@ class FileRecord:
     before_since: int
     extra_columns: str
     """Names of columns that were left out, between commas."""
+    lines_bytes: int = 0
+    flagged_bytes: int = 0
+    """Lengths of its lines in the other lists of rows (row_lists.py)."""
+    first_line: int = 0
+    first_column: str = ""
+    first_reason: str = ""
+    """Of its first rejected row."""
+
+    @property
+    def list_bytes(self) -> tuple[int, int, int]:
+        """Length of its lines in each list of rows."""
+        return self.rejected_bytes, self.lines_bytes, self.flagged_bytes
 
 
 @dataclass(frozen=True)
@@ -58,11 +71,22 @@ class QuarantinedFile:
 
 
 @dataclass(frozen=True)
+class RejectedFile:
+    """A company file with rejected rows: how many, and the first of them (line from 1, column, reason)."""
+
+    file: str
+    rows: int
+    line: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What one pass over a batch, or over a shard of it, has made.
 
-    `listed` company files = one for each slice + `quarantined`; `rows_read` = the rows of the slices + `rows_rejected`.
-    The offsets of a shard's slices begin at 0.
+    `listed` company files = one for each slice + `quarantined` + `missing`; `rows_read` = the rows of the slices +
+    `rows_rejected`. The offsets of a shard's slices begin at 0, and it has no `missing`.
     """
 
     source: str
@@ -80,8 +104,8 @@ class Manifest:
     rules: str = ""
     """Which code made slices and rejected rows of the files."""
     combined_version: str = ""
-    rejected_version: str = ""
-    """The outputs as the storage lists them: the manifest describes these and no others."""
+    list_versions: Mapping[str, str] = field(default_factory=dict)
+    """Combined file and lists of rows as the storage lists them: the manifest describes these and no others."""
     files_read: int = 0
     files_taken_over: int = 0
     """How many were read by this run, and of how many the last outputs were used."""
@@ -91,15 +115,29 @@ class Manifest:
     """CSV files of the source that the company index does not name."""
     notes: tuple[str, ...] = ()
     """What version 0.1 wrote instead of facts."""
+    missing: tuple[str, ...] = ()
+    """Company files that the company index names and that are not in the source."""
+    consent: Choice | None = None
+    """By whose choice the batch may lack them."""
 
     @property
     def combined_bytes(self) -> int:
         return self.slices[-1].end if self.slices else 0
 
     @property
-    def rejected_bytes(self) -> int:
-        """Length of the rejected rows, without their header."""
-        return sum(record.rejected_bytes for record in self.files.values())
+    def list_bytes(self) -> tuple[int, ...]:
+        """Length of each list of rows, without its header."""
+        return tuple(map(sum, zip(*(record.list_bytes for record in self.files.values()), strict=True))) or (0, 0, 0)
+
+    @property
+    def rejected_files(self) -> tuple[RejectedFile, ...]:
+        """Company files with rejected rows, most rows first."""
+        found = (
+            RejectedFile(name, record.rejected, record.first_line, record.first_column, record.first_reason)
+            for name, record in self.files.items()
+            if record.rejected
+        )
+        return tuple(sorted(found, key=lambda one: -one.rows))
 
     @property
     def extra_columns(self) -> dict[str, list[str]]:
@@ -122,6 +160,7 @@ class Manifest:
             "slices": [vars(entry) for entry in self.slices],
             "quarantined": [vars(entry) for entry in self.quarantined],
             "files": {name: astuple(record) for name, record in self.files.items()},
+            "consent": self.consent and vars(self.consent),
         }
         facts["index"] = facts.pop("company_index")  # as version 0.1 calls it
         return json.dumps(facts, ensure_ascii=False).encode()
@@ -133,7 +172,7 @@ class Manifest:
             facts: dict[str, Any] = json.loads(content)
             if facts.pop("version") != _VERSION:
                 raise ValueError("another version")
-            since = facts.pop("since")
+            since, consent = facts.pop("since"), facts.pop("consent", None)
             return cls(
                 since=since and date.fromisoformat(since),
                 company_index=facts.pop("index"),
@@ -142,6 +181,8 @@ class Manifest:
                 files={name: FileRecord(*record) for name, record in facts.pop("files", {}).items()},
                 repeated=tuple(facts.pop("repeated", ())),
                 notes=tuple(facts.pop("notes", ())),
+                missing=tuple(facts.pop("missing", ())),
+                consent=consent and Choice(**consent),
                 **facts,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -165,7 +206,7 @@ def join(shards: Iterable[Manifest], *, plan: Plan) -> Manifest:
         slices += [replace(entry, offset=begin + entry.offset) for entry in one.slices] if begin else one.slices
     return replace(
         manifests[0],
-        listed=sum(one.listed for one in manifests),
+        listed=sum(one.listed for one in manifests) + len(plan.missing),
         rows_read=sum(one.rows_read for one in manifests),
         rows_rejected=sum(one.rows_rejected for one in manifests),
         rows_before_since=sum(one.rows_before_since for one in manifests),
@@ -176,6 +217,8 @@ def join(shards: Iterable[Manifest], *, plan: Plan) -> Manifest:
         files_taken_over=sum(one.files_taken_over for one in manifests),
         repeated=plan.repeated,
         ignored=plan.ignored,
+        missing=plan.missing,
+        consent=plan.consent,
     )
 
 

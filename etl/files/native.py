@@ -30,7 +30,8 @@ class Checked:
     """The slice: what format_rows gives for the same rows."""
     read: int
     before_since: int
-    flagged: int
+    may_be_flagged: int
+    """Rows that look wrong by themselves, and rows whose price jumps: without one, no row is flagged (flags.py)."""
 
 
 def check_plain(

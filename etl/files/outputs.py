@@ -1,18 +1,10 @@
-"""Writes what processing leaves in the output: combined file, rejected rows and, last, the manifest."""
+"""Writes a file of the output: of new bytes, and of ranges of its last version."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterable
 from contextlib import ExitStack
 
 from etl.batch.storage import Storage, Writer
-from etl.files.rules import RejectedRow
-
-REJECTED_ROWS = "rejected_rows.csv"
-_FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 class OutputFile:
@@ -77,29 +69,3 @@ class OutputFile:
         if length and self._last:
             writer.append(self._last[0], start=start, length=length)
         self._waiting = (0, 0)
-
-
-HEADER = b"file,line,column,value,reason\n"
-
-
-def rejected_lines(company_name: str, rows: Iterable[RejectedRow]) -> bytes:
-    """The lines of a company's rejected rows, as HEADER names the columns."""
-    text = io.StringIO()
-    lines = ((company_name, row.line, row.column, _safe(row.value), row.reason) for row in rows)
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue().encode()
-
-
-def _safe(value: str) -> str:
-    """An apostrophe keeps a spreadsheet from running a value as a formula (OWASP, CSV injection).
-
-    A semicolon or tab begins a cell too, in the spreadsheets of countries that write numbers with a comma.
-    """
-    value = "".join(map(_safe_cell, re.split("([;\t])", value)))
-    return "'" + value if value.startswith(("\t", "\r")) else value
-
-
-def _safe_cell(text: str) -> str:
-    """Signs count in full width too, and after blanks and invisible characters, which some spreadsheets drop."""
-    first = next((sign for sign in text if sign.isprintable() and not sign.isspace()), None)
-    return "'" + text if first in _FORMULA_SIGNS else text

@@ -23,6 +23,7 @@ namespace {
 constexpr int64_t NO_ROOM = -1, LOOK_CLOSER = -2;
 enum Column { DAY, OPEN, HIGH, LOW, CLOSE, VOLUME, WANTED }; // any other number: a column that is passed over
 
+constexpr double JUMP = 7;                  // a factor between two rows below that of any error of a digit: flags.py
 constexpr int64_t LONGEST_FLOAT = 24;       // characters, of -1.7976931348623157e+308
 constexpr int MOST_DIGITS = 19;             // 10^19 is below 2^64: so many digits cannot wrap
 constexpr uint64_t EXACT = uint64_t(1) << 53; // up to here each whole number is a float64
@@ -116,14 +117,15 @@ extern "C" const char *mbd_source() { return MBD_SOURCE; }
 // `body`: what follows the header's line. `columns`: for each of the file's `width` columns a Column, each of the six
 // once. `since`: rows of days before it are counted and left out; yyyymmdd, or 0. `name`: the company, for the ninth
 // column. `out` should have room for `length`, and for `name_length` + 52 more with each row. `counts`: rows, rows
-// before `since`, flagged rows. Returns the bytes written to `out`, LOOK_CLOSER or NO_ROOM; with these, `counts` are
+// before `since`, rows that may be flagged: where there is none, flags.py finds none. Returns the bytes written to `out`, LOOK_CLOSER or NO_ROOM; with these, `counts` are
 // left as they were and `out` holds nothing of use.
 extern "C" int64_t mbd_check_plain(const char *body, int64_t length, const uint8_t *columns, int32_t width,
                                    int32_t since, const char *name, int64_t name_length, char *out, int64_t capacity,
                                    int64_t *counts) {
     const char *at = body, *const end = body + length;
     char *const begin = out, *const room = out + capacity;
-    int64_t rows = 0, before = 0, flagged = 0;
+    int64_t rows = 0, before = 0, suspect = 0;
+    double last_price[WANTED] = {NAN, NAN, NAN, NAN, NAN, NAN}; // of the row before; NaN is in no relation to a price
     int32_t last = 0;
     bool windows = false; // line ends are \r\n, as the first one is
     while (at < end) {
@@ -175,10 +177,15 @@ extern "C" int64_t mbd_check_plain(const char *body, int64_t length, const uint8
         out = put(out, {name, name + name_length});
         *out++ = '\n';
         ++rows;
-        flagged += high < low || close < low || close > high || open == 0 || high == 0 || low == 0 || close == 0;
+        bool looks_wrong = high < low || open < low || open > high || close < low || close > high || low == 0;
+        for (int column = OPEN; column <= CLOSE; ++column) {
+            looks_wrong |= price[column] > JUMP * last_price[column] || JUMP * price[column] < last_price[column];
+            last_price[column] = price[column];
+        }
+        suspect += looks_wrong;
     }
     counts[0] = rows;
     counts[1] = before;
-    counts[2] = flagged;
+    counts[2] = suspect;
     return out - begin;
 }

@@ -1,4 +1,4 @@
-"""Turns the company files of a plan into the combined file, the rejected rows and the manifest."""
+"""Turns the company files of a plan into the combined file, the lists of rows and the manifest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from etl.files.combined_file import CombinedFile, make_slice
 from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
 from etl.files.last_outputs import LastOutputs, TakenOver
 from etl.files.manifest import FileRecord, Manifest, QuarantinedFile, Slice, join
-from etl.files.outputs import OutputFile, rejected_lines
+from etl.files.row_lists import list_entries
 from etl.files.rules import QuarantineReason
-from etl.files.shards import write_outputs, write_shard
+from etl.files.shards import Outputs, write_outputs, write_shard
 
 LARGEST_FILE_BYTES = 16 << 20
 """A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
@@ -60,6 +60,11 @@ class Processing:
         self._work = self._process()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the plan has no other shard, so that the manifest describes the whole batch."""
+        return len(self._plan.shards) == 1
+
+    @property
     def companies(self) -> tuple[str, ...]:
         return tuple(self._plan.shards[self._shard])
 
@@ -81,15 +86,16 @@ class Processing:
         self._last = LastOutputs(self._output, source=self._source, since=self._since, reread=self._reread)
         if len(self._plan.shards) > 1:
             with write_shard(self._shard, output=self._output, last=self._last, run_id=self._run_id) as shard:
-                yield from self._check_files(shard.combined, shard.rejected)
+                yield from self._check_files(shard)
                 shard.manifest = self.manifest
             return
         with write_outputs(self._output, last=self._last) as outputs:
-            yield from self._check_files(outputs.combined, outputs.rejected)
+            yield from self._check_files(outputs)
             outputs.manifest = join([self.manifest], plan=self._plan)
         self.manifest = outputs.manifest
 
-    def _check_files(self, combined: OutputFile, rejected: OutputFile) -> Generator[tuple[Slice, bytes], None, None]:
+    def _check_files(self, outputs: Outputs) -> Generator[tuple[Slice, bytes], None, None]:
+        combined = outputs.combined
         files = self._plan.shards[self._shard]
         slices: list[Slice] = []
         quarantined: list[QuarantinedFile] = []
@@ -101,17 +107,16 @@ class Processing:
                 if isinstance(checked, TakenOver):
                     taken_over += 1
                     records[name] = checked.record
-                    rejected.repeat(start=checked.rejected_start, length=checked.record.rejected_bytes)
+                    outputs.repeat_lines(checked.list_starts, checked.record.list_bytes)
                     if checked.slice:
                         combined.repeat(start=checked.slice.offset, length=checked.slice.length)
                         slices.append(replace(checked.slice, offset=offset))
                     else:
                         quarantined.append(QuarantinedFile(name, checked.reason))
                 else:
-                    lines = rejected_lines(name, checked.rejected) if checked.rejected else b""
-                    records[name] = _record(checked, listed=listed, rejected_bytes=len(lines))
-                    if lines:
-                        rejected.write(lines)
+                    entries = list_entries(name, checked)
+                    records[name] = _record(checked, listed=listed, list_bytes=tuple(map(len, entries)))
+                    outputs.write_lines(entries)
                     if isinstance(checked, UnusableFile):
                         quarantined.append(QuarantinedFile(name, checked.reason))
                     elif made:
@@ -198,10 +203,12 @@ class Processing:
 _Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver, Slice | None]
 
 
-def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, rejected_bytes: int) -> FileRecord:
+def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, list_bytes: tuple[int, ...]) -> FileRecord:
     before_since, extra_columns = 0, ""
     if isinstance(checked, CompanyFile):
         before_since, extra_columns = checked.before_since, _left_out(checked.extra_columns)
+    rejected_bytes, lines_bytes, flagged_bytes = list_bytes
+    first = checked.rejected[0] if checked.rejected else None
     return FileRecord(
         version=listed.version,
         size_bytes=listed.size_bytes,
@@ -210,6 +217,11 @@ def _record(checked: CompanyFile | UnusableFile, *, listed: Listed, rejected_byt
         rejected_bytes=rejected_bytes,
         before_since=before_since,
         extra_columns=extra_columns,
+        lines_bytes=lines_bytes,
+        flagged_bytes=flagged_bytes,
+        first_line=first.line if first else 0,
+        first_column=first.column if first else "",
+        first_reason=first.reason if first else "",
     )
 
 

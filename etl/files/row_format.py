@@ -1,4 +1,4 @@
-"""Formats accepted rows as a company's slice of the combined file, and counts those that look wrong.
+"""Formats accepted rows as a company's slice of the combined file.
 
 plain_rows.cpp does the same for plain files, byte for byte.
 """
@@ -6,11 +6,9 @@ plain_rows.cpp does the same for plain files, byte for byte.
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 
-from etl.files.rules import is_flagged
 
-
-def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> tuple[bytes, int]:
-    """The slice's bytes, and how many of its rows are flagged.
+def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> bytes:
+    """The slice's bytes.
 
     `rows`: accepted rows, each the six fields of COLUMNS as they were written. The slice: nine columns between commas,
     `\\n` line ends, no header, no quotes, UTF-8, undefined = empty. Nothing in it needs a quote or an escape: numbers
@@ -22,13 +20,11 @@ def format_rows(rows: Iterable[Sequence[str]], *, company_name: str) -> tuple[by
 
     """
     lines: list[str] = []
-    flagged = 0
     for row in rows:
-        _, open_text, high_text, low_text, close_text, _ = row
-        first, high, low, last = float(open_text), float(high_text), float(low_text), float(close_text)
+        _, open_text, _, _, close_text, _ = row
+        first, last = float(open_text), float(close_text)
         change = last - first
         percent = change / first * 100 if first else inf
         written = repr(percent) if isfinite(percent) else ""
         lines.append(f"{','.join(row)},{written},{change!r},{company_name}\n")
-        flagged += is_flagged(first, high, low, last)
-    return "".join(lines).encode(), flagged
+    return "".join(lines).encode()

@@ -1,11 +1,11 @@
-"""The rules: why a company file is quarantined, why a row is rejected, and why a row is kept but flagged."""
+"""The rules: why a company file is quarantined, why a row is rejected, and why a row is kept but flagged (flags.py)."""
 
 from __future__ import annotations
 
 import csv
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -63,9 +63,11 @@ class RowRule(StrEnum):
 class FlagRule(StrEnum):
     """Why a row is kept but looks wrong: the source says so."""
 
-    HIGH_BELOW_LOW = "high below low"
-    CLOSE_OUTSIDE = "close outside low..high"
+    DIGIT_ERROR = "likely digit error: about {factor} the rows before and after"
     PRICE_OF_ZERO = "a price of 0"
+    HIGH_BELOW_LOW = "high below low"
+    OPEN_OUTSIDE = "open outside low..high"
+    CLOSE_OUTSIDE = "close outside low..high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class RejectedRow:
     column: str
     value: str
     reason: str
+    raw: str = field(default="", compare=False)
+    """The line as it is in the file, as far as it is kept."""
 
 
 def check_row(
@@ -150,11 +154,3 @@ def rejected_duplicates(day: str, group: list[tuple[int, tuple[str, ...]]]) -> l
     lines = ", ".join(str(line) for line, _ in group)
     reason = RowRule.CONFLICT.format(lines=lines[:120])
     return [RejectedRow(line, "Date", day, reason) for line, _ in group]
-
-
-def is_flagged(open_price: float, high: float, low: float, close: float) -> bool:
-    """Whether a FlagRule is true of a row.
-
-    An open of 0 is a price of 0, so every row with an undefined percent change is flagged, save for overflow.
-    """
-    return not (low <= close <= high and open_price and low and close)

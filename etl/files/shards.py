@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,9 +16,10 @@ from etl.batch.plan import Plan, work_folder, work_is_gone
 from etl.batch.storage import Storage
 from etl.errors import FileChangedError
 from etl.files import combined_file, manifest
-from etl.files.last_outputs import LastOutputs, rules_digest
+from etl.files.last_outputs import LastOutputs, output_versions, rules_digest
 from etl.files.manifest import Manifest, check_usable, join
-from etl.files.outputs import HEADER, REJECTED_ROWS, OutputFile
+from etl.files.outputs import OutputFile
+from etl.files.row_lists import HEADERS
 
 
 @dataclass
@@ -26,51 +27,67 @@ class Outputs:
     """Files that are being written; who writes them says at the end, by `manifest`, what is in them."""
 
     combined: OutputFile
-    rejected: OutputFile
+    lists: tuple[OutputFile, ...]
+    """One for each of HEADERS."""
     manifest: Manifest = field(init=False)
+
+    def write_lines(self, entries: Iterable[bytes]) -> None:
+        """Add the lines of a company file to each list."""
+        for one, lines in zip(self.lists, entries, strict=True):
+            if lines:
+                one.write(lines)
+
+    def repeat_lines(self, starts: Iterable[int], lengths: Iterable[int]) -> None:
+        """Add the lines that the last version of each list has of a company file."""
+        for one, start, length in zip(self.lists, starts, lengths, strict=True):
+            one.repeat(start=start, length=length)
 
 
 @contextmanager
 def write_outputs(output: Storage, *, last: LastOutputs) -> Iterator[Outputs]:
-    """Combined file, rejected rows and manifest, which appear in this order when the block ends well.
+    """Combined file, lists of rows and manifest, which appear in this order when the block ends well.
 
     What has not changed is not written. Raises NothingUsableError at the end when there is not one accepted row.
     """
     with ExitStack() as stack:
-        rejected = OutputFile(REJECTED_ROWS, output=output, stack=stack, last=last.rejected)
+        lists = tuple(
+            OutputFile(name, output=output, stack=stack, last=known)
+            for name, known in zip(HEADERS, last.lists, strict=True)
+        )
         combined = OutputFile(combined_file.NAME, output=output, stack=stack, last=last.combined)
-        _write_header(rejected, is_known=last.rejected is not None)
-        outputs = Outputs(combined, rejected)
+        for one, header in zip(lists, HEADERS.values(), strict=True):
+            if last.manifest:
+                one.repeat(start=0, length=len(header))
+            else:
+                one.write(header)
+        outputs = Outputs(combined, lists)
         yield outputs
         check_usable(outputs.manifest)
-        rejected.finish()
-        combined.finish()
+        for one in (*lists, combined):
+            one.finish()
     outputs.manifest = _write_manifest(outputs, output=output, last=last.manifest)
-
-
-def _write_header(rejected: OutputFile, *, is_known: bool) -> None:
-    if is_known:
-        rejected.repeat(start=0, length=len(HEADER))
-    else:
-        rejected.write(HEADER)
 
 
 def _write_manifest(outputs: Outputs, *, output: Storage, last: Manifest | None) -> Manifest:
     """Say what the outputs hold, and which files they are, unless the last manifest says it."""
     made = outputs.manifest
-    if last and not outputs.combined.is_written and not outputs.rejected.is_written and made.files == last.files:
-        return replace(
-            made, rules=last.rules, combined_version=last.combined_version, rejected_version=last.rejected_version
-        )
-    made = replace(
-        made,
-        rules=rules_digest(),
-        combined_version=output.find(combined_file.NAME).version,
-        rejected_version=output.find(REJECTED_ROWS).version,
-    )
+    is_written = any(one.is_written for one in (outputs.combined, *outputs.lists))
+    if last and not is_written and _says_the_same(made, last):
+        return _of_the_same_files(made, last)
+    versions = output_versions(output)
+    combined_version = versions.pop(combined_file.NAME)
+    made = replace(made, rules=rules_digest(), combined_version=combined_version, list_versions=versions)
     with output.write(manifest.NAME) as file:
         file.write(made.to_json())
     return made
+
+
+def _says_the_same(made: Manifest, last: Manifest) -> bool:
+    return (made.files, made.missing, made.consent) == (last.files, last.missing, last.consent)
+
+
+def _of_the_same_files(made: Manifest, last: Manifest) -> Manifest:
+    return replace(made, rules=last.rules, combined_version=last.combined_version, list_versions=last.list_versions)
 
 
 @contextmanager
@@ -82,11 +99,14 @@ def write_shard(number: int, *, output: Storage, last: LastOutputs, run_id: str)
             OutputFile(
                 f"{folder}/{combined_file.NAME}", output=output, stack=stack, last=last.combined, may_stay=False
             ),
-            OutputFile(f"{folder}/{REJECTED_ROWS}", output=output, stack=stack, last=last.rejected, may_stay=False),
+            tuple(
+                OutputFile(f"{folder}/{name}", output=output, stack=stack, last=known, may_stay=False)
+                for name, known in zip(HEADERS, last.lists, strict=True)
+            ),
         )
         yield shard
-        shard.combined.finish()
-        shard.rejected.finish()
+        for one in (shard.combined, *shard.lists):
+            one.finish()
     with output.write(_entry(number, run_id)) as file:
         file.write(json.dumps({"folder": folder, "manifest": shard.manifest.to_json().decode()}).encode())
 
@@ -101,14 +121,14 @@ def combine_shards(plan: Plan, *, output: Storage, source: Storage, run_id: str,
         manifests = [Manifest.from_json(entry["manifest"]) for entry in found]
         whole = join(manifests, plan=plan)
         last = LastOutputs(output, source=source, since=whole.since, reread=reread)
-        if last.manifest and (whole.slices, whole.files) == (last.manifest.slices, last.manifest.files):
-            versions = last.manifest.rules, last.manifest.combined_version, last.manifest.rejected_version
-            return replace(whole, rules=versions[0], combined_version=versions[1], rejected_version=versions[2])
+        if last.manifest and whole.slices == last.manifest.slices and _says_the_same(whole, last.manifest):
+            return _of_the_same_files(whole, last.manifest)
         nothing = LastOutputs(output, source=source, since=whole.since, reread=True)
         with write_outputs(output, last=nothing) as outputs:
             for entry, shard in zip(found, manifests, strict=True):
                 outputs.combined.append(f"{entry['folder']}/{combined_file.NAME}", length=shard.combined_bytes)
-                outputs.rejected.append(f"{entry['folder']}/{REJECTED_ROWS}", length=shard.rejected_bytes)
+                for one, name, length in zip(outputs.lists, HEADERS, shard.list_bytes, strict=True):
+                    one.append(f"{entry['folder']}/{name}", length=length)
             outputs.manifest = whole
     except FileChangedError as error:
         raise work_is_gone(run_id) from error

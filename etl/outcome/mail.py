@@ -148,6 +148,13 @@ def receipt_text(receipt: Receipt) -> str:
         lines += [f"  {entry.file}: {entry.reason}" for entry in receipt.quarantined[:_LISTED]]
         if len(receipt.quarantined) > _LISTED:
             lines.append(f"  and {len(receipt.quarantined) - _LISTED:,} more, all in the receipt's JSON")
+    if receipt.missing and receipt.state != State.FAILED:
+        consent = receipt.policy.get("allow_missing")
+        by = f", as {consent.set_by} allows ({consent.value})" if consent else ""
+        lines += ["", f"Missing{by}; their earlier rows, if any, stay in the table:"]
+        lines += [f"  {name}" for name in receipt.missing[:_LISTED]]
+        if len(receipt.missing) > _LISTED:
+            lines.append(f"  and {len(receipt.missing) - _LISTED:,} more, all in the receipt's JSON")
     if receipt.held:
         lines += ["", "Held back (their new files lost days; the rows that are loaded stay):"]
         lines += [f"  {_held_back(one)}" for one in receipt.held]

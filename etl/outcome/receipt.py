@@ -1,4 +1,7 @@
-"""The receipt: what one attempted run did, as facts that balance, and as JSON."""
+"""The receipt: what one attempted run did, as facts that balance, and as JSON.
+
+Long because every key of a receipt is here.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from etl.batch.policy import Choice, Policy
 from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError
-from etl.files.manifest import Manifest, QuarantinedFile
+from etl.files.flags import FlaggedRow
+from etl.files.manifest import Manifest, QuarantinedFile, RejectedFile
 from etl.revision import code_version
 from etl.table.journal import HeldCompany
 from etl.table.load import Loaded
@@ -149,6 +154,16 @@ class Receipt:
     """SHA-256 of the receipt that was recorded before it in the same database; None in the first one."""
     undone: Undone | None = None
     """What an undo took back; None of any other run."""
+    missing: tuple[str, ...] = ()
+    """Company files that the company index names and that are not in the source."""
+    rejected: tuple[RejectedFile, ...] = ()
+    """Company files with rejected rows, each with their number and the first of them; most rows first."""
+    rejected_percent: float | None = None
+    """Rejected rows in percent of the rows read (0.5 is 0.5 %); None where no row was read."""
+    flagged: tuple[FlaggedRow, ...] = ()
+    """The first flagged rows; all of them are in `Output/flagged_rows.csv`."""
+    policy: Mapping[str, Choice] = field(default_factory=dict)
+    """What somebody chose for this run: `max_rejected`, `allow_missing`, each with where they chose it."""
 
     @classmethod
     def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
@@ -164,15 +179,26 @@ class Receipt:
         )
 
     @classmethod
-    def of_manifest(cls, manifest: Manifest, *, run: Run, output: str, notes: tuple[str, ...] = ()) -> Receipt:
-        """What processing did, before anything is loaded."""
+    def of_manifest(
+        cls, manifest: Manifest, *, run: Run, output: str, notes: tuple[str, ...] = (), policy: Policy | None = None
+    ) -> Receipt:
+        """What processing did, before anything is loaded; `policy`: by which it is judged."""
+        chosen = policy.choices if policy else {}
+        if manifest.consent:  # it was asked for when the batch was planned
+            chosen["allow_missing"] = manifest.consent
+        percent = 100 * manifest.rows_rejected / manifest.rows_read if manifest.rows_read else None
         return cls.of_run(
             run,
             state=State.SUCCESS,
+            missing=manifest.missing,
+            rejected=manifest.rejected_files,
+            rejected_percent=percent if percent is None else round(percent, 4),
+            policy=chosen,
             files=FileCounts(
                 listed=manifest.listed,
                 accepted=len(manifest.slices),
                 quarantined=len(manifest.quarantined),
+                missing=len(manifest.missing),
                 read=manifest.files_read,
                 taken_over=manifest.files_taken_over,
             ),
@@ -200,6 +226,7 @@ class Receipt:
             restatements=loaded.restatements[:_LARGEST_RESTATEMENTS],
             restated=len(loaded.restatements),
             previous=loaded.previous,
+            flagged=loaded.flagged,
         )
 
     def timed(self, **steps: float) -> Receipt:
@@ -247,6 +274,9 @@ class Receipt:
             "held": [vars(one) for one in self.held],
             "restatements": [vars(one) for one in self.restatements],
             "undone": self.undone and vars(self.undone),
+            "rejected": [vars(one) for one in self.rejected],
+            "flagged": [vars(one) for one in self.flagged],
+            "policy": {name: vars(choice) for name, choice in self.policy.items()},
         }
 
     @classmethod
@@ -270,6 +300,10 @@ class Receipt:
                 "held": tuple(HeldCompany(**one) for one in facts.get("held", ())),
                 "restatements": tuple(Restatement.of(one) for one in facts.get("restatements", ())),
                 "undone": Undone.of(facts["undone"]) if facts.get("undone") else None,
+                "missing": tuple(facts.get("missing", ())),
+                "rejected": tuple(RejectedFile(**one) for one in facts.get("rejected", ())),
+                "flagged": tuple(FlaggedRow(**one) for one in facts.get("flagged", ())),
+                "policy": {name: Choice(**choice) for name, choice in facts.get("policy", {}).items()},
             }
         )
 

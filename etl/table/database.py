@@ -22,8 +22,10 @@ def _parse(text: str) -> dict[str, str]:
     return dict(zip(names_and_queries[::2], names_and_queries[1::2], strict=True))
 
 
-QUERIES = {name: text for file in ("queries", "journal", "history") for name, text in _parse(sql(file)).items()}
-"""Every query of queries.sql, journal.sql and history.sql by its name."""
+QUERIES = {
+    name: text for file in ("queries", "journal", "history", "lists") for name, text in _parse(sql(file)).items()
+}
+"""Every query of queries.sql, journal.sql, history.sql and lists.sql by its name."""
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:

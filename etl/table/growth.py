@@ -66,6 +66,7 @@ def forget_old_entries(cursor: Cursor, *, load: int, days: float) -> None:
     forgotten = [row[0] for row in query(cursor, "forget_old_loads", load=load, days=days)]
     if forgotten:
         query(cursor, "forget_old_changes", load=max(forgotten))
+    query(cursor, "forget_old_rejected", days=days)
 
 
 def forget_all_entries(cursor: Cursor, *, load: int) -> None:

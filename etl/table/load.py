@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from etl.errors import BatchError, NoConnectionError
 from etl.files.combined_file import CombinedFile
+from etl.files.flags import FlaggedRow
 from etl.files.manifest import Manifest, Slice
 from etl.table.copying import copy_rows
 from etl.table.database import QUERIES, connect, query
+from etl.table.flagged import record_flagged
 from etl.table.growth import Tail, forget_all_entries, forget_old_entries, hash_by_day, journal_added, last_day
 from etl.table.journal import Consent, HeldCompany, Known, Replaced, check_counts, replace_companies
 from etl.table.ledger import Ends, read_ledger, record_slices
 from etl.table.outside_writes import OutsideWrites, find_outside_writes, forget_outside_writes
+from etl.table.rejected import record_rejected
 from etl.table.restatements import Restatement, record_restatements
 from etl.table.runs import RunRecord, insert_record, last_receipt_hash
 from etl.table.schema import check_columns, lock_table
@@ -90,6 +93,8 @@ class Loaded:
     """The last run that succeeded, and its accepted rows."""
     lacks_index: bool = False
     """The traders' index is not there, and this user may not build it."""
+    flagged: tuple[FlaggedRow, ...] = ()
+    """The first flagged rows of the batch."""
 
 
 def load_slices(source: Source, *, target: Target, run_id: str, record: Callable[[Manifest, Loaded], RunRecord]) -> str:
@@ -112,7 +117,7 @@ def load_slices(source: Source, *, target: Target, run_id: str, record: Callable
                 transaction.add(combined.slices(transaction.may_add))  # what the source has taken over
                 loaded = transaction.replace_rest(combined, run_id=run_id)
                 made = replace(record(combined.manifest, loaded), attempt_id=attempt_id)
-                transaction.commit(made)
+                transaction.commit(made, combined=combined)
                 return made.receipt
         except NoConnectionError:
             source = source.finish()  # the outputs are wanted all the same, and the next attempt reads them
@@ -194,6 +199,9 @@ class _Load:
         held = {one.company_name for one in done.held}
         self._changed = [entry for entry in changed if entry.company_name not in held]
         self._restatements = done.restatements
+        if self._outside and self._outside.is_new_start:
+            query(self.cursor, "take_all_flags_back", load=self._number)
+        flagged = record_flagged(self.cursor, combined, held=held, load=self._number)  # a dry run is rolled back
         has_index, may_build_index = query(self.cursor, "table_index")[0]
         if self._target.table_index and not self._target.dry_run and not has_index and may_build_index:
             query(self.cursor, "build_table_index")
@@ -218,9 +226,10 @@ class _Load:
             earlier_attempt=earlier[0] if earlier else None,
             last_success=last[0] if last else None,
             lacks_index=self._target.table_index and not has_index and not may_build_index,
+            flagged=flagged,
         )
 
-    def commit(self, record: RunRecord) -> None:
+    def commit(self, record: RunRecord, *, combined: CombinedFile) -> None:
         """Write ledger, journal and record, and commit all of it; nothing in a dry run."""
         if self._target.dry_run:
             return
@@ -234,6 +243,7 @@ class _Load:
         if self._target.journal_days is not None:
             forget_old_entries(self.cursor, load=self._number, days=self._target.journal_days)
         insert_record(self.cursor, record)
+        record_rejected(self.cursor, run_id=record.run_id, manifest=combined.manifest, output=combined.output)
         query(self.cursor, "record_load", load=self._number, run_id=record.run_id, kind="load")
         self._connection.commit()
 

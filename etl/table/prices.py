@@ -29,12 +29,14 @@ def read_prices(
     until: date | str | None = None,
     *,
     as_of: datetime | str | None = None,
+    flagged: bool = True,
     database: str | None = None,
 ) -> pd.DataFrame:
     """Daily prices from the view stock_prices, ordered by company and day.
 
     `company`: one company name such as "wex.us.csv", several, or None for all; `since` and `until` are both included.
     `as_of`: what the table held at an aware time, or after the run of that id; runs that were undone do not count.
+    `flagged`: whether rows that look wrong (view stock_price_flags) are among them.
     `database`: a PostgreSQL URL; the environment variable MBD_DATABASE_URL when it is left out.
 
     Columns: stock_date (datetime64), open_value, high_value, low_value, close_value (float64, USD), volume_traded
@@ -57,7 +59,7 @@ def read_prices(
     }
     answer = io.BytesIO()
     with connect(database) as connection, connection.cursor() as cursor:
-        values["relation"] = _relation(cursor, as_of)
+        values["relation"] = _relation(cursor, as_of, flagged=flagged)
         cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
     return _typed(answer)
 
@@ -88,10 +90,33 @@ def _typed(answer: io.BytesIO) -> pd.DataFrame:
     return prices
 
 
-def _relation(cursor: Cursor, as_of: datetime | str | None) -> composed.Composable:
-    """The view of rows as text, or what it held at a time or after a run."""
+def _relation(cursor: Cursor, as_of: datetime | str | None, *, flagged: bool) -> composed.Composable:
+    """The view of rows as text, or what it held at a time or after a run; with or without the flagged ones."""
     if as_of is None:
-        return composed.SQL("stock_prices_as_written")
+        rows: composed.Composable = composed.SQL("stock_prices_as_written")
+        flags: composed.Composable = composed.SQL("stock_price_flags")
+    else:
+        at = composed.Literal(_time(cursor, as_of))
+        rows = composed.SQL("(SELECT {} FROM stock_prices_as_of({})) AS past").format(
+            composed.SQL(", ").join(
+                composed.SQL("{0}::text AS {0}").format(composed.Identifier(name)) for name in COLUMNS
+            ),
+            at,
+        )
+        flags = composed.SQL("stock_price_flags_as_of({})").format(at)
+    if flagged:
+        return rows
+    unflagged = """(
+        SELECT * FROM {} WHERE NOT EXISTS (
+            SELECT FROM (SELECT company_name AS company, to_char(stock_date, 'YYYY-MM-DD') AS day FROM {}) flag
+            WHERE company = company_name AND day = stock_date
+        )
+    ) AS unflagged"""
+    return composed.SQL(unflagged).format(rows, flags)
+
+
+def _time(cursor: Cursor, as_of: datetime | str) -> datetime:
+    """An aware time, also of its text or of a run's id."""
     if isinstance(as_of, str):
         try:
             as_of = datetime.fromisoformat(as_of)
@@ -99,10 +124,7 @@ def _relation(cursor: Cursor, as_of: datetime | str | None) -> composed.Composab
             as_of = find_run(cursor, str(as_of)).loaded_at
     if as_of.tzinfo is None:
         raise SettingsError(f"as_of is {as_of}, of no time zone. Write 2026-11-25T18:00+00:00, or a run's id.")
-    return composed.SQL("(SELECT {} FROM stock_prices_as_of({})) AS past").format(
-        composed.SQL(", ").join(composed.SQL("{0}::text AS {0}").format(composed.Identifier(name)) for name in COLUMNS),
-        composed.Literal(as_of),
-    )
+    return as_of
 
 
 def _day(day: date | str) -> date:

@@ -36,11 +36,15 @@ def insert_record(cursor: Cursor, record: RunRecord) -> None:
     query(cursor, "record_run", **vars(record), sha256=receipt_hash(json.loads(record.receipt)))
 
 
-def record_run(url: str, record: Callable[[str | None], RunRecord]) -> RunRecord:
-    """Record a run in a transaction of its own; `record` makes it, given the hash of the last receipt."""
+def record_run(url: str, record: Callable[[str | None], RunRecord], *, also: Callable[[Cursor], object]) -> RunRecord:
+    """Record a run in a transaction of its own; `record` makes it, given the hash of the last receipt.
+
+    `also` records what else there is to say, with it.
+    """
     with connect(url) as connection, connection.cursor() as cursor:
         made = record(last_receipt_hash(cursor))
         insert_record(cursor, made)
+        also(cursor)
         connection.commit()
     return made
 

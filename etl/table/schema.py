@@ -47,6 +47,7 @@ def make_tables(url: str) -> TablePlace:
         _refuse_to_hide(cursor)
         cursor.execute(sql("schema"))
         cursor.execute(sql("journal_schema"))
+        cursor.execute(sql("lists_schema"))
         if query(cursor, "table_state")[0][0]:  # into an empty table the first load copies faster without it
             build_missing_index(cursor)
         schema, _, database, others = query(cursor, "place_of_table")[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.errors import SettingsError
 from etl.table.database import connect, query
+from etl.table.flagged import restore_flagged
 from etl.table.history import check_kept, find_run
 from etl.table.journal import Consent, replace_companies
 from etl.table.outside_writes import find_outside_writes
@@ -76,6 +77,7 @@ def undo_loads(
         if dry_run:
             return undone
         query(cursor, "restore_ledger", load=load, companies=companies)
+        restore_flagged(cursor, companies, load=load)
         _correct_ledger(cursor, companies)
         query(cursor, "forget_undone", load=load, run_id=undo_id)
         insert_record(cursor, record(undone, last_receipt_hash(cursor)))

@@ -125,6 +125,21 @@ def verify_table(
             )
 
 
+def verify_flags(cursor: Cursor, *, combined: CombinedFile | None) -> Iterator[Disagreement]:
+    """Where flags are not of rows that the table has, or not as many as those of the slice that was loaded."""
+    wrong = dict(query(cursor, "flags_without_rows"))
+    for name, count in wrong.items():
+        yield Disagreement("flagged rows", name, f"{count:,} of its flags are of rows that the table does not have")
+    if combined is None or not combined.manifest.files:  # of version 0.1, which listed no flags
+        return
+    found = dict(query(cursor, "flags_by_company"))
+    ledger = {name: sha256 for name, sha256, *_ in query(cursor, "whole_ledger")}
+    for entry in combined.manifest.slices:
+        name, count = entry.company_name, found.get(entry.company_name, 0)
+        if name not in wrong and ledger.get(name) == entry.sha256 and count != entry.flagged:
+            yield Disagreement("flagged rows", name, f"{count:,} are recorded, {entry.flagged:,} are in its slice")
+
+
 def verify_receipts(cursor: Cursor) -> Iterator[Disagreement]:
     """Where the chain of receipts is broken: each receipt that was changed, and each place where one is missing."""
     before: str | None = None

@@ -29,7 +29,7 @@ def of_any_run(name: str, content: bytes) -> bytes:
     """An output without what differs from run to run: the manifest says when the outputs were written."""
     if name != "manifest.json" or not content.startswith(b"{"):
         return content
-    of_a_run = ("combined_version", "rejected_version", "files_read", "files_taken_over")
+    of_a_run = ("combined_version", "list_versions", "files_read", "files_taken_over")
     return json.dumps({key: fact for key, fact in json.loads(content).items() if key not in of_a_run}).encode()
 
 

@@ -26,13 +26,26 @@ class Body:
 
 def by_rules(body: Body, *, company_name: str = COMPANY) -> Checked | None:
     """Checked row by row in Python; None when any row is rejected or the file is no text."""
-    opened = _Opened(b"header\n" + body.content, b"", body.width, list(body.positions), ())
+    opened = _Opened(b"header\n" + body.content, len(b"header\n"), body.width, list(body.positions), ())
     checked = _check_rows(opened, company_name=company_name, since=body.since)
     if isinstance(checked, UnusableFile):
         return Checked(b"", 0, 0, 0) if checked.reason == QuarantineReason.NO_ROWS else None
     if checked.rejected:
         return None
-    return Checked(checked.content, checked.read, checked.before_since, checked.flagged)
+    suspects = _suspects(checked.content)
+    assert suspects or not checked.flagged, "a row that the native checker would not have looked at is flagged"
+    return Checked(checked.content, checked.read, checked.before_since, suspects)
+
+
+def _suspects(content: bytes) -> int:
+    """Rows of a slice that look wrong by themselves, or whose price is seven times another than the day before."""
+    prices = [tuple(map(float, line.split(b",")[1:5])) for line in content.splitlines()]
+    suspects = 0
+    for before, (opened, high, low, closed) in zip([None, *prices], prices, strict=False):
+        wrong = not (low <= opened <= high and low <= closed <= high) or low == 0
+        pairs = zip(before or (), (opened, high, low, closed), strict=False)
+        suspects += wrong or any(new > 7 * old or 7 * new < old for old, new in pairs)
+    return suspects
 
 
 # --- real rows, changed by chance ----------------------------------------------------------------------------------

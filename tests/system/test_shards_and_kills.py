@@ -31,7 +31,9 @@ from tests.support.s3_proxy import Refusal, Request, S3Proxy
 from tests.support.system import DAG_ID, INDEX_KEY, SOURCE_BUCKET, LocalSystem, Mail
 from tests.support.traces import places_of, traces
 
-OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+OUTPUTS = (
+    "historical_stock_data.csv", "rejected_rows.csv", "rejected_rows.jsonl", "flagged_rows.csv", "manifest.json",
+)  # fmt: skip
 SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
 KILLS = int(os.environ.get("MBD_KILLS", "3"))
 HURRIED = "hurried"

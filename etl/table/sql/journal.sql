@@ -22,7 +22,8 @@ RETURNING load;
 
 -- name: forget_old_changes
 -- Their journal.
-WITH ledger AS (DELETE FROM ledger_changes WHERE load <= %(load)s)
+WITH ledger AS (DELETE FROM ledger_changes WHERE load <= %(load)s),
+     flags AS (DELETE FROM flag_changes WHERE until_load <= %(load)s)
 DELETE FROM price_changes WHERE load <= %(load)s;
 
 -- name: has_foreign_code

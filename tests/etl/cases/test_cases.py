@@ -15,7 +15,7 @@ from etl.cli import main
 from etl.outcome.receipt import Receipt
 from tests.support.case_folder import NAMES, Batch, Case, read_case
 
-OUTPUTS = ["historical_stock_data.csv", "manifest.json", "rejected_rows.csv"]
+OUTPUTS = ["flagged_rows.csv", "historical_stock_data.csv", "manifest.json", "rejected_rows.csv", "rejected_rows.jsonl"]
 FILES_OF_A_CASE = {"Stocks", "index.txt", "expected.json"}
 FILES_OF_AN_OUTCOME = {"expected_combined.csv", "expected_rejected_rows.csv"}
 

@@ -28,7 +28,7 @@ ATTEMPTS = 5  # of boto3 for one request
 PASSING: dict[str, Fault] = {"503": Refusal(503, "SlowDown"), "reset": HangUp()}
 DENIED = Refusal(403, "AccessDenied")
 COMBINED = "historical_stock_data.csv"
-OUTPUTS = (COMBINED, "rejected_rows.csv", "manifest.json")
+OUTPUTS = (COMBINED, "rejected_rows.csv", "rejected_rows.jsonl", "flagged_rows.csv", "manifest.json")
 RUN = etl.Run.begin("test")
 
 

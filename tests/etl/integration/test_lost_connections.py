@@ -156,7 +156,13 @@ def test_outputs_are_there_although_the_database_went_away_for_good(
     url = database.url.replace(f":{database.server.port}/", f":{closed_port}/")
     with pytest.raises(etl.ServiceError, match="connection refused"):
         _run(three, url, etl.Run.begin("test"))
-    assert {"historical_stock_data.csv", "manifest.json", "rejected_rows.csv"} == three.outputs().keys()
+    assert {
+        "flagged_rows.csv",
+        "historical_stock_data.csv",
+        "manifest.json",
+        "rejected_rows.csv",
+        "rejected_rows.jsonl",
+    } == three.outputs().keys()
     receipt = etl.load(three.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
     assert receipt.rows.inserted == 35
     assert database.count() == 35

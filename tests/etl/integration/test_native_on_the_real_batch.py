@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl.files import native
+from etl.files.company_file import CompanyFile, check_company_file
 from tests.support.pandas_slice import slice_by_pandas
 from tests.support.plain_files import Body, by_rules
 from tests.support.real_batch import MISSING, archive, unpack
@@ -36,6 +37,8 @@ def test_native_checker_rules_and_plain_pandas_agree_on_every_row(company_files:
         fast = native.check_plain(body.content, width=7, positions=body.positions, company_name=path.name)
         assert fast is not None, path.name
         assert fast == by_rules(body, company_name=path.name), path.name
-        assert (fast.content, fast.flagged) == slice_by_pandas(path), path.name
-        files, rows, flagged = files + 1, rows + fast.read, flagged + fast.flagged
-    assert (files, rows, flagged) == (995, 2_054_899, 12)
+        checked = check_company_file(content, company_name=path.name)
+        assert isinstance(checked, CompanyFile)
+        assert (checked.content, checked.flagged) == slice_by_pandas(path), path.name
+        files, rows, flagged = files + 1, rows + fast.read, flagged + checked.flagged
+    assert (files, rows, flagged) == (995, 2_054_899, 21)

@@ -98,6 +98,8 @@ def test_outputs_and_receipts_lie_where_they_belong(three: Files, bucket: Bucket
         COMBINED,
         MANIFEST,
         "Output/rejected_rows.csv",
+        "Output/rejected_rows.jsonl",
+        "Output/flagged_rows.csv",
         f"Output/receipts/{receipt.run_id}.json",
     }
     assert json.loads(bucket.get(f"Output/receipts/{receipt.run_id}.json")) == json.loads(receipt.to_json())

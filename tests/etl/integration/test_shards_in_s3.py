@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from tests.support.moto import MotoServer
 
 MIB = 1 << 20
-OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+OUTPUTS = (
+    "historical_stock_data.csv", "rejected_rows.csv", "rejected_rows.jsonl", "flagged_rows.csv", "manifest.json",
+)  # fmt: skip
 # As Airflow's run ids are: signs that S3's keys and copy sources spell in their own way.
 RUN = replace(etl.Run.begin("test"), run_id="manual__2026-11-22T11:08:34.5+00:00 ~=é")
 

@@ -18,14 +18,14 @@ from tests.support.real_batch import MISSING, archive, unpack
 
 pytestmark = pytest.mark.skipif(archive() is None, reason=MISSING)
 RUN = etl.Run.begin("test")
-OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv")
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "rejected_rows.jsonl", "flagged_rows.csv")
 
 
 def _outputs(job: etl.Job) -> dict[str, Any]:
     """Digests, and the manifest without the versions of these two files, which say when they were written."""
     output = Path(job.output)
     manifest = json.loads((output / "manifest.json").read_text())
-    del manifest["combined_version"], manifest["rejected_version"]
+    del manifest["combined_version"], manifest["list_versions"]
     return {name: hashlib.sha256((output / name).read_bytes()).hexdigest() for name in OUTPUTS} | manifest
 
 

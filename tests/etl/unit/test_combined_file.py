@@ -86,7 +86,7 @@ def test_source_fields_are_as_they_were_written() -> None:
 
 
 def test_percent_beyond_float64_is_empty() -> None:
-    assert format_rows(rows_of([1e-310, 1e-200], [1e300, 1e200]), company_name="x")[0].splitlines() == [
+    assert format_rows(rows_of([1e-310, 1e-200], [1e300, 1e200]), company_name="x").splitlines() == [
         b"2020-01-02,1e-310,1e-310,1e+300,1e+300,1,,1e+300,x",
         b"2020-01-02,1e-200,1e-200,1e+200,1e+200,1,,1e+200,x",
     ]
@@ -105,7 +105,7 @@ def test_any_finite_prices_read_back_as_the_same_float64_in_at_most_56_character
     prices: list[tuple[float, float]],
 ) -> None:
     opens, closes = [first for first, _ in prices], [last for _, last in prices]
-    content, _ = format_rows(rows_of(opens, closes), company_name="wex.us.csv")
+    content = format_rows(rows_of(opens, closes), company_name="wex.us.csv")
     for line, (first, last) in zip(csv.reader(content.decode().splitlines()), prices, strict=True):
         assert len(line) == 9
         assert max(map(len, line)) <= 56

@@ -246,7 +246,8 @@ def test_rows_older_than_since_are_neither_read_nor_rejected(
         ("10,12,9,11", 0),
         ("10,12,9,12", 0),
         ("10,12,9,9", 0),
-        ("8,12,9,11", 0),  # the rule is about close, not open
+        ("8,12,9,11", 1),  # open below low
+        ("12.5,12,9,11", 1),  # open above high
         ("10,9,12,10", 1),  # high < low
         ("10,12,9,13", 1),  # close above high
         ("10,12,9,8.99", 1),  # close below low

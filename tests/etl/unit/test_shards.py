@@ -25,6 +25,10 @@ from tests.support.company_files import FIRST, HEADER, LAST, company_file
 from tests.support.paths import SAMPLE
 
 RUN = Run.begin("test")
+OUTPUTS = {
+    "flagged_rows.csv", "historical_stock_data.csv", "manifest.json",
+    "rejected_rows.csv", "rejected_rows.jsonl",
+}  # fmt: skip
 GOOD, HEADER_ONLY = company_file(FIRST, LAST), company_file()
 DIRTY = company_file(FIRST, "2020-01-03,=1+1,2,1,1,5,0", "2020-01-03,é,2,1,1,5,0", LAST)
 BROADER = company_file(FIRST + ",x,y", header=HEADER + ",Sector,Näme")
@@ -110,7 +114,7 @@ def test_any_batch_in_any_number_of_shards_gives_what_one_pass_gives(
             assert outputs(job) == {}
             return
         expected = outputs(job)
-        assert len(expected) == 3
+        assert expected.keys() == OUTPUTS
         for name in expected:
             (Path(job.output) / name).unlink()
         order = (lambda n: [*range(n)][::-1]) if last_first else (lambda n: [*range(n)])
@@ -161,7 +165,7 @@ def test_plan_survives_json() -> None:
 
 def test_outputs_appear_only_when_the_parts_are_put_together(job: Job) -> None:
     Path(job.output).mkdir()
-    old = dict.fromkeys(("historical_stock_data.csv", "rejected_rows.csv", "manifest.json"), b"old")
+    old = dict.fromkeys(OUTPUTS, b"old")
     for name, content in old.items():
         (Path(job.output) / name).write_bytes(content)
     etl.gate(job, run=RUN, shards=2)
@@ -268,7 +272,7 @@ def test_missing_shard_stops_the_batch_and_leaves_the_old_outputs(job: Job) -> N
     assert outputs(job) == expected
 
 
-@pytest.mark.parametrize("gone", ["historical_stock_data.csv", "rejected_rows.csv"])
+@pytest.mark.parametrize("gone", sorted(OUTPUTS - {"manifest.json"}))
 def test_missing_bytes_of_a_shard_stop_the_batch_and_leave_the_old_outputs(job: Job, gone: str) -> None:
     job = replace(job, reread=True)
     process(job, run=RUN)
@@ -301,7 +305,7 @@ def test_batch_of_one_shard_needs_no_combine_and_its_plan_is_removed_at_the_end(
     etl.process(job, run=RUN)
     assert left_over(job) == ["plan.json"]
     etl.forget_work(job, run=RUN)
-    assert set(outputs(job)) == {"historical_stock_data.csv", "rejected_rows.csv", "manifest.json"}
+    assert set(outputs(job)) == OUTPUTS
     assert not (Path(job.output) / "work").exists()
     assert json.loads(outputs(job)["manifest.json"])["listed"] == 4
 

@@ -19,7 +19,7 @@ from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, LAST, company_file
 from tests.support.paths import SAMPLE
 
-OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json")
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "manifest.json", "rejected_rows.jsonl", "flagged_rows.csv")
 GOOD = company_file(FIRST, LAST)
 GROWN = company_file(FIRST, LAST, "2020-01-07,11,12.5,10,12,2000,0")
 DIRTY = company_file(FIRST, "2020-01-03,x,2,1,1.5,1,0", "2020-01-04,=1,2,1,1.5,1,0", LAST)

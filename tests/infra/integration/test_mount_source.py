@@ -69,7 +69,7 @@ def processed_directly(tmp_path: Path) -> dict[str, bytes]:
     """Output of the processing script on the same files in a folder."""
     companies = extract_companies_from_index(str(SAMPLE / "CompanyNames" / "top_companies.txt"))
     data_processing(get_path_to_company_data(companies, str(SAMPLE / "Stocks")), str(tmp_path / "direct"))
-    names = ("historical_stock_data.csv", "rejected_rows.csv")
+    names = ("historical_stock_data.csv", "rejected_rows.csv", "flagged_rows.csv")
     return {name: (tmp_path / "direct" / name).read_bytes() for name in names}
 
 

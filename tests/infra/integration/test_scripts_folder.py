@@ -16,7 +16,7 @@ from tests.support.brief import BRIEF
 from tests.support.paths import SAMPLE
 from tests.support.process import HOST
 
-OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv")
+OUTPUTS = ("historical_stock_data.csv", "rejected_rows.csv", "flagged_rows.csv")
 PYTHON = str(Path(sys._base_executable))  # type: ignore[attr-defined]  # without the packages of .venv
 BATCH = [str(SAMPLE / "Stocks"), str(SAMPLE / "CompanyNames" / "top_companies.txt")]
 mounts = [
