@@ -101,7 +101,7 @@ def trace(options: argparse.Namespace, *, database: str) -> int:
         place = f"{found.receipt.output}/receipts/{found.receipt.run_id}.json" if found.receipt.output else ""
         print(f"receipt    {place or 'in pipeline_runs'}")
     for one in found.earlier:
-        print(f"before     {_earlier(one)}, until {_time(one.at)} by run {one.replaced_by} ({one.change})")
+        print(f"before     {_earlier(one)}, until {_shown_time(one.at)} by run {one.replaced_by} ({one.change})")
     return 0
 
 
@@ -111,7 +111,7 @@ def _earlier(one: audit.Earlier) -> str:
     return ", ".join(f"{field} {value}" for field, value in zip(_SHOWN_FIELDS, one.values, strict=True))
 
 
-def _time(at: datetime) -> str:
+def _shown_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S %Z}"
 
 

@@ -3,6 +3,8 @@
 marker -> gate: are all files there? the plan -> process: a shard of the plan to slices; combine, if there are several
                                               -> load: changed companies into the table, one transaction
                                               -> mail: the receipt, which balances
+
+Long because a batch has one way, and a reader finds all of it here in order.
 """
 
 from __future__ import annotations
