@@ -145,6 +145,6 @@ def _are_ports(text: str) -> bool:
 
 def _server_line(error: psycopg2.Error) -> str:
     """What the server says, with its own hint, which is the next step where we know none; else libpq's sentence."""
-    first = (error.diag.message_primary or str(error).strip().partition("\n")[0]).strip().rstrip(".")
-    hint = error.diag.message_hint
-    return f"{first or type(error).__name__} ({hint})" if hint else first or type(error).__name__
+    first = error.diag.message_primary or str(error).strip().partition("\n")[0] or type(error).__name__
+    hint = (error.diag.message_hint or "").rstrip(".")
+    return f"{first.rstrip('.')} ({hint})" if hint else first

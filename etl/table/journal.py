@@ -191,8 +191,8 @@ def unfit_table(wrong: Mapping[str, tuple[int, int]]) -> SettingsError:
 
 def _table_without_changes(*, wanted: int, done: int) -> SettingsError:
     return SettingsError(
-        f"The table took {done:,} of {wanted:,} deletions and insertions. Nothing was loaded. Look for a trigger, rule "
-        "or policy on historical_stocks_data that keeps rows."
+        f"The table does not hold what it was given: it took {done:,} of {wanted:,} deletions and insertions. Nothing "
+        "was loaded. Look for a trigger, rule or policy on historical_stocks_data that keeps rows."
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 import psycopg2
-from psycopg2 import _psycopg, extensions
+from psycopg2 import _psycopg, errorcodes, extensions
 
 from etl.errors import EtlError, NoConnectionError, ServiceError, SettingsError
 from etl.table.sqlstates import meaning_of
@@ -41,6 +41,15 @@ _LIBPQ_REFUSES = (
     (
         "received invalid response|expected authentication request|invalid .* length|unsupported frontend protocol",
         "Something other than PostgreSQL answers there. Check host and port.",
+    ),
+)
+# And of pgbouncer, which speaks English only, and until 1.19 has one SQLSTATE, 08P01, for all that it refuses.
+_POOLER_REFUSES = (
+    ("no such user|authentication failed|auth failed|login rejected", meaning_of("28P01").advice),
+    ("no such database|does not exist", meaning_of("3D000").advice),
+    (
+        "unsupported startup parameter",
+        "A pooler refuses a parameter of the URL. Remove it, or name it in pgbouncer's ignore_startup_parameters.",
     ),
 )
 _LIBPQ_LOST = "closed the connection|could not (send|receive)|SYSCALL|timeout expired|lost synchronization"
@@ -66,14 +75,18 @@ def explain_refusal(dsn: str, error: psycopg2.Error | UnicodeDecodeError) -> Etl
     if sqlstate:
         meaning = meaning_of(sqlstate)
         kind = NoConnectionError if issubclass(meaning.error, ServiceError) else SettingsError
-        return kind(_sentences(name, meaning.advice, f"The server says: {quoted}"))
+        advice = meaning.advice
+        if sqlstate == errorcodes.PROTOCOL_VIOLATION:
+            pooler = next((advice for sign, advice in _POOLER_REFUSES if re.search(sign, line)), None)
+            kind, advice = (SettingsError, pooler) if pooler else (kind, advice)
+        return kind(_sentences(name, advice, f"The server says: {quoted}"))
     for sign, advice in _LIBPQ_REFUSES:
         if re.search(sign, text):
             return SettingsError(_sentences(name, advice, f"libpq says: {quoted}"))
     if re.search(_LIBPQ_LOST, text):
         advice = "Something listens there and gives no answer that PostgreSQL would. Is it running?"
         return NoConnectionError(_sentences(name, advice, f"libpq says: {quoted}"))
-    return SettingsError(_sentences(name, "", f"The answer is: {quoted}"))
+    return SettingsError(_sentences(name, "", f"libpq says: {quoted}"))
 
 
 def without_secrets(text: str, where: Mapping[str, str]) -> str:

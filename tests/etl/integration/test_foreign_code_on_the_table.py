@@ -20,6 +20,11 @@ _TRIGGER = "CREATE TRIGGER meddle BEFORE {} ON historical_stocks_data FOR EACH R
 MEDDLERS = {
     "trigger that keeps rows": (_FUNCTION.format("RETURN NULL;") + _TRIGGER.format("DELETE"), {"delete"}),
     "trigger that takes no rows": (_FUNCTION.format("RETURN NULL;") + _TRIGGER.format("INSERT"), {"insert", "copy"}),
+    "trigger that takes some rows": (
+        _FUNCTION.format("IF NEW.stock_date > '2001-01-03' THEN RETURN NULL; END IF; RETURN NEW;")
+        + _TRIGGER.format("INSERT"),
+        {"insert", "copy"},
+    ),
     "trigger that freezes the table": (
         _FUNCTION.format("RETURN NULL;") + _TRIGGER.format("INSERT OR DELETE"), {"delete", "insert", "copy"},
     ),

@@ -57,9 +57,15 @@ SPOKEN = {
     "closed database": (
         "55000", "FATAL", 'database "stocks" is not currently accepting connections', "utf-8", False, "state",
     ),
-    "pooler without the database": ("08P01", "FATAL", "no such database: stocks", "utf-8", True, "pooler"),
+    "pooler without the database": (
+        "08P01", "FATAL", "no such database: stocks", "utf-8", False, "no such database. Check",
+    ),
     "pooler that takes no option": (
-        "08P01", "FATAL", "unsupported startup parameter: options", "utf-8", True, "pooler",
+        "08P01", "FATAL", "unsupported startup parameter: options", "utf-8", False, "ignore_startup_parameters",
+    ),
+    "pooler with another password": ("08P01", "FATAL", "SASL authentication failed", "utf-8", False, "Check both"),
+    "pooler that is full": (
+        "08P01", "FATAL", "no more connections allowed (max_client_conn)", "utf-8", True, "the pooler",
     ),
     "a state of no class": ("ZZ123", "FATAL", "the moon is in the wrong house", "utf-8", False, ""),
 }  # fmt: skip
