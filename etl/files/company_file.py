@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from etl.files.flags import FlaggedRow, find_flags
+from etl.files.flags import FlaggedRow, find_flags, rows_near
 from etl.files.native import check_plain
 from etl.files.row_format import format_rows
 from etl.files.rules import COLUMNS, QuarantineReason, RejectedRow, check_row, rejected_duplicates
@@ -70,10 +70,13 @@ def check_company_file(content: bytes, *, company_name: str, since: date | None 
     if plain.read + plain.before_since == 0:
         return UnusableFile(QuarantineReason.NO_ROWS)
     flags: tuple[FlaggedRow, ...] = ()
-    if plain.may_be_flagged:
-        rows = [line.split(",")[:6] for line in plain.content.decode().splitlines()]
+    if plain.suspects:
+        lines = plain.content.decode().split("\n")[:-1]
         first = 1 + len(_LINE_END.findall(opened.head)) + plain.before_since  # a plain file has no blank lines
-        flags = find_flags(rows, lines=range(first, first + len(rows)), company_name=company_name)
+        for some in rows_near(plain.suspects, of=len(lines)):
+            rows = [lines[number].split(",")[:6] for number in some]
+            numbers = range(first + some.start, first + some.stop)
+            flags += find_flags(rows, lines=numbers, company_name=company_name)
     return CompanyFile(
         plain.content, plain.read, flags, before_since=plain.before_since, extra_columns=opened.extra_columns
     )

@@ -1,11 +1,11 @@
 """Finds the rows of a company that are kept but look wrong. It looks at what was accepted, and changes nothing.
 
-plain_rows.cpp only says whether a plain file has a row that may be one: `JUMP` is what both look for.
+plain_rows.cpp only names the rows of a plain file that may be flagged: `JUMP` is what both look for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,6 +32,22 @@ class FlaggedRow:
     column: str
     value: str
     rule: str
+
+
+def rows_near(suspects: Iterable[int], *, of: int) -> Iterator[range]:
+    """Of so many rows, in the order of their days, those that find_flags has to see to judge the `suspects`.
+
+    These are the row before a suspect, the rows that may be wrong with it, and the one that shows it.
+    """
+    near: range | None = None
+    for number in suspects:
+        begin, end = max(number - 1, 0), min(number + LONGEST_ERROR + 1, of)
+        if near and begin > near.stop:
+            yield near
+            near = None
+        near = range(near.start if near else begin, end)
+    if near:
+        yield near
 
 
 def find_flags(rows: Sequence[Sequence[str]], *, lines: Sequence[int], company_name: str) -> tuple[FlaggedRow, ...]:

@@ -20,6 +20,7 @@ _LIBRARY, _SOURCE = _FOLDER / "_plain_rows.so", _FOLDER / "plain_rows.cpp"
 _OTHER_COLUMN = 0xFF
 _MORE_IN_A_ROW = 52  # bytes of a row of the slice besides those of its source and the company: plain_rows.cpp
 _LOOK_CLOSER = -2
+MOST_SUSPECTS = 64  # plain_rows.cpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,15 @@ class Checked:
     """The slice: what format_rows gives for the same rows."""
     read: int
     before_since: int
-    may_be_flagged: int
-    """Rows that look wrong by themselves, and rows whose price jumps: without one, no row is flagged (flags.py)."""
+    suspects: Sequence[int]
+    """Rows of the slice, from 0, that look wrong by themselves or whose price jumps (flags.py); all, where many do."""
+
+    @classmethod
+    def of(cls, content: bytes, counts: ctypes.Array[ctypes.c_int64]) -> Checked:
+        """What the library found, by what it counted."""
+        read, before_since, suspects = counts[:3]
+        numbers = tuple(counts[3 : 3 + suspects]) if suspects <= MOST_SUSPECTS else range(read)
+        return cls(content, read, before_since, numbers)
 
 
 def check_plain(
@@ -50,7 +58,7 @@ def check_plain(
     name = company_name.encode()
     capacity = len(body) + (body.count(b"\n") + 1) * (len(name) + _MORE_IN_A_ROW)
     out = _room(capacity)
-    counts = (ctypes.c_int64 * 3)()
+    counts = (ctypes.c_int64 * (3 + MOST_SUSPECTS))()
     first_day = since.year * 10000 + since.month * 100 + since.day if since else 0
     place = ctypes.byref(ctypes.c_char.from_buffer(out))
     length = library.mbd_check_plain(
@@ -61,7 +69,7 @@ def check_plain(
     if length < 0:
         raise AssertionError(f"the native checker has no room in {capacity} bytes for {len(body)}")
     with memoryview(out) as written:
-        return Checked(bytes(written[:length]), *counts)
+        return Checked.of(bytes(written[:length]), counts)
 
 
 _rooms = threading.local()

@@ -21,6 +21,7 @@ static_assert(FLT_EVAL_METHOD == 0, "the formulas are float64 at every step, as 
 namespace {
 
 constexpr int64_t NO_ROOM = -1, LOOK_CLOSER = -2;
+constexpr int64_t MOST_SUSPECTS = 64;       // real files have two or three; of one with more, all rows are looked at
 enum Column { DAY, OPEN, HIGH, LOW, CLOSE, VOLUME, WANTED }; // any other number: a column that is passed over
 
 constexpr double JUMP = 7;                  // a factor between two rows below that of any error of a digit: flags.py
@@ -117,14 +118,15 @@ extern "C" const char *mbd_source() { return MBD_SOURCE; }
 // `body`: what follows the header's line. `columns`: for each of the file's `width` columns a Column, each of the six
 // once. `since`: rows of days before it are counted and left out; yyyymmdd, or 0. `name`: the company, for the ninth
 // column. `out` should have room for `length`, and for `name_length` + 52 more with each row. `counts`: rows, rows
-// before `since`, rows that may be flagged: where there is none, flags.py finds none. Returns the bytes written to `out`, LOOK_CLOSER or NO_ROOM; with these, `counts` are
-// left as they were and `out` holds nothing of use.
+// before `since`, suspects: rows that flags.py should look at, and behind these three the numbers of the first
+// MOST_SUSPECTS of them, in the slice and from 0. Returns the bytes written to `out`, LOOK_CLOSER or NO_ROOM; with these,
+// `counts` and `out` hold nothing of use.
 extern "C" int64_t mbd_check_plain(const char *body, int64_t length, const uint8_t *columns, int32_t width,
                                    int32_t since, const char *name, int64_t name_length, char *out, int64_t capacity,
                                    int64_t *counts) {
     const char *at = body, *const end = body + length;
     char *const begin = out, *const room = out + capacity;
-    int64_t rows = 0, before = 0, suspect = 0;
+    int64_t rows = 0, before = 0, suspects = 0;
     double last_price[WANTED] = {NAN, NAN, NAN, NAN, NAN, NAN}; // of the row before; NaN is in no relation to a price
     int32_t last = 0;
     bool windows = false; // line ends are \r\n, as the first one is
@@ -176,16 +178,19 @@ extern "C" int64_t mbd_check_plain(const char *body, int64_t length, const uint8
         *out++ = ',';
         out = put(out, {name, name + name_length});
         *out++ = '\n';
-        ++rows;
         bool looks_wrong = high < low || open < low || open > high || close < low || close > high || low == 0;
         for (int column = OPEN; column <= CLOSE; ++column) {
             looks_wrong |= price[column] > JUMP * last_price[column] || JUMP * price[column] < last_price[column];
             last_price[column] = price[column];
         }
-        suspect += looks_wrong;
+        if (looks_wrong) {
+            if (suspects < MOST_SUSPECTS) counts[3 + suspects] = rows;
+            ++suspects;
+        }
+        ++rows;
     }
     counts[0] = rows;
     counts[1] = before;
-    counts[2] = suspect;
+    counts[2] = suspects;
     return out - begin;
 }

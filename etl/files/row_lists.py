@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from etl.batch.storage import Storage
+from etl.batch.storage import BLOCK_BYTES, Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files.company_file import CompanyFile, UnusableFile
 from etl.files.flags import FlaggedRow
@@ -64,14 +64,22 @@ def _read(name: str, *, manifest: Manifest, output: Storage) -> Iterator[bytes]:
         return
     unfit = BatchError(f"{name} is not the one that the manifest describes. Run process again, then load.")
     try:
-        if output.find(name).version != manifest.list_versions[name]:
-            raise unfit
         rest = b""
-        for block in output.read_range(name, start=len(HEADERS[name]), length=length):
+        for block in _blocks(output, name, version=manifest.list_versions[name], length=length):
             *lines, rest = (rest + block).split(b"\n")
             yield from lines
     except (FileChangedError, KeyError) as error:
         raise unfit from error
+
+
+def _blocks(output: Storage, name: str, *, version: str, length: int) -> Iterable[bytes]:
+    """What is behind the header of this version of a list, in one request where it is small."""
+    start = len(HEADERS[name])
+    if length <= BLOCK_BYTES:
+        return [output.read(name, version=version)[start:]]
+    if output.find(name).version != version:
+        raise FileChangedError
+    return output.read_range(name, start=start, length=length)
 
 
 def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from etl.files import native
-from etl.files.native import Checked
+from etl.files.native import MOST_SUSPECTS, Checked
 from hatch_build import SOURCE, compile_library
 from tests.support.paths import ROOT
 from tests.support.plain_files import COMPANY, Body, by_rules, changed_body
@@ -120,11 +120,11 @@ def call(library: ctypes.CDLL, body: Body, *, room: int | None = None) -> Checke
     enough = len(body.content) + (body.content.count(b"\n") + 1) * (len(name) + 52)
     given = [(ctypes.c_char * len(text)).from_buffer_copy(text) for text in (body.content, columns, name)]
     out = (ctypes.c_char * (enough if room is None else room))()
-    counts = (ctypes.c_int64 * 3)()
+    counts = (ctypes.c_int64 * (3 + MOST_SUSPECTS))()
     length: int = library.mbd_check_plain(
         given[0], len(given[0]), given[1], body.width, since, given[2], len(name), out, len(out), counts
     )
-    return Checked(bytes(out.raw[:length]), *counts) if length >= 0 else length
+    return Checked.of(bytes(out.raw[:length]), counts) if length >= 0 else length
 
 
 def main() -> int:

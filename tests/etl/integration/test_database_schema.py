@@ -41,17 +41,24 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
     tables = empty_database.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
     assert sorted(name for (name,) in tables) == [
         "changes_by_hand",
+        "flag_changes",
+        "flagged_rows",
         "historical_stocks_data",
         "ledger_changes",
         "loaded_companies",
         "loads",
         "pipeline_runs",
         "price_changes",
+        "quarantined_files",
+        "rejected_rows",
         "restatements",
         "stock_price_changes",
+        "stock_price_flag_changes",
+        "stock_price_flags",
         "stock_price_loads",
         "stock_prices",
         "stock_prices_as_written",
+        "stock_prices_unflagged",
     ]
 
 
@@ -72,7 +79,9 @@ def test_view_is_typed_and_named_as_the_table(database: Database) -> None:
 def test_tables_view_and_every_column_of_the_view_have_a_comment(database: Database) -> None:
     relations = (
         *("historical_stocks_data", "loaded_companies", "pipeline_runs", "loads", "price_changes", "restatements"),
-        *("ledger_changes", "stock_prices", "stock_price_changes", "stock_price_loads"),
+        *("ledger_changes", "stock_prices", "stock_price_changes", "stock_price_loads", "stock_prices_unflagged"),
+        *("rejected_rows", "quarantined_files", "flagged_rows", "flag_changes", "stock_price_flags"),
+        "stock_price_flag_changes",
     )
     comments = database.rows("SELECT obj_description(name::regclass) FROM unnest(%s) AS name", list(relations))
     assert all(comment for (comment,) in comments)
@@ -85,6 +94,6 @@ def test_tables_view_and_every_column_of_the_view_have_a_comment(database: Datab
 
 
 def test_view_is_there_again_after_somebody_dropped_it(database: Database) -> None:
-    database.execute("DROP VIEW stock_prices")
+    database.execute("DROP VIEW stock_prices CASCADE")
     make_tables(database.url)
     assert database.rows("SELECT * FROM stock_prices") == []

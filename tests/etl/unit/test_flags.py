@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etl.files import native
 from etl.files.company_file import CompanyFile, check_company_file
-from etl.files.flags import FlaggedRow
+from etl.files.flags import FlaggedRow, rows_near
 from tests.support.company_files import HEADER
 from tests.support.pandas_slice import digit_errors
 
@@ -128,3 +128,14 @@ def test_any_prices_are_flagged_alike_natively_row_by_row_and_naively(
             expected = {*digit_errors(written), *(n for n, close in enumerate(written) if not 1e-9 <= close <= 1e9)}
             assert [one.line - 2 for one in slow.flags] == sorted(expected)
     assert native.available() or native.describe()
+
+
+def test_rows_near_suspects_are_those_that_can_be_judged_by_them() -> None:
+    assert list(rows_near([0, 10, 16, 30, 39], of=40)) == [range(6), range(9, 22), range(29, 36), range(38, 40)]
+    assert list(rows_near([], of=40)) == []
+
+
+@pytest.mark.parametrize("native_checker", ["on", "off"])
+def test_file_of_very_many_flagged_rows_has_each_of_them(native_checker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBD_NATIVE", native_checker)
+    assert flagged_days(["10", "100"] * 500 + ["10"]) == list(range(1, 1000, 2))

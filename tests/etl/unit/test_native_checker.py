@@ -55,7 +55,7 @@ def test_slice_holds_the_fields_as_written_and_both_derived_columns() -> None:
         "2020-01-03,11,12.5,10,12,2000,9.090909090909092,1.0,österreich.us.csv\n".encode(),
         read=2,
         before_since=0,
-        may_be_flagged=0,
+        suspects=(),
     )
 
 
@@ -106,7 +106,7 @@ def test_plain_file_in_any_common_layout_is_accepted(body: Body) -> None:
 def test_row_that_looks_wrong_is_kept_and_counted(prices: tuple[str, ...], flagged: int) -> None:
     checked = assert_same_or_declined(row(prices=prices))
     assert checked is not None
-    assert (checked.read, checked.may_be_flagged) == (1, flagged)
+    assert (checked.read, len(checked.suspects)) == (1, flagged)
 
 
 # --- what it leaves to the rules -----------------------------------------------------------------------------------
