@@ -48,10 +48,15 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
         "pipeline_runs",
         "price_changes",
         "restatements",
+        "stock_batch_status",
+        "stock_data_status",
+        "stock_freshness_rules",
+        "stock_latest_prices",
         "stock_price_changes",
         "stock_price_loads",
         "stock_prices",
         "stock_prices_as_written",
+        "stock_returns",
     ]
 
 
@@ -85,6 +90,6 @@ def test_tables_view_and_every_column_of_the_view_have_a_comment(database: Datab
 
 
 def test_view_is_there_again_after_somebody_dropped_it(database: Database) -> None:
-    database.execute("DROP VIEW stock_prices")
+    database.execute("DROP VIEW stock_prices CASCADE")
     make_tables(database.url)
     assert database.rows("SELECT * FROM stock_prices") == []
