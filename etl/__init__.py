@@ -22,6 +22,7 @@ from etl.pipeline import (
 from etl.progress import CompanyFileProgress
 from etl.revision import code_version
 from etl.settings import Settings, read_mailbox, read_policy, read_settings, source_bucket
+from etl.table.companies import companies
 from etl.table.dsn import database_dsn
 from etl.table.load import Target
 from etl.table.prices import read_prices
@@ -44,6 +45,7 @@ __all__ = [
     "Target",
     "code_version",
     "combine",
+    "companies",
     "database_dsn",
     "forget_work",
     "gate",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import etl
-from etl import audit_commands
+from etl import audit_commands, readers
 from etl.audit import journal_size
 from etl.check import try_settings
 from etl.errors import EtlError, ServiceError, SettingsError
@@ -21,6 +21,7 @@ from etl.options import build_parser
 from etl.outcome.receipt import Receipt
 from etl.signals import end_on_signals
 from etl.table.roles import make_loader
+from etl.table.schema import make_day_index
 
 _NO_MEMORY = "Memory ran out. The table holds the old batch or the new one, whole. Free some, then run it again."
 
@@ -132,6 +133,8 @@ def _mail(receipt: Receipt, *, mailbox: etl.Mailbox | None, job: etl.Job) -> Rec
 def _init_db(options: argparse.Namespace) -> int:
     url = _database(options)
     place = etl.make_tables(url)
+    if options.day_index and not make_day_index(url):
+        print("The table is empty: run init-db --day-index again after the first load, which it would slow down.")
     if options.loader:
         password = os.environ.get("MBD_LOADER_PASSWORD", "")
         if not password:
@@ -237,6 +240,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "process": _process,
     "load": _load,
     "init-db": _init_db,
+    "grant-reader": lambda options: readers.grant(options, database=_database(options)),
     "history": _history,
     "check": _check,
     "diff": lambda options: audit_commands.diff(options, database=_database(options)),

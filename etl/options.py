@@ -58,6 +58,10 @@ mbd load --output s3://BUCKET/Output --reload
 mbd load --output s3://BUCKET/Output --accept-shrunk ge.us.csv wex.us.csv""",
     "init-db": """\
 MBD_DATABASE_URL=postgresql://user:password@host/name mbd init-db""",
+    "grant-reader": """\
+mbd grant-reader ada
+mbd grant-reader ada --ask-password
+mbd grant-reader ada --revoke""",
     "history": """\
 mbd history --last 30
 mbd history --json | jq '.[0].rows'""",
@@ -195,6 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("process", (files, output, judging, mail, as_json, quiet), "company files to combined file and manifest"),
         ("load", (output, judging, loading, dry, database, mail, as_json, quiet), "combined file into the table"),
         ("init-db", (database,), "make the table, the view and the ledger; safe to run again"),
+        ("grant-reader", (database,), "make a login for somebody who reads; safe to run again"),
         ("history", (database, as_json), "the last runs"),
         ("check", (database, mail), "try the settings, change nothing"),
         ("diff", (database, as_json), "what a run changed in the table, or what changed between two runs"),
@@ -220,15 +225,17 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "init-db":
             role = "also make this role with rights on the tables only; its password is MBD_LOADER_PASSWORD"
             one.add_argument("--loader", metavar="ROLE", help=role)
+            index = "also build an index by day: one day across companies is found sooner, each load takes longer"
+            one.add_argument("--day-index", action="store_true", help=index)
         if name == "check":
             _add_places(one, "source", "company_index", "output", required=False)
         if name in ("undo", "verify"):
             _add_places(one, "output", required=False)
-        _add_audit_options(name, one)
+        _add_own_options(name, one)
     return parser
 
 
-def _add_audit_options(name: str, parser: argparse.ArgumentParser) -> None:
+def _add_own_options(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "diff":
         parser.add_argument("run", metavar="RUN", help="the run whose changes are shown")
         parser.add_argument(
@@ -241,9 +248,20 @@ def _add_audit_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do not do it")
     elif name == "rejected":
         parser.add_argument("run", metavar="RUN", nargs="?", help="the run (the last one)")
+    elif name == "grant-reader":
+        _add_reader_options(parser)
     elif name == "trace":
         parser.add_argument("company", metavar="COMPANY", help="a company name, such as ge.us.csv")
         parser.add_argument("day", metavar="DAY", type=lambda day: _iso_day(day).isoformat(), help="YYYY-MM-DD")
+
+
+def _add_reader_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the login: small letters, digits and _")
+    way = parser.add_mutually_exclusive_group()
+    new = "give an existing login another random password (a new one gets one, unless MBD_READER_PASSWORD is set)"
+    way.add_argument("--new-password", action="store_true", help=new)
+    way.add_argument("--ask-password", action="store_true", help="ask for the password that it gets")
+    way.add_argument("--revoke", action="store_true", help="take the login away, and end its sessions")
 
 
 def _add_places(parser: argparse.ArgumentParser, *names: str, required: bool) -> None:

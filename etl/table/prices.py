@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import io
-import os
-from collections.abc import Sequence
-from datetime import date, datetime
+from collections.abc import Collection, Sequence
+from datetime import date as calendar_day
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql as composed
 
 from etl.errors import SettingsError
+from etl.table.companies import database_url, find_companies
 from etl.table.database import QUERIES, connect
 from etl.table.history import find_run
 from etl.table.schema import COLUMNS
@@ -21,20 +23,24 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
 _NUMBERS = ("open_value", "high_value", "low_value", "close_value", "daily_percent_change", "value_change")
+_ORDER = ("company_name", "stock_date")
 
 
 def read_prices(
     company: str | Sequence[str] | None = None,
-    since: date | str | None = None,
-    until: date | str | None = None,
+    since: calendar_day | str | None = None,
+    until: calendar_day | str | None = None,
     *,
+    date: calendar_day | str | None = None,
+    columns: Sequence[str] | None = None,
     as_of: datetime | str | None = None,
     flagged: bool = True,
     database: str | None = None,
 ) -> pd.DataFrame:
     """Daily prices from the view stock_prices, ordered by company and day.
 
-    `company`: one company name such as "wex.us.csv", several, or None for all; `since` and `until` are both included.
+    `company`: a company name or ticker ("ge.us.csv", "GE"), several, or None for all; `since` and `until` are both
+    included; `date` is one day alone, which an index finds across companies. `columns`: only these, in this order.
     `as_of`: what the table held at an aware time, or after the run of that id; runs that were undone do not count.
     `flagged`: whether rows that look wrong (view stock_price_flags) are among them.
     `database`: a PostgreSQL URL; the environment variable MBD_DATABASE_URL when it is left out.
@@ -42,34 +48,50 @@ def read_prices(
     Columns: stock_date (datetime64), open_value, high_value, low_value, close_value (float64, USD), volume_traded
     (Int64, shares), daily_percent_change (float64, percent; NaN where open is 0), value_change (float64, USD),
     company_name (string). Both derived columns are the very float64 that were computed from the prices.
-    Raises SettingsError or ServiceError.
+    Raises SettingsError (a company, day or column that is none, with the nearest ones) or ServiceError.
     """
-    database = database or os.environ.get("MBD_DATABASE_URL")
-    if not database:
-        raise SettingsError("No database is named. Pass database=..., or set MBD_DATABASE_URL.")
+    url = database_url(database)
     names = [company] if isinstance(company, str) else company
-    try:
-        days = [_day(day).isoformat() if day is not None else None for day in (since, until)]
-    except ValueError as error:
-        raise SettingsError(f"since and until are ISO dates such as 2017-11-10: {error}") from error
-    values: dict[str, composed.Composable] = {
-        "companies": composed.Literal(list(names) if names is not None else None),
-        "since": composed.Literal(days[0]),
-        "until": composed.Literal(days[1]),
-    }
+    if date is not None and (since is not None or until is not None):
+        raise SettingsError("date is one day. Pass date, or since and until.")
+    first, last = _iso_days(since, until) if date is None else _iso_days(date, date)
+    wanted = _wanted_columns(columns)
     answer = io.BytesIO()
-    with connect(database) as connection, connection.cursor() as cursor:
-        values["relation"] = _relation(cursor, as_of, flagged=flagged)
+    with connect(url) as connection, connection.cursor() as cursor:
+        values: dict[str, composed.Composable] = {
+            "companies": composed.Literal(find_companies(cursor, list(names)) if names is not None else None),
+            "since": composed.Literal(first),
+            "until": composed.Literal(last),
+            "columns": composed.SQL(", ").join(map(composed.Identifier, dict.fromkeys([*wanted, *_ORDER]))),
+            "relation": _relation(cursor, as_of, day=first if date is not None else None, flagged=flagged),
+        }
         cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
-    return _typed(answer)
+    return _typed(answer, wanted)
 
 
-def _typed(answer: io.BytesIO) -> pd.DataFrame:
-    """The rows of stock_prices_as_written as read_prices gives them."""
+def _wanted_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
+    wanted = COLUMNS if columns is None else (columns,) if isinstance(columns, str) else tuple(columns)
+    for name in wanted:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.3)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingsError(f"There is no column {name!r}{hint}. The columns are {', '.join(COLUMNS)}.")
+    return wanted
+
+
+def _iso_days(*days: calendar_day | str | None) -> list[str | None]:
+    try:
+        return [_day(day).isoformat() if day is not None else None for day in days]
+    except ValueError as error:
+        raise SettingsError(f"Days are ISO dates such as 2017-11-10: {error}") from error
+
+
+def _typed(answer: io.BytesIO, wanted: Collection[str]) -> pd.DataFrame:
+    """The rows of stock_prices_as_written as read_prices gives them, of these columns."""
     import pandas as pd  # noqa: PLC0415  here, because it costs half a second that no load needs
 
     # Days and companies repeat: as categories, each text is parsed once.
-    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(("stock_date", "company_name"), "category")
+    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_ORDER, "category")
     is_exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)  # it parses floats to the last bit by itself
     options: dict[str, Any] = {"low_memory": False} | ({} if is_exact else {"float_precision": "round_trip"})
 
@@ -82,28 +104,29 @@ def _typed(answer: io.BytesIO) -> pd.DataFrame:
     except ValueError:  # some are written as 1e5 or 100.0
         prices = read("str")
         prices["volume_traded"] = [int(Decimal(text)) for text in prices["volume_traded"]]
-    prices = prices.sort_values(["company_name", "stock_date"], ignore_index=True)
-    prices["volume_traded"] = prices["volume_traded"].astype("Int64")
+    prices = prices.sort_values(list(_ORDER), ignore_index=True)
+    if "volume_traded" in prices:
+        prices["volume_traded"] = prices["volume_traded"].astype("Int64")
     days, names = prices["stock_date"].cat, prices["company_name"].cat
     prices["stock_date"] = pd.to_datetime(days.categories, format="%Y-%m-%d").as_unit("s").take(days.codes.to_numpy())
     prices["company_name"] = names.categories.astype("string").take(names.codes.to_numpy())
-    return prices
+    return prices if list(prices) == list(wanted) else prices[list(wanted)]
 
 
-def _relation(cursor: Cursor, as_of: datetime | str | None, *, flagged: bool) -> composed.Composable:
-    """The view of rows as text, or what it held at a time or after a run; with or without the flagged ones."""
-    if as_of is None:
-        rows: composed.Composable = composed.SQL("stock_prices_as_written")
-        flags: composed.Composable = composed.SQL("stock_price_flags")
-    else:
+def _relation(cursor: Cursor, as_of: datetime | str | None, *, day: str | None, flagged: bool) -> composed.Composable:
+    """Rows as text: the view of them, what it held at a time or after a run, or of one day, by the table's index."""
+    as_text = composed.SQL(", ").join(
+        composed.SQL("{0}::text AS {0}").format(composed.Identifier(name)) for name in COLUMNS
+    )
+    rows: composed.Composable = composed.SQL("stock_prices_as_written")
+    flags: composed.Composable = composed.SQL("stock_price_flags")
+    if as_of is not None:
         at = composed.Literal(_time(cursor, as_of))
-        rows = composed.SQL("(SELECT {} FROM stock_prices_as_of({})) AS past").format(
-            composed.SQL(", ").join(
-                composed.SQL("{0}::text AS {0}").format(composed.Identifier(name)) for name in COLUMNS
-            ),
-            at,
-        )
+        rows = composed.SQL("(SELECT {} FROM stock_prices_as_of({})) AS past").format(as_text, at)
         flags = composed.SQL("stock_price_flags_as_of({})").format(at)
+    elif day is not None:
+        of_day = "(SELECT {} FROM stock_prices WHERE stock_date = {}::date) AS day"
+        rows = composed.SQL(of_day).format(as_text, composed.Literal(day))
     if flagged:
         return rows
     unflagged = """(
@@ -127,8 +150,8 @@ def _time(cursor: Cursor, as_of: datetime | str) -> datetime:
     return as_of
 
 
-def _day(day: date | str) -> date:
+def _day(day: calendar_day | str) -> calendar_day:
     """A date also of a datetime or a pandas Timestamp. Raises ValueError for text that is no ISO date."""
     if isinstance(day, datetime):
         return day.date()
-    return day if isinstance(day, date) else date.fromisoformat(day)
+    return day if isinstance(day, calendar_day) else calendar_day.fromisoformat(day)

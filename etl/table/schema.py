@@ -48,6 +48,7 @@ def make_tables(url: str) -> TablePlace:
         cursor.execute(sql("schema"))
         cursor.execute(sql("journal_schema"))
         cursor.execute(sql("lists_schema"))
+        cursor.execute(sql("readers_schema"))
         if query(cursor, "table_state")[0][0]:  # into an empty table the first load copies faster without it
             build_missing_index(cursor)
         schema, _, database, others = query(cursor, "place_of_table")[0]
@@ -82,6 +83,20 @@ def _refuse_to_hide(cursor: Cursor) -> None:
             "Nothing was made. Rename it, or name another schema by the search_path."
         )
     check_columns(cursor)
+
+
+def make_day_index(url: str) -> bool:
+    """Make the second index, by day, where it is not there yet. Returns False, and makes none, for an empty table.
+
+    A first load would take twice as long with it. Waits for a load.
+    """
+    with connect(url) as connection, connection.cursor() as cursor:
+        lock_table(cursor, timeout_seconds=SCHEMA_SECONDS)
+        has_rows = bool(query(cursor, "table_state")[0][0])
+        if has_rows:
+            query(cursor, "build_day_index")
+        connection.commit()
+    return has_rows
 
 
 def lock_table(cursor: Cursor, *, timeout_seconds: float) -> None:

@@ -41,6 +41,9 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         "static_ip": outputs["StaticIp"],
         "database": now.database,
         "database_version": now.database_version,
+        "database_host": outputs["DatabaseHost"],
+        "database_port": int(outputs["DatabasePort"]),
+        "database_name": outputs["DatabaseName"],
         "database_starts_itself": now.database_starts_itself,
         "subscriptions": mails,
         "runs": runs,
@@ -51,6 +54,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         f"trigger       {facts['trigger']}" + ("" if trigger else ": run make deploy"),
         f"instance      {now.instance}, {now.instance_id} at {outputs['StaticIp']}",
         f"database      {now.database}, PostgreSQL {now.database_version}{restart}",
+        f"              {outputs['DatabaseName']} at {outputs['DatabaseHost']}:{outputs['DatabasePort']}",
         *(f"mail          {one['address']}: {one['state']}" for one in mails),
         *(_describe_run(one) for one in runs),
     ]

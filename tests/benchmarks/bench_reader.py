@@ -92,8 +92,7 @@ def _measure_queries(database: Database, *, company: str) -> dict[str, Any]:
             "one company": ("SELECT * FROM stock_prices WHERE company_name = %s ORDER BY stock_date", [company]),
             report.ONE_DAY: ("SELECT * FROM stock_prices WHERE stock_date = %s", days),
             "the latest price of each company": (
-                "SELECT DISTINCT ON (company_name) company_name, stock_date, close_value FROM stock_prices "
-                "ORDER BY company_name, stock_date DESC",
+                "SELECT company_name, stock_date, close_value FROM stock_latest_prices",
                 [None],
             ),
         }

@@ -28,7 +28,7 @@ from etl.options import build_parser
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
-from tests.support import figures
+from tests.support import dictionary, figures
 from tests.support.paths import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -45,6 +45,7 @@ NOT_IN_ENV_FILE = {  # what product code calls so, but nobody writes into .env
     "MBD_CONF", "MBD_IDLE_MINUTES", "MBD_PARAMETERS", "MBD_SWAP_MIB",  # of the instance: docs/aws.md
     "MBD_VERSION", "AIRFLOW_IMAGE",  # of the image: up.sh and the instance set them
     "MBD_LOADER_PASSWORD",  # of init-db --loader: the platform's init-db sets it
+    "MBD_READER_PASSWORD",  # of grant-reader: docs/reading.md
     "MBD_NATIVE",  # off: a doubt about the native checker, docs/command-line.md
     "MBD_SOURCE", "AIRFLOW_FOLDER",  # names in code, no variables
     "MBD_MOUNT_POINT", "MBD_PYTHON",  # of mount_source.sh: its --help
@@ -74,6 +75,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         "commands of infra_scripts": lambda: _commands(infra_scripts.cli._parser()),
         "options of infra_scripts": lambda: _options(infra_scripts.cli._parser()),
         "number of promises": _number_of_promises,
+        "dictionary": dictionary.page,
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
         **report.blocks(),
     }
@@ -97,9 +99,11 @@ def block_names() -> list[str]:
 
 
 def stale_pages() -> list[Path]:
-    """The pages with a generated part that is out of date."""
+    """The pages with a generated part that is out of date, and dbt's sources when they are."""
     made = blocks()
-    return [page for page in PAGES if (text := page.read_text(encoding="utf-8")) != renew(text, made)]
+    stale = [page for page in PAGES if (text := page.read_text(encoding="utf-8")) != renew(text, made)]
+    sources = dictionary.DBT_SOURCES
+    return stale + [sources] * (sources.read_text(encoding="utf-8") != dictionary.dbt_sources())
 
 
 def long_lines() -> list[str]:
@@ -297,6 +301,7 @@ def main() -> int:
         made = blocks()
         for page in PAGES:
             page.write_text(renew(page.read_text(encoding="utf-8"), made), encoding="utf-8")
+        dictionary.DBT_SOURCES.write_text(dictionary.dbt_sources(), encoding="utf-8")
     wrong = list(_report()) if options.check else []
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0

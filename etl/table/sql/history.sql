@@ -1,8 +1,9 @@
 -- Queries that look back: diff, undo, trace and verify, read as queries.sql is.
 
 -- name: loads_of_run
--- The loads that a run committed, in their order; a task that Airflow repeats may have committed several.
-SELECT load, loaded_at, undone_by FROM loads WHERE run_id = %(run_id)s ORDER BY load;
+-- The loads that a run committed, in their order; a task that Airflow repeats may have committed several. By the view,
+-- because who reads the prices as of a run may not read the table.
+SELECT load, loaded_at, undone_by FROM stock_price_loads WHERE run_id = %(run_id)s ORDER BY load;
 
 -- name: journal_gap
 -- Until when the journal is gone, if it is gone behind a load.

@@ -197,6 +197,12 @@ COMMENT ON TABLE price_changes IS 'Journal: what loads changed, removed or added
 COMMENT ON TABLE ledger_changes IS 'Entries of the ledger that loads replaced.';
 COMMENT ON TABLE restatements IS 'What loads did to the history of companies, by name.';
 COMMENT ON VIEW stock_price_loads IS 'Loads: the run, when its rows became visible, and whether it was undone.';
+COMMENT ON COLUMN stock_price_loads.load IS 'Number of the load';
+COMMENT ON COLUMN stock_price_loads.run_id IS 'Run that made it';
+COMMENT ON COLUMN stock_price_loads.kind IS 'load, undo, or upgrade (what a database of version 0.1 held)';
+COMMENT ON COLUMN stock_price_loads.loaded_at IS 'When its rows became visible';
+COMMENT ON COLUMN stock_price_loads.journal_kept IS 'Whether what it changed is still known';
+COMMENT ON COLUMN stock_price_loads.undone_by IS 'Run that took it back; else null';
 COMMENT ON VIEW stock_price_changes IS 'What changed in stock_prices, with the values before: one row a change, or a range of days that were added.';
 COMMENT ON COLUMN stock_price_changes.load IS 'Number of the load that made the change';
 COMMENT ON COLUMN stock_price_changes.run_id IS 'Run that made the change';

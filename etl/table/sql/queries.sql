@@ -129,6 +129,13 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
+-- name: build_day_index
+-- One day across companies, for who asks for it often: the first index finds it too, from PostgreSQL 18 on, but looks once for
+-- each company. Every load maintains it, so it is built only when init-db is asked to.
+CREATE INDEX IF NOT EXISTS historical_stocks_data_day ON historical_stocks_data (
+    make_date(substr(stock_date, 1, 4)::int, substr(stock_date, 6, 2)::int, substr(stock_date, 9, 2)::int)
+);
+
 -- name: record_in_ledger
 -- The ledger's new entries, in the same transaction as the rows, and the old ones into its journal.
 WITH entry AS (
@@ -185,10 +192,30 @@ SELECT (SELECT count(*) FROM historical_stocks_data), (SELECT coalesce(sum(rows)
 
 -- name: read_prices
 -- Prices of some companies over a span of days, as CSV and in any order; the braces are filled with quoted literals,
--- null = all, and with the view, or what it was at some time. Days are ISO dates, so they compare as text.
+-- null = all, with columns, and with the view, or what it was at some time. Days are ISO dates, so they compare as text.
 COPY (
-    SELECT * FROM {relation}
+    SELECT {columns} FROM {relation}
     WHERE ({companies}::text[] IS NULL OR company_name = ANY ({companies}::text[]))
       AND ({since}::text IS NULL OR stock_date >= {since}::text COLLATE "C")
       AND ({until}::text IS NULL OR stock_date <= {until}::text COLLATE "C")
 ) TO STDOUT (FORMAT csv, HEADER);
+
+-- name: company_names
+-- Every company that was ever loaded. Readers may ask for the names, and for nothing else of the ledger.
+SELECT company_name FROM loaded_companies ORDER BY company_name;
+
+-- name: companies_with_rows
+-- Which of these have rows that no load wrote.
+SELECT company_name FROM unnest(%(companies)s::text[]) AS wanted (company_name)
+WHERE EXISTS (SELECT FROM stock_prices_as_written p WHERE p.company_name = wanted.company_name);
+
+-- name: companies
+-- How far the prices of each company go, and whether they are fresh.
+SELECT * FROM stock_data_status ORDER BY company_name;
+
+-- name: reader_state
+-- Is there a role of this name; did grant-reader make it; and is there the role that it gives?
+SELECT
+    to_regrole(quote_ident(%(login)s)) IS NOT NULL,
+    coalesce(shobj_description(to_regrole(quote_ident(%(login)s)), 'pg_authid') = 'A login of mbd grant-reader.', false),
+    to_regrole('stock_prices_reader') IS NOT NULL;

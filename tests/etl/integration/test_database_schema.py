@@ -52,6 +52,10 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
         "quarantined_files",
         "rejected_rows",
         "restatements",
+        "stock_batch_status",
+        "stock_data_status",
+        "stock_freshness_rules",
+        "stock_latest_prices",
         "stock_price_changes",
         "stock_price_flag_changes",
         "stock_price_flags",
@@ -59,6 +63,7 @@ def test_init_db_fills_an_empty_database(empty_database: Database, command: Comm
         "stock_prices",
         "stock_prices_as_written",
         "stock_prices_unflagged",
+        "stock_returns",
     ]
 
 

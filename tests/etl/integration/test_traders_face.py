@@ -13,6 +13,7 @@ from psycopg2 import errors
 
 import etl
 from etl.table.schema import make_tables
+from tests.support.commands import Command
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -45,6 +46,23 @@ def test_one_day_across_companies_is_found_by_an_index(
     assert len(database.rows(query)) == rows
     plan = database.rows(f"SET enable_seqscan = off; EXPLAIN {query}")  # a table this small needs no index
     assert "historical_stocks_data_company_day" in str(plan)
+
+
+def test_day_index_is_built_when_it_is_asked_for_and_there_are_rows(
+    three: Files, database: Database, command: Command
+) -> None:
+    init_db = ("init-db", "--day-index", "--database-url", database.url)
+    answer = command(*init_db)
+    assert (answer.code, "after the first load" in answer.out) == (0, True)
+    assert database.rows(INDEX) == [(0,)]
+    three.load(database)
+    for _ in range(2):
+        assert command(*init_db).code == 0
+    assert database.rows(INDEX) == [(2,)]
+    query = "SELECT * FROM stock_prices WHERE stock_date = date '2001-01-03'"
+    plan = database.rows(f"ANALYZE historical_stocks_data; SET enable_seqscan = off; EXPLAIN {query}")
+    assert "historical_stocks_data_day" in str(plan)
+    assert three.load(database).rows.inserted == 0
 
 
 def test_init_db_replaces_view_and_index_of_an_older_version(three: Files, database: Database) -> None:

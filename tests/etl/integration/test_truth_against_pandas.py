@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,8 +150,8 @@ def test_read_prices_gives_every_row_typed_and_the_same_float64(sample: Files, d
         ("cc.us.csv", date(2001, 1, 3), "2001-01-03", 1),
         ("cc.us.csv", pd.Timestamp("2001-01-03"), pd.Timestamp("2001-01-04"), 2),
         ([], None, None, 0),
-        ("x'); DROP TABLE historical_stocks_data; --", None, None, 0),
-        (["%s", '{"}', "aa.us.csv"], None, None, 5),
+        ("AA", None, None, 5),
+        (["bb.us", "Cc.US.csv"], None, None, 30),
     ],
 )
 def test_read_prices_filters_by_company_and_days(
@@ -168,9 +169,75 @@ def test_read_prices_filters_by_company_and_days(
 
 
 def test_read_prices_of_nothing_is_an_empty_frame_of_the_same_types(database: Database) -> None:
-    prices = etl.read_prices("nobody.us.csv", database=database.url)
+    prices = etl.read_prices(date="2001-01-01", database=database.url)
     assert len(prices) == 0
     assert_types(prices)
+
+
+@pytest.mark.parametrize(
+    ("company", "message"),
+    [
+        ("aaa", "There is no company 'aaa' (did you mean aa.us.csv?). etl.companies() lists all 3."),
+        (["bb", "zzzz"], "There is no company 'zzzz'. etl.companies() lists all 3."),
+        ("x'); DROP TABLE historical_stocks_data; --", "There is no company"),
+        (["%s", '{"}', "aa.us.csv"], "There is no company '%s'. There is no company '{\"}'."),
+        ("", "There is no company ''"),
+    ],
+)
+def test_read_prices_refuses_a_company_that_is_none_and_names_the_nearest(
+    three: Files, database: Database, company: str | list[str], message: str
+) -> None:
+    three.load(database)
+    with pytest.raises(etl.SettingsError) as error:
+        etl.read_prices(company, database=database.url)
+    assert message in str(error.value)
+    assert database.count() == 35
+
+
+def test_ticker_that_means_two_companies_is_refused_and_the_names_are_taken(
+    make_files: Callable[[str], Files], days: Callable[..., list[str]], database: Database
+) -> None:
+    files = make_files("markets")
+    names = ["ge.us.csv", "ge.de.csv", "brk-b.us.csv"]
+    for number, name in enumerate(names, start=1):
+        files.put(name, days(number))
+    files.name(*names)
+    files.load(database)
+    with pytest.raises(etl.SettingsError, match=r"'GE' means several companies: ge.de.csv, ge.us.csv"):
+        etl.read_prices("GE", database=database.url)
+    assert [len(etl.read_prices(name, database=database.url)) for name in ("GE.US", "ge.de.csv", "BRK.B")] == [1, 2, 3]
+
+
+def test_rows_that_no_load_wrote_are_found_by_their_company(database: Database) -> None:
+    database.execute(
+        "INSERT INTO historical_stocks_data VALUES ('2001-01-02', '1', '2', '1', '2', '9', '100.0', '1', 'mine')"
+    )
+    assert len(etl.read_prices("mine", database=database.url)) == 1
+
+
+def test_read_prices_of_a_day_is_what_a_filter_on_all_of_them_gives(sample: Files, database: Database) -> None:
+    sample.load(database)
+    everything = etl.read_prices(database=database.url)
+    for day in ("2017-11-10", "2008-01-16", "2001-01-01"):
+        found = etl.read_prices(date=day, database=database.url)
+        assert_types(found)
+        assert found.equals(everything[everything["stock_date"] == day].reset_index(drop=True))
+    with pytest.raises(etl.SettingsError, match="date is one day"):
+        etl.read_prices(date="2017-11-10", since="2017-11-10", database=database.url)
+
+
+@pytest.mark.parametrize("columns", [["close_value"], ("volume_traded", "stock_date"), list(reversed(TYPES)), []])
+def test_read_prices_gives_the_columns_that_are_asked_for_in_their_order(
+    three: Files, database: Database, columns: list[str]
+) -> None:
+    three.load(database)
+    everything = etl.read_prices(database=database.url)
+    assert etl.read_prices(columns=columns, database=database.url).equals(everything[list(columns)])
+
+
+def test_read_prices_refuses_a_column_that_is_none_and_names_the_nearest(database: Database) -> None:
+    with pytest.raises(etl.SettingsError, match=r"no column 'close' \(did you mean close_value\?\)"):
+        etl.read_prices(columns=["close"], database=database.url)
 
 
 def test_read_prices_takes_the_database_from_the_environment(

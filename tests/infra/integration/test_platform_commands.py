@@ -340,7 +340,15 @@ def test_status_shows_the_last_receipts_newest_first(owner: Person) -> None:
     status = learned(owner, "status")
     assert {one["state"] for one in status["runs"]} == {"success", "unreadable"}
     assert status["subscriptions"] == [{"address": "ada@example.org", "state": "confirmed"}]
-    assert f"2026-11-20 10:00:00 success, 1,234 rows inserted ({run_id})" in owner.says("status").out
+    [stack, *_] = [
+        one for one in owner.client("cloudformation").describe_stacks()["Stacks"] if "platform" in one["StackName"]
+    ]
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    where = f"{outputs['DatabaseName']} at {outputs['DatabaseHost']}:{outputs['DatabasePort']}"
+    said = owner.says("status").out
+    assert f"2026-11-20 10:00:00 success, 1,234 rows inserted ({run_id})" in said
+    assert where in said
+    assert (status["database_host"], status["database_port"]) == (outputs["DatabaseHost"], int(outputs["DatabasePort"]))
     assert len(learned(owner, "status", "--last", "1")["runs"]) == 1
 
 

@@ -1,0 +1,141 @@
+"""`mbd grant-reader`: a login that may read the views, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+import etl
+from tests.support.commands import Command
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
+    from tests.support.database import Database
+
+PASSWORD = re.compile(r"shown only now: (\S+)")
+
+
+@pytest.fixture
+def loaded(three: Files, database: Database) -> Iterator[Database]:
+    three.load(database)
+    yield database
+    for name in ("ada", "joe"):
+        if database.rows("SELECT FROM pg_roles WHERE rolname = %s", name):
+            database.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_login_reads_every_view_and_nothing_else(loaded: Database, command: Command) -> None:
+    answer = command("grant-reader", "ada", "--database-url", loaded.url)
+    assert (answer.code, answer.err) == (0, "")
+    [password] = PASSWORD.findall(answer.out)
+    assert f"ada@127.0.0.1:{loaded.server.port}/stocks?sslmode=require" in answer.out
+    url = f"postgresql://ada:{password}@127.0.0.1:{loaded.server.port}/stocks"
+    assert len(etl.read_prices("AA", date="2001-01-02", database=url)) == 1
+    [(run_id,)] = loaded.rows("SELECT run_id FROM loads")
+    assert len(etl.read_prices("AA", as_of=run_id, database=url)) == 5
+    assert len(etl.companies(database=url)) == 3
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for view in ("stock_latest_prices", "stock_returns", "stock_batch_status", "stock_price_changes"):
+            cursor.execute(f"SELECT * FROM {view}")
+            assert cursor.fetchall()
+        for statement in (
+            "SELECT * FROM loaded_companies",
+            "SELECT 1 FROM historical_stocks_data",
+            "SELECT 1 FROM pipeline_runs",
+            "SELECT 1 FROM price_changes",
+            "DELETE FROM stock_prices",
+            "CREATE TABLE mine (a int)",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                cursor.execute(statement)
+    connection.close()
+
+
+def test_second_time_leaves_the_password_and_prints_none(
+    loaded: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    again = command("grant-reader", "ada", "--database-url", loaded.url)
+    assert (again.code, PASSWORD.findall(again.out), "as it was" in again.out) == (0, [], True)
+    _log_in(loaded, first)
+    [second] = PASSWORD.findall(command("grant-reader", "ada", "--new-password", "--database-url", loaded.url).out)
+    with pytest.raises(psycopg2.OperationalError):
+        _log_in(loaded, first)
+    _log_in(loaded, second)
+    monkeypatch.setenv("MBD_READER_PASSWORD", "chosen by me")
+    given = command("grant-reader", "ada", "--database-url", loaded.url)
+    assert "chosen" not in given.out + given.err
+    _log_in(loaded, "chosen by me")
+
+
+def test_revoked_login_is_gone_with_its_sessions(loaded: Database, command: Command) -> None:
+    [password] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    session = _log_in(loaded, password, stay=True)
+    answer = command("grant-reader", "ada", "--revoke", "--database-url", loaded.url)
+    assert (answer.code, answer.out) == (0, "The login ada may read nothing any more.\n")
+    with session.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+        cursor.execute("SELECT 1")
+    with pytest.raises(psycopg2.OperationalError):
+        _log_in(loaded, password)
+    assert command("grant-reader", "ada", "--revoke", "--database-url", loaded.url).code == 0
+
+
+def test_login_that_owns_a_table_stays_without_rights(loaded: Database, command: Command) -> None:
+    [password] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    loaded.execute("CREATE TABLE hers (a int); ALTER TABLE hers OWNER TO ada")
+    assert command("grant-reader", "ada", "--revoke", "--database-url", loaded.url).code == 0
+    with pytest.raises(psycopg2.OperationalError, match="not permitted to log in"):
+        _log_in(loaded, password)
+    assert command("grant-reader", "ada", "--database-url", loaded.url).code == 0
+    _log_in(loaded, password)
+
+
+@pytest.mark.parametrize("options", [[], ["--new-password"], ["--revoke"]], ids=str)
+def test_role_that_the_command_did_not_make_is_left_alone(
+    loaded: Database, command: Command, options: list[str]
+) -> None:
+    loaded.execute("CREATE ROLE joe LOGIN PASSWORD 'his own'")
+    for name in ("joe", loaded.server.user):
+        answer = command("grant-reader", name, *options, "--database-url", loaded.url)
+        assert answer.code == 2
+        assert f"The role {name} exists, and grant-reader did not make it." in answer.err
+    psycopg2.connect(loaded.url).close()
+
+
+@pytest.mark.parametrize("name", ["Ada", "ada'; DROP TABLE x", "1ada", "a" * 64, "ada b", ""])
+def test_name_that_needs_quotes_is_refused(database: Database, command: Command, name: str) -> None:
+    answer = command("grant-reader", name, "--database-url", database.url)
+    assert answer.code == 2
+    assert "is no name for a login" in answer.err
+
+
+def test_password_is_asked_for_only_at_a_terminal(database: Database, command: Command) -> None:
+    answer = command("grant-reader", "ada", "--ask-password", "--database-url", database.url)
+    assert answer.code == 2
+    assert "MBD_READER_PASSWORD" in answer.err
+    assert database.rows("SELECT FROM pg_roles WHERE rolname = 'ada'") == []
+
+
+def test_database_without_the_reading_role_says_what_to_run(
+    database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute("DROP OWNED BY stock_prices_reader; DROP ROLE stock_prices_reader")
+    answer = command("grant-reader", "ada", "--database-url", database.url)
+    assert answer.code == 2
+    assert "Run init-db" in answer.err
+
+
+def _log_in(database: Database, password: str, *, stay: bool = False) -> psycopg2.extensions.connection:
+    session = psycopg2.connect(
+        host="127.0.0.1", port=database.server.port, dbname="stocks", user="ada", password=password
+    )
+    if not stay:
+        session.close()
+    return session
