@@ -207,7 +207,7 @@ class LocalSystem:
                 )
             time.sleep(0.3)
 
-    def log(
+    def log_entries(
         self, run_id: str, task_id: str, *, dag_id: str = DAG_ID, map_index: int = -1, attempt: int = 1
     ) -> list[Any]:
         """The entries of a task's log, as Airflow's page shows them."""
@@ -218,7 +218,7 @@ class LocalSystem:
     def _lines(self, run_id: str, task: Mapping[str, Any]) -> list[str]:
         """What a task has logged so far."""
         place = {"dag_id": task["dag_id"], "map_index": task["map_index"], "attempt": task["try_number"]}
-        entries = self.log(run_id, task["task_id"], **place)
+        entries = self.log_entries(run_id, task["task_id"], **place)
         return [str(entry["event"]) for entry in entries if entry.get("logger") == "airflow.task"]
 
     def finish(self, run_id: str, *, dag_id: str = DAG_ID) -> str:

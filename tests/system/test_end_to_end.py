@@ -90,7 +90,7 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     assert f"version    {receipt.version}\n" in mail.text
     assert system.output("historical_stock_data.csv").count(b"\n") == expected
 
-    gate, process, load = (system.log(run_id, task_id) for task_id in ("gate", "process", "load"))
+    gate, process, load = (system.log_entries(run_id, task_id) for task_id in ("gate", "process", "load"))
     index = f"s3://{SOURCE_BUCKET}/CompanyNames/top_companies.txt"
     assert said(gate) == [f"All 40 company files that {index} names are there: 3.7 MB, 5 of them empty."]
     assert said(process)[0] == "company files: 40 of 40"
@@ -142,9 +142,9 @@ def test_a_failing_run_leaves_the_table_and_sends_one_mail_with_cause_and_advice
     assert "ge.us.csv" in mail.text
     assert "Upload them, then put the marker again." in mail.text
     assert receipt_of(system, run_id).files.missing == 1
-    [error] = [str(entry["event"]) for entry in system.log(run_id, "gate") if entry.get("logger") == TASK][1:]
+    [error] = [str(entry["event"]) for entry in system.log_entries(run_id, "gate") if entry.get("logger") == TASK][1:]
     assert mail.text.startswith(f"FAILED: {error}\n"), "the log has the sentence of the mail"
-    wrong = [entry for entry in system.log(run_id, "gate") if entry.get("level") == "error"]
+    wrong = [entry for entry in system.log_entries(run_id, "gate") if entry.get("level") == "error"]
     assert [entry["event"] for entry in wrong] == [error, "Task failed with exception"], "in this order"
     assert [(one["exc_type"], one["exc_value"]) for one in wrong[1]["error_detail"]] == [
         ("AirflowFailException", error)

@@ -58,6 +58,13 @@ def test_page_about_aws_numbers_the_walk_in_its_order() -> None:
     assert steps == [step for step in WALK[:7] if step != "status"]
 
 
+def test_rehearsal_goes_the_whole_walk_in_its_order() -> None:
+    code = (ROOT / "tests" / "system" / "demo_platform.py").read_text(encoding="utf-8")
+    body = code.partition("def rehearse")[2].partition("\ndef ")[0]
+    called = re.findall(r"student\.(?:types\(\s*f?\"([\w-]+)|(deploys|undeploys)\()", body)
+    assert [typed or f"make {played.removesuffix('s')}" for typed, played in called] == list(WALK)
+
+
 @pytest.mark.parametrize("command", NEXT)
 def test_a_next_step_is_one_that_follows_in_the_walk(command: str) -> None:
     text = (ROOT / "infra_scripts" / "commands" / f"{command}.py").read_text(encoding="utf-8")
