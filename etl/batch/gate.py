@@ -49,7 +49,8 @@ def make_plan(
         raise MissingFilesError(
             f"{len(missing)} of {len(index.names)} company files named by {company_index} are not in {source.url} "
             f"({first(missing)}). Upload them, then put the marker again. Or consent to their absence, and their "
-            f"companies keep the rows that they have: --allow-missing {len(missing)}, or allow_missing in the DAG's form.",
+            f"companies keep the rows that they have: --allow-missing {len(missing)}, or allow_missing in the DAG's "
+            "form.",
             listed=len(index.names),
             missing=missing,
         )

@@ -197,7 +197,7 @@ def _run_function(self: LambdaFunction, event: Any = None) -> tuple[str, bool, s
             "NO_PROXY": "127.0.0.1", "PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{_LAYER}",
         }  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _RUN, self.handler],
+            [sys.executable, "-P", "-c", _RUN, str(self.handler)],
             env=environment, cwd=folder, input=json.dumps(event or {}), capture_output=True, text=True, check=False,
         )  # fmt: skip
     print(f"{self.function_name}: {done.returncode}\n{done.stderr}{done.stdout}", file=sys.stderr, flush=True)
@@ -207,8 +207,9 @@ def _run_function(self: LambdaFunction, event: Any = None) -> tuple[str, bool, s
 _call_function = notifications._invoke_awslambda
 
 
-def _call_function_later(*facts: Any) -> None:
+def _call_function_later(account_id: str, event_body: Any, fn_arn: str, region_name: str) -> None:
     """S3 does not wait for the function."""
+    facts = (account_id, event_body, fn_arn, region_name)
     threading.Thread(target=_call_function, args=facts, daemon=True).start()
 
 
