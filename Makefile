@@ -15,15 +15,18 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-tools test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
 
 setup: $(READY) ## make .venv with everything, in locked versions
 
-demo: $(READY) $(LAYER) ## run the whole job on this machine; KEEP=1 leaves it up; STOCKS=folder INDEX=file for your own batch
+demo: $(READY) $(LAYER) ## run the whole job on this machine, for two days; KEEP=1 stays up and shows what comes; STOCKS=folder for your own batch, INDEX=file
 	@$(RUN) -m tests.system.demo $(if $(STOCKS),--stocks '$(STOCKS)') $(if $(INDEX),--index '$(INDEX)') $(if $(KEEP),--keep)
+
+demo-platform: $(READY) $(LAYER) $(NODE) ## rehearse the way to AWS and back with the real commands, without AWS and without costs
+	@$(RUN) -m tests.system.demo_platform
 
 test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
 	@$(RUN) -m pytest $(TESTS)
@@ -125,7 +128,7 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" >> $(PEERS_LOCK)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) .venv-lambda node_modules trigger/.build .serverless .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp

@@ -10,6 +10,7 @@ Long because a batch has one way, and a reader finds all of it here in order.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -67,17 +68,19 @@ class Job:
         return open_storage(self.output, aws=self.aws, create=True)
 
 
-def gate(job: Job, *, run: Run, shards: int = 1) -> Plan:
+def gate(job: Job, *, run: Run, shards: int = 1, waiting: Callable[[str], object] = lambda _: None) -> Plan:
     """Wait until every file that the company index names is in the source, and write the plan of the run.
 
-    Raises MissingFilesError when the grace is over, unless the job's policy allows it. Also removes what killed runs
-    have left: an output serves one run at a time.
+    `waiting` gets a line about what it waits for. Raises MissingFilesError when the grace is over, unless the job's
+    policy allows it. Also removes what killed runs have left: an output serves one run at a time.
     """
     index = parse_index(read_file(job.company_index, aws=job.aws))
-    return gate_index(index, job=job, run=run, shards=shards)
+    return gate_index(index, job=job, run=run, shards=shards, waiting=waiting)
 
 
-def gate_index(index: CompanyIndex, *, job: Job, run: Run, shards: int = 1) -> Plan:
+def gate_index(
+    index: CompanyIndex, *, job: Job, run: Run, shards: int = 1, waiting: Callable[[str], object] = lambda _: None
+) -> Plan:
     """The same for a company index that is at hand."""
     source = open_storage(job.source, aws=job.aws)
     plan = make_plan(
@@ -87,6 +90,7 @@ def gate_index(index: CompanyIndex, *, job: Job, run: Run, shards: int = 1) -> P
         grace_seconds=job.grace_seconds,
         shards=shards,
         policy=job.policy,
+        waiting=waiting,
     )
     write_plan(plan, output=job.open_output(), run_id=run.run_id)
     return plan

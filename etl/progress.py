@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TextIO
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -14,10 +15,10 @@ _SECONDS_BETWEEN_LINES = 2.0
 
 
 class CompanyFileProgress:
-    """Shows `done` of `total` company files on `stream` (stderr) while its `with` block lasts."""
+    """Shows `done` of `total` company files on stderr, or to `say` in lines, while its `with` block lasts."""
 
-    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._quiet, self._stream = quiet, stream or sys.stderr
+    def __init__(self, *, quiet: bool = False, say: Callable[[str], object] | None = None) -> None:
+        self._quiet, self._say = quiet, say
         self._bar: tqdm[NoReturn] | None = None
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
@@ -27,15 +28,16 @@ class CompanyFileProgress:
     def __call__(self, *, done: int, total: int) -> None:
         if self._quiet:
             return
-        if self._stream.isatty():
+        if self._say is None and sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm  # noqa: PLC0415  only a terminal needs it
 
-                self._bar = tqdm(total=total, unit="file", desc="company files", leave=False, file=self._stream)
+                self._bar = tqdm(total=total, unit="file", desc="company files", leave=False)
             self._bar.update(done - self._bar.n)
         elif done == total or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            print(f"company files: {done:,} of {total:,}", file=self._stream, flush=True)
+            line = f"company files: {done:,} of {total:,}"
+            self._say(line) if self._say else print(line, file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

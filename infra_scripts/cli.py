@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=_PROGRAM,
         description="Build the pipeline's AWS platform in an empty account, run it, and remove it again.",
-        epilog="The usual order: init, plan, apply, upload, init-db, trigger, status; at the end teardown. "
+        epilog="The usual order: init, plan, apply, upload, init-db, make deploy, trigger, status; at the end make "
+        "undeploy, teardown. `make demo-platform` rehearses it without AWS. "
         "Exit codes: 0 done, 1 refused or something is wrong, 2 usage or settings, 3 AWS failed.",
     )
     shared = _Parser(add_help=False)

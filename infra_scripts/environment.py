@@ -1,10 +1,10 @@
-"""Reads the .env at the repository's root, and sets single values in it without touching the rest."""
+"""Reads the .env at the repository's root, and sets or removes single values without touching the rest."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from infra_scripts.errors import SettingsError
@@ -56,13 +56,26 @@ def write_values(path: Path, values: Mapping[str, str]) -> list[str]:
             lines[position] = f"{match[1]}={_quoted(changed[match[1]])}"
             left.pop(match[1], None)
     lines += [f"{name}={_quoted(value)}" for name, value in left.items()]
+    _write(path, lines)
+    return list(changed)
+
+
+def remove_values(path: Path, names: Collection[str]) -> list[str]:
+    """Take the lines of these variables out of the file, where it has them; returns the names of those."""
+    gone = [name for name in names if name in read_file(path)]
+    if gone:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        _write(path, [line for line in lines if not ((match := _LINE.fullmatch(line)) and match[1] in gone)])
+    return gone
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.fchmod(descriptor, 0o600)  # also where an earlier attempt left the file behind
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     fresh.replace(path)
-    return list(changed)
 
 
 def _unquoted(text: str) -> str:

@@ -16,6 +16,17 @@ Transport = Literal["ssm", "http"]
 MARKING_EMAIL = "edsa.predicts@explore-ai.net"  # as the course's brief has it
 DATABASE_VERSIONS = ("14", "15", "16", "17", "18")  # PostgreSQL's major ones, as platform.yml allows them
 
+_NOT_PUBLIC = tuple(
+    (kind, tuple(map(ipaddress.IPv4Network, networks.split())))
+    for kind, networks in (
+        ("a private address of a home or office network (RFC 1918)", "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"),
+        ("your machine's own address for itself (loopback)", "127.0.0.0/8"),
+        ("an address that a machine without a network gives itself (link-local)", "169.254.0.0/16"),
+        ("an address that a provider shares among customers (carrier-grade NAT, RFC 6598)", "100.64.0.0/10"),
+        ("an address for documentation (RFC 5737)", "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24"),
+        ("an address of many machines at once (multicast)", "224.0.0.0/4"),
+    )
+)
 _PURPOSE = {
     "MBD_FIRST_NAME": "your first name, part of every resource's name",
     "MBD_LAST_NAME": "your last name, part of every resource's name",
@@ -116,6 +127,21 @@ def valid_address(text: str) -> str:
             "such as 203.0.113.7/32. For the brief's open rules, set MBD_PROFILE=course."
         )
     return str(network)
+
+
+def public_address(text: str) -> str:
+    """The address as `valid_address` has it. Raises SettingsError for one that AWS can never see: it lets nobody in."""
+    address = valid_address(text)
+    if not address:
+        return ""
+    network = ipaddress.IPv4Network(address)
+    kind = next((kind for kind, within in _NOT_PUBLIC if any(map(network.subnet_of, within))), "")
+    if kind or network.is_private:
+        raise SettingsError(
+            f"MBD_MY_ADDRESS is {text.strip()}, {kind or 'which is no address of the internet'}. AWS sees your public "
+            "address instead, so this would let nobody in. Run: python -m infra_scripts init --my-address detect"
+        )
+    return address
 
 
 def _region(text: str) -> str:

@@ -10,24 +10,28 @@ Whatever happens, one mail reports how it went, with the receipt.
 A failed run leaves the table as it was. Fix what the mail names, then put the marker again (or clear the run).
 """
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk import Asset, Connection, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk import Asset, BaseOperatorLink, Connection, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 import etl
 
 AWS_CONNECTION = "aws_default"  # without it: the instance role, as boto3 finds it
 DATABASE_CONNECTION = "stocks_database"
 TABLE = Asset("historical_stocks_data")
+
+# What a task prints arrives late and in pieces, between Airflow's own lines; what it logs stays in order.
+log = logging.getLogger("airflow.task")
 
 PARAMS = {
     "source_bucket": Param(
@@ -95,7 +99,8 @@ PARAMS = {
         minimum=1,
         maximum=64,
         title="Shards",
-        description_md="How many `process` tasks share the batch. Empty: as `MBD_SHARDS` says, or one.",
+        description_md="How many `process` tasks share the batch, where `MBD_SHARDS` is set to 2 or more. Empty: as "
+        "`MBD_SHARDS` says. Otherwise one task does it all, with the same outputs.",
     ),
 }
 
@@ -118,23 +123,53 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
 def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
     """One try of a task: what stops it goes into the run's receipt; only what may pass by itself is tried again.
 
-    A task that is not `alone` leaves the receipt as it is until then: it may say what has stopped another.
+    A task that is not `alone` leaves the receipt as it is until then: it may say what has stopped another. The log says
+    in one line what stopped it, before Airflow's traceback, which has no cause in addition.
     """
     context = get_current_context()
     job, run = job_of(context["params"]), run_of(context)
+    ReceiptLink.url = url_of(f"{job.output}receipts/{run.run_id}.json", aws=job.aws)
     try:
         job = replace(job, policy=policy_of(context["params"]))
         if alone:
             etl.record_start(job, run=run)
         yield job, run
     except etl.EtlError as error:
+        log.error("%s", error)
         target = None
         with suppress(etl.SettingsError):  # the connection itself is wrong: this is not the error to report then
             target = target_of(context["params"])
         etl.record_failure(error, job=job, target=target, run=run)
-        if isinstance(error, etl.ServiceError):
-            raise
-        raise AirflowFailException(str(error)) from error
+        kind = AirflowException if isinstance(error, etl.ServiceError) else AirflowFailException
+        raise kind(str(error)) from None
+
+
+class ReceiptLink(BaseOperatorLink):
+    """The button on a task that opens its run's receipt."""
+
+    name = "Receipt"
+    url = ""
+    """Of the run whose task this process is."""
+
+    def get_link(self, operator: object, *, ti_key: object) -> str:  # noqa: ARG002  as Airflow calls it
+        return self.url
+
+
+def url_of(output: str, *, aws: etl.Aws) -> str:
+    """Where a browser shows an `s3://` object: in the AWS console, or at the server that is used instead of S3."""
+    bucket, _, key = output.removeprefix("s3://").partition("/")
+    if aws.endpoint_url:
+        return f"{aws.endpoint_url.rstrip('/')}/{bucket}/{quote(key)}"
+    region = aws.session.region_name if aws.session else None
+    host = f"{region}.console.aws.amazon.com" if region else "console.aws.amazon.com"
+    return f"https://{host}/s3/object/{bucket}?prefix={quote(key, safe='')}"
+
+
+def is_divided() -> bool:
+    """Whether this Airflow divides batches into shards. What is wrong with the settings, gate reports."""
+    with suppress(etl.SettingsError):
+        return etl.read_settings(os.environ).shards > 1
+    return False
 
 
 def policy_of(params: Mapping[str, Any]) -> etl.Policy:
@@ -208,24 +243,33 @@ def mail(context: Mapping[str, Any]) -> None:
     tags=["s3", "postgres"],
 )
 def moving_big_data() -> None:
+    divided = is_divided()
+
     @task(doc_md="Is every file that the index names in `Stocks/`? Waits for latecomers, reads nothing.")
     def gate() -> list[dict[str, Any]]:
         begun = time.monotonic()
         with attempt() as (job, run):
             settings = etl.read_settings(os.environ)
-            count = get_current_context()["params"]["shards"] or settings.shards
-            etl.gate(replace(job, grace_seconds=settings.grace_seconds), run=run, shards=count)
+            wanted = get_current_context()["params"]["shards"]
+            count = (wanted or settings.shards) if divided else 1
+            if wanted and wanted != count:
+                log.warning("One task processes the batch: set MBD_SHARDS to 2 or more, and %s can share it.", wanted)
+            waits = replace(job, grace_seconds=settings.grace_seconds)
+            log.info("%s", etl.gate(waits, run=run, shards=count, waiting=log.info).describe())
         steps = {"gate": time.monotonic() - begun}
         return [{"number": number, "of": count, "steps": steps} for number in range(count)]
 
-    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`; or a shard of them.")
-    def process(shard: dict[str, Any]) -> dict[str, float]:
+    def process_shard(shard: dict[str, Any]) -> dict[str, float]:
         number, count = shard["number"], shard["of"]
-        with attempt(alone=count == 1) as (job, run), etl.CompanyFileProgress(stream=sys.stdout) as progress:
+        with attempt(alone=count == 1) as (job, run), etl.CompanyFileProgress(say=log.info) as progress:
             timed = replace(run, steps=shard["steps"])
             receipt = etl.process(job, run=timed, shard=number, progress=progress)
-            print(etl.receipt_text(receipt))
+            log_receipt(receipt)
         return dict(receipt.steps)
+
+    @task(doc_md="Company files to combined file, rejected rows and manifest, in `Output/`.")
+    def process(shards: list[dict[str, Any]]) -> list[dict[str, float]]:
+        return [process_shard(shard) for shard in shards]
 
     @task(
         doc_md="Changed companies into the table, in one transaction; several shards are combined first.",
@@ -242,10 +286,24 @@ def moving_big_data() -> None:
                 timed = replace(timed, steps=etl.combine(job, run=timed).steps)
             target = replace(target, journal_days=etl.read_settings(os.environ).journal_days)
             receipt = etl.load(job, target=target, run=timed)
-            print(etl.receipt_text(receipt))
+            log_receipt(receipt)
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
 
-    load(process.expand(shard=gate()))  # type: ignore[arg-type]  # an XComArg now, its value when the task runs
+    planned: Any = gate()  # an XComArg now, its value when the task runs
+    processed: Any
+    if divided:  # Airflow shows a mapped task as process [ ], also where it is one
+        doc = "One shard's company files to slices, in `Output/`; `load` combines them."
+        processed = task(task_id="process", doc_md=doc)(process_shard).expand(shard=planned)
+    else:
+        processed = process(planned)
+    loaded: Any = load(processed)
+    for one in (planned, loaded) if divided else (planned, processed, loaded):
+        one.operator.operator_extra_links = (ReceiptLink(),)
+
+
+def log_receipt(receipt: etl.Receipt) -> None:
+    for line in etl.receipt_text(receipt).splitlines():
+        log.info("%s", line)
 
 
 moving_big_data()

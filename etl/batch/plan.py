@@ -37,6 +37,23 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         return tuple(name for shard in self.shards for name in shard)
 
+    def describe(self) -> str:
+        """What gate found, in a sentence or two."""
+        sizes = [listed.size_bytes for shard in self.shards for listed in shard.values()]
+        empty, listed = sum(not size for size in sizes), len(sizes) + len(self.missing)
+        there = f"{len(sizes):,} of the {listed:,}" if self.missing else f"All {listed:,}"
+        lines = [
+            f"{there} company files that {self.company_index} names are there: {sum(sizes) / 1e6:,.1f} MB"
+            + (f", {empty:,} of them empty." if empty else ".")
+        ]
+        if self.missing:
+            lines.append(f"Missing, as it is allowed: {first(self.missing)}.")
+        if self.ignored > 0:
+            lines.append(f"It does not name {self.ignored:,} other CSV files of the source.")
+        if len(self.shards) > 1:
+            lines.append(f"They are divided into {len(self.shards)} shards.")
+        return " ".join(lines)
+
     def to_json(self) -> bytes:
         facts = {
             "company_index": self.company_index,
@@ -57,6 +74,11 @@ class Plan:
         consent = facts["consent"] and Choice(**facts["consent"])
         repeated, missing = tuple(facts["repeated"]), tuple(facts["missing"])
         return cls(facts["company_index"], shards, repeated, facts["ignored"], missing, consent)
+
+
+def first(names: tuple[str, ...]) -> str:
+    """The first five of the names, for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:

@@ -81,7 +81,7 @@ def _next(deployed: Stack | None, *, settings: Settings) -> str:
     was_course = deployed is not None and deployed.parameters.get("Profile") == "course"
     if was_course and settings.profile == "default":
         return "The monitored bucket stays open to the world until the trigger is deployed again. Next: `make deploy`."
-    return "Next: upload, init-db, then `make deploy`."
+    return "Next: python -m infra_scripts upload BATCH"
 
 
 def _refuse_what_aws_would(session: boto3.Session, *, settings: Settings) -> None:

@@ -14,13 +14,13 @@ from infra_scripts.environment import write_values
 from infra_scripts.errors import InfraError, SettingsError
 from infra_scripts.names import Names
 from infra_scripts.platform.account_plan import FREE_PLAN_BACKUP_DAYS, find_free_plan
-from infra_scripts.settings import Settings, read_settings
+from infra_scripts.settings import Settings, public_address, read_settings
 
-HELP = "ask for names, region and mail address, and write .env"
+HELP = "ask for names, region, mail address, your address and profile, and write .env"
 EXAMPLES = [
     "init",
     "init --my-address detect",
-    "init --first-name Ada --last-name Lovelace --email ada@example.org --my-address 203.0.113.7",
+    "init --first-name Ada --last-name Lovelace --email ada@example.org --my-address detect --profile course",
 ]
 
 _ADDRESS_SERVICE = "https://checkip.amazonaws.com"  # AWS's own; answers with the address of the one who asks
@@ -40,9 +40,14 @@ _QUESTIONS = (
     _Question("region", "AWS_REGION", "AWS region", default="eu-west-1"),
     _Question("email", "MBD_EMAIL", "Mail address that gets the notices of success and failure"),
     _Question("my-address", "MBD_MY_ADDRESS", "Your IPv4 address, for SSH and the database ('detect' asks AWS)"),
+    _Question(
+        "profile",
+        "MBD_PROFILE",
+        "Profile: default, where nothing is open to the world; or course, which takes the course's brief literally",
+        default="default",
+    ),
 )
 _OPTIONAL = (
-    _Question("profile", "MBD_PROFILE", "default; or course, which takes the course's brief literally"),
     _Question("key-name", "MBD_KEY_NAME", "the EC2 key pair for SSH"),
     _Question("image-id", "MBD_IMAGE_ID", "an AMI to use instead of the newest Ubuntu"),
     _Question("instance-type", "MBD_INSTANCE_TYPE", "an instance type other than t2.medium"),
@@ -68,13 +73,12 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         for question in (*_QUESTIONS, *_OPTIONAL)
         if (value := getattr(options, question.option.replace("-", "_"))) is not None
     }
-    values = {"MBD_PROFILE": environment.get("MBD_PROFILE") or "default"}
-    values |= {**_answers(given, environment=environment), **given}
+    values = {**_answers(given, environment=environment), **given}
     if values.get("MBD_MY_ADDRESS") == "detect":
         values["MBD_MY_ADDRESS"] = detect_address()
     settings = read_settings({**environment, **values})
     if settings.my_address:
-        values["MBD_MY_ADDRESS"] = settings.my_address
+        values["MBD_MY_ADDRESS"] = public_address(settings.my_address)
     values = {name: value for name, value in values.items() if value}
     values |= _needed_by_plan(settings, environment={**environment, **values})
     _confirm_renaming(settings.names, environment=environment, options=options)
@@ -108,7 +112,7 @@ def detect_address() -> str:
             return str(answer.read(64).decode("ascii").strip())
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"Your address could not be detected ({error}). Pass it: --my-address 203.0.113.7/32."
+            f"Your address could not be detected ({error}). Pass what {_ADDRESS_SERVICE} shows: --my-address X"
         ) from error
 
 
@@ -152,7 +156,8 @@ def _ask(question: _Question, *, known: str) -> str:
 
 
 def _check(question: _Question, answer: str) -> None:
-    read_settings({**_OTHER_SETTINGS, question.variable: answer})
+    settings = read_settings({**_OTHER_SETTINGS, question.variable: answer})
+    public_address(settings.my_address)
 
 
 def _confirm_renaming(names: Names, *, environment: Mapping[str, str], options: argparse.Namespace) -> None:
@@ -184,6 +189,11 @@ def _names_text(settings: Settings, *, changed: list[str], options: argparse.Nam
         return "\n".join([*lines, "", f"Dry run: {options.env_file} was not written."])
     written = f"wrote {', '.join(changed)}" if changed else "nothing to change"
     lines += ["", f"{options.env_file}: {written}."]
+    if settings.profile == "course":
+        lines.append(
+            "Profile course opens the database, all ports and the monitored bucket to the world, as the brief has it, "
+            f"and {settings.marking_email} gets the mails too. `plan` and docs/course.md say what each opens."
+        )
     if not settings.my_address:
         lines.append("apply also needs your address. Run: python -m infra_scripts init --my-address detect")
     return "\n".join([*lines, "Next: python -m infra_scripts plan"])

@@ -168,6 +168,6 @@ def _outcome_text(facts: Mapping[str, object], *, where: str) -> str:
             f"The table exists in {where}.",
             f"The parameter {facts['parameter']} {'was written' if facts['parameter_changed'] else 'is up to date'}.",
             "The instance reads it when Airflow starts; where Airflow waits for it, that is within a minute.",
-            "Next: python -m infra_scripts trigger --wait",
+            "Next: make deploy (once), then python -m infra_scripts trigger --wait",
         ]
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 import boto3
 
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
-from infra_scripts.environment import read_file, write_values
+from infra_scripts.environment import read_file, remove_values
 from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.platform import airflow_secrets, inventory
 from infra_scripts.platform.database import prepare_deletion
@@ -21,7 +22,7 @@ from infra_scripts.settings import Settings, read_settings
 HELP = "remove everything, and verify that it is gone"
 EXAMPLES = ["teardown --dry-run", "teardown", "teardown --yes --delete-data --delete-snapshots"]
 _DATA = {inventory.SOURCE_BUCKET, inventory.DATABASE}
-_WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")
+_WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")  # and MBD_TRANSPORT
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +59,18 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     if any(item.found for item in left):
         progress("What is left belongs to no stack. Remove it in the console, then run teardown again.")
         return RefusedError.exit_code
-    stale = {name: "" for name in _WRITTEN_BY_APPLY if read_file(options.env_file).get(name)}
-    write_values(options.env_file, stale)
+    _clean(options.env_file)
     return 0
+
+
+def _clean(env_file: Path) -> None:
+    """Remove what `apply` wrote about the platform. What a person set stays, and so do the secrets of `make env`.
+
+    `apply` also writes MBD_TRANSPORT: `ssm` is the default, but `http` was somebody's choice.
+    """
+    stale = [*_WRITTEN_BY_APPLY, *(["MBD_TRANSPORT"] if read_file(env_file).get("MBD_TRANSPORT") == "ssm" else [])]
+    if removed := remove_values(env_file, stale):
+        progress(f"{env_file}: removed {', '.join(removed)}, which apply had written. Your settings and secrets stay.")
 
 
 def _confirm_loss(there: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
@@ -82,7 +92,7 @@ def _refuse_while_trigger_exists(session: boto3.Session, *, settings: Settings) 
         empty(session, bucket=settings.names.monitored_bucket)
     raise RefusedError(
         f"The trigger is still deployed (stack {settings.names.trigger_stack}). Its bucket is empty now. "
-        "Run `npx serverless remove`, then teardown again."
+        "Run `make undeploy`, then teardown again."
     )
 
 

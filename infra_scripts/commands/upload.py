@@ -168,7 +168,9 @@ def _counts_text(facts: Mapping[str, object], *, settings: Settings) -> str:
         )
         if settings.profile == "course" and facts["company_files_in_bucket"] != COURSE_FILES:
             lines.append(f"Note: the course's dataset has {COURSE_FILES:,} company files.")
-        lines.append("Next: python -m infra_scripts init-db (once), then python -m infra_scripts trigger --wait")
+        lines.append(
+            "Next: python -m infra_scripts init-db and make deploy (once), then python -m infra_scripts trigger --wait"
+        )
     else:
         lines.append("Only the scripts were sent, as no batch was named. Next: python -m infra_scripts upload BATCH")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from importlib import resources
 
 from infra_scripts.errors import SettingsError
 from infra_scripts.platform.stack import Stack
-from infra_scripts.settings import Settings
+from infra_scripts.settings import Settings, public_address
 
 DATABASE_VERSION = {"default": "18", "course": "14"}
 _LARGEST_USER_DATA_BYTES = 16_384 - 1_000  # EC2's limit, minus the lines that the template puts before the script
@@ -48,7 +48,7 @@ def parameters(
     """
     missing = {
         "MBD_EMAIL (the address that gets the mails)": not settings.email,
-        "MBD_MY_ADDRESS (the IPv4 address that may connect, such as 203.0.113.7/32)": not settings.my_address,
+        "MBD_MY_ADDRESS (the IPv4 address that may connect)": not settings.my_address,
     }
     if any(missing.values()):
         names = "; ".join(name for name, is_missing in missing.items() if is_missing)
@@ -70,7 +70,7 @@ def parameters(
         "FirstName": settings.names.first,
         "LastName": settings.names.last,
         "Email": settings.email,
-        "MyAddress": settings.my_address,
+        "MyAddress": public_address(settings.my_address),
         "NetworkId": network_id,
         "KeyName": settings.key_name,
         "ImageId": image_id,

@@ -45,20 +45,26 @@ _UNSET = (
 )
 
 
-class Deployment:
-    """`npx serverless ...` with the settings of `environment`, which also point it at AWS, and of no .env file."""
+def environment(settings: Mapping[str, str], *, home: Path) -> dict[str, str]:
+    """That of `npx serverless` with these settings, which also point it at AWS, and with those of no .env file."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "NO_PROXY": HOST,
+        "SLS_AWS_MONITORING_FREQUENCY": "500",
+        "SLS_NOTIFICATIONS_MODE": "off",
+        "NODE_NO_WARNINGS": "1",
+        "npm_config_update_notifier": "false",
+        **dict.fromkeys(_UNSET, ""),
+        **settings,
+    }
 
-    def __init__(self, environment: Mapping[str, str], *, home: Path) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "NO_PROXY": HOST,
-            "SLS_AWS_MONITORING_FREQUENCY": "500",
-            "SLS_NOTIFICATIONS_MODE": "off",
-            "NODE_NO_WARNINGS": "1",
-            **dict.fromkeys(_UNSET, ""),
-            **environment,
-        }
+
+class Deployment:
+    """`npx serverless ...` with these settings, which also point it at AWS, and of no .env file."""
+
+    def __init__(self, settings: Mapping[str, str], *, home: Path) -> None:
+        self._environment = environment(settings, home=home)
 
     def run(self, *arguments: str, seconds: float = 180) -> str:
         """Returns what it printed. Raises StackError with the output if it fails."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
+from tests.support.paths import ROOT
 from tests.support.process import HOST, Command, Process, clean_environment, free_port, get_json, wait_until
 
 
 class MotoServer:
     """A moto server with empty AWS services, forgotten when it stops."""
+
+    program: ClassVar[Command] = ["-m", "moto.server"]
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -27,11 +31,16 @@ class MotoServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         self.url = f"http://{HOST}:{port}"
-        command: Command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", port]
-        self._process = Process(command, environment=clean_environment(), log=self.directory / "moto.log")
+        command: Command = [sys.executable, *self.program, "-H", HOST, "-p", port]
+        self._process = Process(
+            command,
+            environment=clean_environment(),
+            log=self.directory / "moto.log",
+            stop=signal.SIGKILL,  # it has nothing to save, and waits for idle connections otherwise
+        )
         try:
             wait_until(
-                lambda: get_json(f"{self.url}/moto-api/data.json") is not None, processes=[self._process], seconds=30
+                lambda: get_json(f"{self.url}/moto-api/data.json") is not None, processes=[self._process], seconds=60
             )
         except BaseException:
             self._process.stop()
@@ -43,6 +52,12 @@ class MotoServer:
     ) -> None:
         if self._process:
             self._process.stop()
+
+
+class AwsServer(MotoServer):
+    """One whose CloudFormation makes the platform and the trigger, and whose functions run (aws_server.py)."""
+
+    program: ClassVar[Command] = ["-P", ROOT / "tests" / "support" / "aws_server.py"]
 
 
 def aws_environment(url: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ SETTINGS = {
     "MBD_LAST_NAME": "Lovelace",
     "AWS_REGION": REGION,
     "MBD_EMAIL": "ada@example.org",
-    "MBD_MY_ADDRESS": "203.0.113.7/32",
+    "MBD_MY_ADDRESS": "192.31.196.7/32",  # of the internet, but nobody's (RFC 7535)
     "MBD_IMAGE_ID": "ami-12c6146b",  # moto knows no image of Canonical's under its SSM parameter
     "MBD_MARKING_EMAIL": "marking@example.org",
 }

@@ -41,6 +41,7 @@ TOPIC = "de-mbd-predict-ada-lovelace-SNS"
 INDEX_KEY = "CompanyNames/top_companies.txt"
 PASSWORD_PARAMETER = "/de-mbd-predict-ada-lovelace/airflow/trigger-password"
 _FINISHED = {"success", "failed"}
+_WITH_LOG = {*_FINISHED, "up_for_retry"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Mail:
 class LocalSystem:
     """The deployed system's parts, running on 127.0.0.1 while its `with` block lasts; `directory` keeps their files.
 
-    `announce` is told what is being started. The database `stocks` and all of AWS begin empty. AWS is moto, and the
+    `announce` is told what is being started. All of it begins empty: the database `stocks`, AWS, and Airflow, whose
+    tables stay, as making them takes longer. AWS is moto, and the
     trigger's handler is called in this process; with `deploys`, AWS is ministack, and the trigger and the monitored
     bucket are there once they are deployed. `dags` is a folder of other DAGs than the deployed one, `dag_ids` theirs.
     """
@@ -176,7 +178,7 @@ class LocalSystem:
     def follow(self, run_id: str, *, dag_id: str = DAG_ID, seconds: float = 600) -> Iterator[dict[str, Any]]:
         """Task instances of a run, each whenever its state has changed, until the run has ended; then the run.
 
-        In between, what a running task prints: its task instance with a `line`.
+        In between, what a task logs: its task instance with a `line`.
         """
         deadline = time.monotonic() + seconds
         seen: dict[str, str | None] = {}
@@ -186,13 +188,16 @@ class LocalSystem:
             tasks = self.airflow.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()
             for task in sorted(tasks["task_instances"], key=lambda one: one["start_date"] or "z"):
                 instance = f"{task['task_id']} {task['map_index']}"
-                if seen.get(instance) != task["state"]:
-                    seen[instance] = task["state"]
+                before, seen[instance] = seen.get(instance), task["state"]
+                has_changed, is_running = before != task["state"], task["state"] == "running"
+                if has_changed and is_running:
                     yield task
-                if task["state"] == "running":
+                if is_running or (has_changed and task["state"] in _WITH_LOG):
                     lines = self._lines(run_id, task)
                     yield from ({**task, "line": line} for line in lines[printed.get(instance, 0) :])
                     printed[instance] = len(lines)
+                if has_changed and not is_running:
+                    yield task
             if run["state"] in _FINISHED:
                 yield run
                 return
@@ -202,11 +207,19 @@ class LocalSystem:
                 )
             time.sleep(0.3)
 
+    def log_entries(
+        self, run_id: str, task_id: str, *, dag_id: str = DAG_ID, map_index: int = -1, attempt: int = 1
+    ) -> list[Any]:
+        """The entries of a task's log, as Airflow's page shows them."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}?map_index={map_index}"
+        entries: list[Any] = self.airflow.request("GET", path).json().get("content", [])
+        return entries
+
     def _lines(self, run_id: str, task: Mapping[str, Any]) -> list[str]:
-        """What a task has printed so far."""
-        path = f"dags/{task['dag_id']}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-        entries = self.airflow.request("GET", f"{path}?map_index={task['map_index']}").json().get("content", [])
-        return [str(entry["event"]) for entry in entries if entry.get("logger") == "task.stdout"]
+        """What a task has logged so far."""
+        place = {"dag_id": task["dag_id"], "map_index": task["map_index"], "attempt": task["try_number"]}
+        entries = self.log_entries(run_id, task["task_id"], **place)
+        return [str(entry["event"]) for entry in entries if entry.get("logger") == "airflow.task"]
 
     def finish(self, run_id: str, *, dag_id: str = DAG_ID) -> str:
         """Wait for a run to end; returns its state."""
@@ -220,9 +233,15 @@ class LocalSystem:
 
     def receive_mail(self, *, seconds: float = 60) -> Mail:
         """The next mail. Raises StackError when none comes."""
-        notice = json.loads(self._receive(self._mail_queue, seconds=seconds))
-        self.mails.append(Mail(subject=notice["Subject"], text=notice["Message"]))
-        return self.mails[-1]
+        return self._mail(self._receive(self._mail_queue, seconds=seconds))
+
+    def new_mails(self) -> list[Mail]:
+        """Those that came since the last look, which lasts at most a second."""
+        return [self._mail(body) for body in self._take(self._mail_queue)]
+
+    def new_events(self) -> list[dict[str, Any]]:
+        """The events of markers that anybody has put since the last look."""
+        return [json.loads(body) for body in self._take(self._event_queue)]
 
     def output(self, name: str) -> bytes:
         """An object under Output/."""
@@ -235,7 +254,18 @@ class LocalSystem:
             cursor.execute(sql.SQL("DROP DATABASE IF EXISTS stocks WITH (FORCE)"))
             cursor.execute(sql.SQL("CREATE DATABASE stocks"))
         connection.close()
+        self._empty_airflow()
         make_tables(self.database_url)
+
+    def _empty_airflow(self) -> None:
+        """Forget the runs of before; `airflow db migrate` fills in again what Airflow itself needs."""
+        with psycopg2.connect(self.postgres.url("airflow")) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'alembic%'"
+            )
+            if tables := [sql.Identifier(name) for (name,) in cursor.fetchall()]:
+                cursor.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(tables)))
+        connection.close()
 
     def _make_aws_resources(self) -> None:
         session = self._session()
@@ -269,14 +299,24 @@ class LocalSystem:
         url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
         return url, self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
+    def _mail(self, body: str) -> Mail:
+        notice = json.loads(body)
+        self.mails.append(Mail(subject=notice["Subject"], text=notice["Message"]))
+        return self.mails[-1]
+
     def _receive(self, queue: str, *, seconds: float) -> str:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            messages = self._sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
-            for message in messages:
-                self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-                return message["Body"]
+            for body in self._take(queue):
+                return body
         raise StackError(f"Nothing came to the queue {queue.rpartition('/')[2]} within {seconds:.0f} s.")
+
+    def _take(self, queue: str) -> list[str]:
+        """At most one message, waited for at most a second."""
+        messages = self._sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
+        for message in messages:
+            self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return [message["Body"] for message in messages]
 
     def _airflow_environment(self) -> dict[str, str]:
         extra = {"endpoint_url": self.aws.url, "region_name": "eu-west-1"}

@@ -1,9 +1,11 @@
 """From a marker in S3 through the trigger's handler and a real Airflow to a table and a mail."""
 
 import re
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 from zipfile import ZipFile
 
 import pandas as pd
@@ -15,9 +17,11 @@ from tests.support.paths import ROOT
 from tests.support.process import StackError
 from tests.support.system import DAG_ID, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 from tests.support.traces import places_of, traces
+from tests.system import demo
 from trigger.build import BUILD
 from trigger.errors import PausedDagError
 
+TASK = "airflow.task"  # the logger of the DAG's own lines
 SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
 
 
@@ -35,6 +39,17 @@ def start(system: LocalSystem, event: dict[str, Any]) -> str:
     [record] = system.trigger(event)
     assert record["outcome"] == "started"
     return str(record["dag_run_id"])
+
+
+def said(log: list[dict[str, Any]]) -> list[str]:
+    """What the task itself logged."""
+    return [str(entry["event"]) for entry in log if entry.get("logger") == TASK]
+
+
+def link_of(system: LocalSystem, run_id: str, task_id: str) -> str:
+    """The button on a task that leads to the receipt."""
+    path = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+    return str(system.airflow.request("GET", path).json()["extra_links"]["Receipt"])
 
 
 def expect_no_mail(system: LocalSystem) -> None:
@@ -75,6 +90,23 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     assert f"version    {receipt.version}\n" in mail.text
     assert system.output("historical_stock_data.csv").count(b"\n") == expected
 
+    gate, process, load = (system.log_entries(run_id, task_id) for task_id in ("gate", "process", "load"))
+    index = f"s3://{SOURCE_BUCKET}/CompanyNames/top_companies.txt"
+    assert said(gate) == [f"All 40 company files that {index} names are there: 3.7 MB, 5 of them empty."]
+    assert said(process)[0] == "company files: 40 of 40"
+    assert "\n".join(said(process)[1:]).startswith("Processed 76,653 rows of 35 companies.\n\nrun ")
+    assert "\n".join(said(load)) == mail.text.rpartition("\n\nreceipt ")[0]
+    for log in (process, load):
+        own = [number for number, entry in enumerate(log) if entry.get("logger") == TASK]
+        events = [str(entry["event"]) for entry in log]
+        assert own == list(range(own[0], own[-1] + 1)), "nothing of Airflow's is between the lines of a receipt"
+        assert events.index("::group::Post Execute") > own[-1]
+    tasks = system.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()["task_instances"]
+    assert {(task["task_id"], task["map_index"]) for task in tasks} == {("gate", -1), ("process", -1), ("load", -1)}
+    assert {link_of(system, run_id, task_id) for task_id in ("gate", "process", "load")} == {
+        f"{system.aws.url}/{SOURCE_BUCKET}/Output/receipts/{quote(run_id)}.json"
+    }
+
     [again] = system.trigger(event)
     assert again == {**again, "outcome": "already_accepted", "dag_run_id": run_id}
     assert system.runs().count(run_id) == 1
@@ -110,6 +142,14 @@ def test_a_failing_run_leaves_the_table_and_sends_one_mail_with_cause_and_advice
     assert "ge.us.csv" in mail.text
     assert "Upload them, then put the marker again." in mail.text
     assert receipt_of(system, run_id).files.missing == 1
+    [error] = [str(entry["event"]) for entry in system.log_entries(run_id, "gate") if entry.get("logger") == TASK][1:]
+    assert mail.text.startswith(f"FAILED: {error}\n"), "the log has the sentence of the mail"
+    wrong = [entry for entry in system.log_entries(run_id, "gate") if entry.get("level") == "error"]
+    assert [entry["event"] for entry in wrong] == [error, "Task failed with exception"], "in this order"
+    assert [(one["exc_type"], one["exc_value"]) for one in wrong[1]["error_detail"]] == [
+        ("AirflowFailException", error)
+    ]
+    assert link_of(system, run_id, "gate").endswith(f"{quote(run_id)}.json")
     assert query(system, f"SELECT state FROM pipeline_runs WHERE run_id = '{run_id}'") == [("failed",)]
     assert rows_in_table(system) == before
     expect_no_mail(system)
@@ -159,6 +199,31 @@ def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> No
 def test_the_table_is_announced_as_an_asset(system: LocalSystem) -> None:
     events = system.airflow.request("GET", "assets/events").json()["asset_events"]
     assert {event["uri"] for event in events} == {"historical_stocks_data"}
+
+
+def test_demo_that_stays_up_shows_markers_runs_and_mails_as_they_come_and_brings_its_tools(
+    system: LocalSystem,
+    sample: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(demo, "_TOOLS", tmp_path / "bin")
+    monkeypatch.setattr(demo, "_OUTPUT", tmp_path / "Output")
+    demo._make_tools(system)
+    listed = subprocess.check_output(
+        [tmp_path / "bin" / "psql", "-Atc", "SELECT count(*) FROM stock_prices"], text=True
+    )
+    assert int(listed) == rows_in_table(system)
+    put = ["s3api", "put-object", "--bucket", MONITORED_BUCKET, "--key", "mine.SUCCESS"]
+    subprocess.run([tmp_path / "bin" / "aws", *put], check=True, capture_output=True)
+    shown, deadline = "", time.monotonic() + 120
+    while "Subject: " not in shown and time.monotonic() < deadline:
+        demo._show_what_comes(system)
+        shown += capsys.readouterr().out
+    assert "Marker mine.SUCCESS: started, run marker_" in shown
+    assert f"A mail\n  Subject: {SUCCESS}\n" in shown
+    assert (tmp_path / "Output" / "manifest.json").read_bytes() == system.output("manifest.json")
 
 
 def test_no_secret_is_in_logs_confs_xcoms_serialised_dags_or_receipts(

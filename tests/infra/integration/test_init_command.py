@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 ALL = (
     "--first-name", "Ada", "--last-name", "Lovelace", "--region", "eu-west-1",
-    "--email", "ada@example.org", "--my-address", "203.0.113.7",
+    "--email", "ada@example.org", "--my-address", "192.31.196.7",
 )  # fmt: skip
 
 
@@ -25,12 +25,12 @@ def test_options_write_every_setting_and_only_the_owner_may_read_the_file(comman
     assert env_file.read_text().splitlines() == [
         "# mine",
         "AIRFLOW_PORT=9090",
-        "MBD_PROFILE=default",
         "MBD_FIRST_NAME=Ada",
         "MBD_LAST_NAME=Lovelace",
         "AWS_REGION=eu-west-1",
         "MBD_EMAIL=ada@example.org",
-        "MBD_MY_ADDRESS=203.0.113.7/32",
+        "MBD_MY_ADDRESS=192.31.196.7/32",
+        "MBD_PROFILE=default",
     ]
     assert env_file.stat().st_mode & 0o777 == 0o600
     assert json.loads(done.stdout)["names"]["source bucket"] == "de-mbd-predict-ada-lovelace-s3-source"
@@ -89,12 +89,17 @@ def test_at_a_terminal_it_asks_again_and_takes_the_value_in_brackets(
         command, env=surroundings, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     os.close(terminal)
-    for answer in ("Ada!", "Ada", "Lovelace", "", "no mail", "ada@example.org", "203.0.113.7"):
+    for answer in (
+        "Ada!", "Ada", "Lovelace", "", "no mail", "ada@example.org", "192.168.1.7", "192.31.196.7", "course",
+    ):  # fmt: skip
         os.write(person, f"{answer}\n".encode())
     printed, said = child.communicate(timeout=60)
     os.close(person)
     assert child.returncode == 0, said
     assert "which is not a mail address" in said
     assert "AWS region [eu-west-1]" in said
+    assert "a private address of a home or office network" in said
+    assert "Profile: default, where nothing is open to the world; or course" in said
+    assert "Profile course opens the database, all ports and the monitored bucket to the world" in printed
     assert "Next: python -m infra_scripts plan" in printed
-    assert "MBD_EMAIL=ada@example.org" in env_file.read_text()
+    assert {"MBD_EMAIL=ada@example.org", "MBD_PROFILE=course"} <= set(env_file.read_text().splitlines())

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from etl.outcome.receipt import Receipt, RowCounts, State
+from infra_scripts.environment import read_file
 from infra_scripts.platform.costs import read_prices
 from tests.support.brief import BRIEF
 from tests.support.person import REGION, Person
@@ -283,7 +284,7 @@ def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None
     changed_settings(owner, MBD_PROFILE="course")
     assert owner.says("apply", "--yes").code == 0
     course = openness(owner)
-    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, "203.0.113.7/32"), ("tcp", 5432, WORLD)]
+    assert course["rules"] == [("-1", None, WORLD), ("tcp", 22, "192.31.196.7/32"), ("tcp", 5432, WORLD)]
     assert course["policies"] == ["AmazonRDSDataFullAccess", "AmazonS3FullAccess", "AmazonSNSFullAccess"]
     assert course["principals"] == ["rds.amazonaws.com", "ec2.amazonaws.com"]
     assert course["out"] == [("tcp", "0.0.0.0/0"), ("tcp", "::/0")]
@@ -294,7 +295,7 @@ def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None
     assert back.code == 0, back.err
     assert "The monitored bucket stays open to the world until the trigger is deployed again" in back.out
     assert openness(owner) == sound
-    assert {one[2] for one in sound["rules"]} == {"203.0.113.7/32"}
+    assert {one[2] for one in sound["rules"]} == {"192.31.196.7/32"}
     assert learned(owner, "plan")["changes"] == []
     assert parameters_of(owner) == secrets
     assert set(owner.env_file.read_text().splitlines()) == {*env.splitlines(), "MBD_PROFILE=default"}
@@ -411,7 +412,19 @@ def test_teardown_leaves_nothing_and_ticks_every_line(data: Person) -> None:
     assert data.client("iam").list_roles()["Roles"] == []
     assert data.client("secretsmanager").list_secrets()["SecretList"] == []
     assert (stacks_of(data), parameters_of(data)) == ([], {})
-    assert "MBD_INSTANCE_ID=\n" in data.env_file.read_text()
+
+
+def test_teardown_takes_out_of_env_what_apply_wrote_and_nothing_else(data: Person) -> None:
+    written = data.env_file.read_text()
+    assert {"MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "MBD_TRANSPORT", "AIRFLOW_URL"} <= read_file(data.env_file).keys()
+    data.env_file.write_text(f"# mine\nAIRFLOW_ADMIN_PASSWORD=kept\n{written}")
+    said = data.says("teardown", "--yes", "--delete-data")
+    assert data.env_file.read_text().startswith("# mine\nAIRFLOW_ADMIN_PASSWORD=kept\n")
+    assert read_file(data.env_file) == {"AIRFLOW_ADMIN_PASSWORD": "kept", **data.settings}
+    assert "removed MBD_TOPIC_ARN, MBD_INSTANCE_ID, AIRFLOW_URL, MBD_TRANSPORT, which apply had written" in said.err
+    data.env_file.write_text("AIRFLOW_URL=https://192.31.196.7:8080\nMBD_TRANSPORT=http\n" + data.env_file.read_text())
+    assert data.says("teardown", "--yes", "--delete-data").code == 0
+    assert read_file(data.env_file)["MBD_TRANSPORT"] == "http", "which somebody chose"
 
 
 def test_teardown_keeps_the_final_snapshot_unless_asked(data: Person) -> None:
@@ -461,7 +474,7 @@ def test_teardown_waits_for_the_trigger_to_be_removed(owner: Person) -> None:
     owner.client("s3").put_object(Bucket=monitored, Key="a.SUCCESS", Body=b"")
     said = owner.says("teardown", "--yes", "--delete-data")
     assert said.code == 1
-    assert "npx serverless remove" in said.err
+    assert "make undeploy" in said.err
     assert owner.client("s3").list_objects_v2(Bucket=monitored)["KeyCount"] == 0
     assert owner.client("rds").describe_db_instances()["DBInstances"]
     cloudformation.delete_stack(StackName=f"{PREFIX}-trigger")

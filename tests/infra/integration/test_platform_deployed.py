@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 from tests.support.person import LOGIN, SETTINGS, Person
 
 PREFIX = "de-mbd-predict-ada-lovelace"
-ME, WORLD = "203.0.113.7/32", "0.0.0.0/0"
+ME, WORLD = "192.31.196.7/32", "0.0.0.0/0"
 RULES = {
     "default": {("tcp", 22, ME), ("tcp", 5432, ME), ("tcp", 5432, "group")},
     "course": {("tcp", 22, ME), ("tcp", 5432, WORLD), ("-1", None, WORLD), ("tcp", 5432, "group")},

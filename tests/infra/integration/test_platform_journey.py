@@ -65,7 +65,7 @@ def test_a_person_goes_from_nothing_to_a_run_and_back_to_nothing(person: Person)
     person.env_file.unlink()
     person.succeeds(
         "init", "--yes", "--first-name", "Ada", "--last-name", "Lovelace", "--region", "eu-west-1",
-        "--email", "ada@example.org", "--my-address", "203.0.113.7/32", "--image-id", "ami-12c6146b",
+        "--email", "ada@example.org", "--my-address", "192.31.196.7/32", "--image-id", "ami-12c6146b",
     )  # fmt: skip
     assert "Open to the world: nothing" in person.succeeds("plan")
 

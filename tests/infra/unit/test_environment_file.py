@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra_scripts.environment import read_environment, read_file, write_values
+from infra_scripts.environment import read_environment, read_file, remove_values, write_values
 from infra_scripts.errors import SettingsError
 
 
@@ -42,6 +42,18 @@ def test_writing_the_same_again_touches_nothing(tmp_path: Path) -> None:
     before = file.stat()
     assert write_values(file, {"A": "1"}) == []
     assert file.stat().st_ino == before.st_ino
+
+
+def test_removed_values_take_their_lines_with_them_and_the_rest_stays(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# A=first\nA=1\n#B=commented\nexport C='x y'\nAB=3\n")
+    assert remove_values(file, ["C", "A", "D"]) == ["C", "A"]
+    assert file.read_text() == "# A=first\n#B=commented\nAB=3\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    before = file.stat()
+    assert remove_values(file, ["A"]) == []
+    assert file.stat().st_ino == before.st_ino
+    assert remove_values(tmp_path / "none", ["A"]) == []
 
 
 def test_only_the_owner_can_read_it(tmp_path: Path) -> None:

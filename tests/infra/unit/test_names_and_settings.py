@@ -8,14 +8,14 @@ from infra_scripts.errors import SettingsError
 from infra_scripts.names import Names
 from infra_scripts.platform import template
 from infra_scripts.platform.stack import Stack
-from infra_scripts.settings import read_settings
+from infra_scripts.settings import public_address, read_settings
 
 ENVIRONMENT = {
     "MBD_FIRST_NAME": "Ada",
     "MBD_LAST_NAME": "Lovelace",
     "AWS_REGION": "eu-west-1",
     "MBD_EMAIL": "ada@example.org",
-    "MBD_MY_ADDRESS": "203.0.113.7",
+    "MBD_MY_ADDRESS": "192.31.196.7",
 }
 
 
@@ -45,7 +45,7 @@ def test_what_is_left_out_has_a_sound_default() -> None:
     assert settings.scale_to_zero is False
     assert settings.instance_type == "t2.medium"
     assert settings.source_bucket == "de-mbd-predict-ada-lovelace-s3-source"
-    assert settings.my_address == "203.0.113.7/32"
+    assert settings.my_address == "192.31.196.7/32"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_is_left_out_has_a_sound_default() -> None:
         ("MBD_MARKING_EMAIL", "a b@example.org"),
         ("MBD_MY_ADDRESS", "home"),
         ("MBD_MY_ADDRESS", "2001:db8::1"),
-        ("MBD_MY_ADDRESS", "203.0.113.7/24"),
+        ("MBD_MY_ADDRESS", "192.31.196.7/24"),
         ("MBD_MY_ADDRESS", "0.0.0.0/0"),
         ("MBD_MY_ADDRESS", "0.0.0.0/1"),
     ],
@@ -98,3 +98,35 @@ def test_a_deployed_database_keeps_its_version_and_a_new_one_has_the_profiles(
     settings = read_settings({**ENVIRONMENT, "MBD_PROFILE": profile, "MBD_MARKING_EMAIL": "marking@example.org"})
     stack = Stack(name="p", state="UPDATE_COMPLETE", parameters={"DatabaseVersion": deployed}) if deployed else None
     assert template.parameters(settings, deployed=stack, image_id="")["DatabaseVersion"] == version
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("10.1.2.3", "RFC 1918"),
+        ("172.16.0.0/12", "RFC 1918"),
+        ("192.168.178.20", "RFC 1918"),
+        ("127.0.0.1", "loopback"),
+        ("169.254.10.1/32", "link-local"),
+        ("100.64.0.0/10", "carrier-grade NAT"),
+        ("100.127.255.255", "carrier-grade NAT"),
+        ("192.0.2.1", "documentation"),
+        ("203.0.113.7/32", "documentation"),
+        ("224.0.0.251", "multicast"),
+        ("0.0.0.0", "no address of the internet"),
+        ("255.255.255.255", "no address of the internet"),
+    ],
+)
+def test_an_address_that_aws_can_never_see_is_refused_with_the_reason(address: str, reason: str) -> None:
+    settings = read_settings({**ENVIRONMENT, "MBD_MY_ADDRESS": address})  # status and teardown go on
+    with pytest.raises(SettingsError, match=f"{reason}.*--my-address detect"):
+        public_address(address)
+    with pytest.raises(SettingsError, match=reason):
+        template.parameters(settings, deployed=None, image_id="")
+
+
+@pytest.mark.parametrize(
+    "address", ["192.31.196.7", "11.0.0.1", "172.15.255.255", "172.32.0.0", "100.128.0.1", "9.9.9.0/24"]
+)
+def test_an_address_of_the_internet_is_taken(address: str) -> None:
+    assert public_address(address).startswith(address)
