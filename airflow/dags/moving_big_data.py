@@ -9,6 +9,7 @@ Whatever happens, one mail reports how it went, with the receipt.
 
 A failed run leaves the table as it was. Fix what the mail names, then put the marker again (or clear the run).
 """
+# Long because Airflow reads a DAG from one file, and this is the only one.
 
 import logging
 import os
