@@ -3,8 +3,9 @@
 from etl.batch.aws import Aws
 from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError
-from etl.outcome.mail import Mailbox, receipt_text
+from etl.outcome.mail import Mailbox
 from etl.outcome.receipt import Marker, Receipt, Run
+from etl.outcome.wording import receipt_text
 from etl.pipeline import (
     Job,
     combine,

@@ -15,7 +15,8 @@ from etl.batch.storage import Storage, open_storage
 from etl.errors import EtlError, FileChangedError, SettingsError
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import read_manifest
-from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, write_receipt
+from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, read_receipt, write_receipt
+from etl.outcome.report import LATEST, make_report, page_name, write_report
 from etl.table.database import connect, query
 from etl.table.history import (
     CompanyDiff,
@@ -90,6 +91,7 @@ def undo(
         return replace(receipt, undone=undone).timed()
     if place:
         write_receipt(made[-1], output=place)
+        write_report(made[-1], output=place, database=database)
     return made[-1]
 
 
@@ -126,6 +128,43 @@ class Trace:
     source: SourceLine | None
     no_source: str
     """Why the line in the company file is not known."""
+
+
+def report(
+    database: str | None, *, run_id: str | None = None, output: str | None = None, aws: Aws | None = None
+) -> tuple[str, bytes]:
+    """Make the page of a run again, of the last one without `run_id`. Returns where it was written, and the page.
+
+    Without a database it shows what the receipt in the output knows. Raises SettingsError when there is no such run.
+    """
+    place = open_storage(output, aws=aws) if output else None
+    found, is_last = _recorded_receipt(database, run_id=run_id, place=place)
+    place = place or open_storage(found.output, aws=aws)
+    content = make_report(found, output=place, database=database, is_last=is_last)
+    for name in [page_name(found.run_id)] + [LATEST] * (is_last and not found.dry_run):
+        with place.write(name) as file:
+            file.write(content)
+    return place.url_of(page_name(found.run_id)), content
+
+
+def _recorded_receipt(database: str | None, *, run_id: str | None, place: Storage | None) -> tuple[Receipt, bool]:
+    """The receipt of a run, and whether it is the last one that the database has."""
+    found, last = None, None
+    if database:
+        with connect(database) as connection, connection.cursor() as cursor:
+            newest = query(cursor, "last_recorded")
+            last = newest[0][0]["run_id"] if newest else None
+            recorded = query(cursor, "receipt_of_run", run_id=run_id or last)
+        found = Receipt.from_facts(recorded[0][0]) if recorded else None
+    elif run_id is None:
+        raise SettingsError("Without a database the last run is not known. Name a run, or pass --database-url.")
+    if found is None and run_id and place:
+        found = read_receipt(run_id, output=place)
+    if found is None:
+        raise SettingsError(f"There is no receipt of {run_id}." if run_id else "No run is recorded yet.")
+    if place is None and not found.output:
+        raise SettingsError(f"The receipt of {found.run_id} names no output. Pass --output.")
+    return found, found.run_id == last
 
 
 def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> Trace:

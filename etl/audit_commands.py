@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from etl import audit
 from etl.errors import SettingsError
-from etl.outcome.mail import receipt_text
 from etl.outcome.receipt import Receipt, Run
+from etl.outcome.wording import receipt_text
 from etl.table.history import RowDiff
 from etl.table.rejected import read_recorded
 from etl.table.verify import Disagreement
@@ -70,6 +73,20 @@ def undo(options: argparse.Namespace, *, database: str, mail: Mail) -> int:
             return SettingsError.exit_code
     receipt = mail(audit.undo(database, run=run, dry_run=options.dry_run, **facts))
     print(receipt.to_json() if options.json else receipt_text(receipt), end="\n" if options.json else "")
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Make the report page of a run again, say where it is, and show it."""
+    place, content = audit.report(options.database_url, run_id=options.run, output=options.output)
+    print(place)
+    if options.open:
+        shown = Path(place).resolve()
+        if place.startswith("s3://"):
+            shown = Path(tempfile.mkdtemp(prefix="mbd-report-")) / "report.html"
+            shown.write_bytes(content)
+        if not webbrowser.open(shown.as_uri()):
+            print(f"warning: no browser was found; open {shown}", file=sys.stderr)
     return 0
 
 

@@ -11,7 +11,8 @@ from etl.batch.policy import Policy
 from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, SettingsError
 from etl.files import native
-from etl.outcome.mail import NO_INDEX, Mailbox
+from etl.outcome.mail import Mailbox
+from etl.outcome.notes import NO_INDEX
 from etl.table.database import connect, query
 from etl.table.schema import check_columns
 

@@ -247,5 +247,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "undo": _undo,
     "trace": lambda options: audit_commands.trace(options, database=_database(options)),
     "rejected": lambda options: audit_commands.rejected(options, database=_database(options)),
+    "report": audit_commands.report,
     "verify": lambda options: audit_commands.verify(options, database=_database(options)),
 }

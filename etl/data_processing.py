@@ -20,8 +20,8 @@ if not __package__:  # it runs as a file
 from etl.batch.company_index import CompanyIndex, parse_index
 from etl.batch.storage import read_file
 from etl.errors import BatchError, EtlError, SettingsError
-from etl.outcome.mail import receipt_text
 from etl.outcome.receipt import Receipt, Run
+from etl.outcome.wording import receipt_text
 from etl.pipeline import Job, forget_work, gate_index, process
 
 

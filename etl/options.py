@@ -80,6 +80,9 @@ mbd trace otex.us.csv 2005-07-19 --json | jq '.earlier'""",
 mbd rejected
 mbd rejected marker_2026-11-25T06-00-03Z_5f0c_81aa
 mbd rejected --json | jq '.rejected[0].raw_line'""",
+    "report": """\
+mbd report --open
+mbd report marker_2026-11-25T06-00-03Z_5f0c_81aa --output s3://BUCKET/Output""",
     "verify": """\
 mbd verify
 mbd verify --output s3://BUCKET/Output --json""",
@@ -210,6 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         ("trace", (database, as_json), "where one price came from: line, file, run, and its earlier values"),
         ("rejected", (database, as_json), "the rejected rows and quarantined files of a run"),
+        ("report", (database,), "make the report page of the last run again, or of an earlier one"),
         ("verify", (database, as_json, quiet), "prove that table, ledger, combined file and receipts agree"),
     ):
         one = commands.add_parser(
@@ -229,7 +233,7 @@ def build_parser() -> argparse.ArgumentParser:
             one.add_argument("--day-index", action="store_true", help=index)
         if name == "check":
             _add_places(one, "source", "company_index", "output", required=False)
-        if name in ("undo", "verify"):
+        if name in ("undo", "verify", "report"):
             _add_places(one, "output", required=False)
         _add_own_options(name, one)
     return parser
@@ -250,6 +254,9 @@ def _add_own_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("run", metavar="RUN", nargs="?", help="the run (the last one)")
     elif name == "grant-reader":
         _add_reader_options(parser)
+    elif name == "report":
+        parser.add_argument("run", metavar="RUN", nargs="?", help="the run (the last one)")
+        parser.add_argument("--open", action="store_true", help="show the page in a browser")
     elif name == "trace":
         parser.add_argument("company", metavar="COMPANY", help="a company name, such as ge.us.csv")
         parser.add_argument("day", metavar="DAY", type=lambda day: _iso_day(day).isoformat(), help="YYYY-MM-DD")

@@ -29,16 +29,16 @@ from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
 from etl.files.row_lists import REJECTED_ROWS, read_flagged
 from etl.files.shards import combine_shards
-from etl.outcome.mail import (
-    Mailbox,
+from etl.outcome.mail import Mailbox, send
+from etl.outcome.notes import (
     notes_of_load,
     notes_of_manifest,
     notes_of_shrunk_files,
-    send,
     silent_end,
     unreadable_receipt,
 )
 from etl.outcome.receipt import FileCounts, Receipt, Run, State, read_receipt, write_receipt
+from etl.outcome.report import write_report
 from etl.table.flagged import FIRST_FLAGS
 from etl.table.load import Loaded, Source, Target, load_slices
 from etl.table.rejected import record_quarantined, record_rejected
@@ -63,6 +63,11 @@ class Job:
     policy: Policy = field(default_factory=Policy)
     """What may be wrong with a batch that is loaded all the same."""
     aws: Aws = field(default_factory=Aws)
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether the outputs go where those of dry runs do."""
+        return self.output.rstrip("/").endswith("/dry-run")
 
     def open_output(self) -> Storage:
         return open_storage(self.output, aws=self.aws, create=True)
@@ -203,11 +208,9 @@ def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: st
     def record(manifest: Manifest, loaded: Loaded) -> RunRecord:
         _check_policy(manifest, job=job)
         receipt = Receipt.of_manifest(manifest, run=run, output=output.url, policy=job.policy)
-        notes = (
-            *notes_of_manifest(manifest),
-            *notes_of_load(loaded, accepted=receipt.rows.accepted),
-        )
-        receipt = replace(receipt, state=State.DRY_RUN if target.dry_run else State.SUCCESS, notes=notes)
+        notes = (*notes_of_manifest(manifest), *notes_of_load(loaded, accepted=receipt.rows.accepted))
+        state = State.DRY_RUN if target.dry_run else State.SUCCESS
+        receipt = replace(receipt, state=state, notes=notes, dry_run=target.dry_run)
         receipt = receipt.with_load(loaded).timed(**{step: loaded.elapsed_seconds})
         receipt.check_balance()
         return _record_of(receipt)
@@ -220,6 +223,7 @@ def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: st
             f"The load was committed, but its receipt could not be written: {error} "
             "Fix that and run it again: it will find nothing to load."
         ) from error
+    write_report(receipt, output=output, database=target.database)
     return receipt
 
 
@@ -229,14 +233,16 @@ def _record_of(receipt: Receipt) -> RunRecord:
 
 def record_start(job: Job, *, run: Run) -> None:
     """Say that a run is under way, so that one that is killed leaves more than silence."""
-    receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source)
+    receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source, dry_run=job.is_dry_run)
     write_receipt(receipt, output=job.open_output())
 
 
 def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run) -> Receipt:
     """The receipt of a run that failed, kept in `Output/receipts/` and pipeline_runs as far as they can be reached."""
-    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, output=job.output, error=str(error)).timed()
-    receipt = replace(receipt, policy=job.policy.choices)
+    facts = {"source": job.source, "output": job.output, "error": str(error), "policy": job.policy.choices}
+    dry_run = job.is_dry_run or bool(target and target.dry_run)
+    receipt = Receipt.of_run(run, state=State.FAILED, **facts, dry_run=dry_run).timed()
+    database = None
     manifest: Manifest | None = None
     if isinstance(error, MissingFilesError):
         files = FileCounts(listed=error.listed, accepted=error.listed - len(error.missing), missing=len(error.missing))
@@ -245,7 +251,7 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
         with suppress(EtlError):
             manifest = read_manifest(job.open_output())
             whole = Receipt.of_manifest(manifest, run=run, output=job.output, policy=job.policy)
-            receipt = replace(whole, state=State.FAILED, error=str(error)).timed()
+            receipt = replace(whole, state=State.FAILED, error=str(error), dry_run=dry_run).timed()
     if isinstance(error, NothingUsableError):
         quarantined = tuple(QuarantinedFile(file, reason) for file, reason in error.quarantined)
         refused = len(quarantined)
@@ -264,8 +270,11 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
                 target.database, lambda previous: _record_of(replace(receipt, previous=previous)), also=record_lists
             )
             receipt = Receipt.from_json(made.receipt)
+            database = target.database
     with suppress(EtlError):
-        write_receipt(receipt, output=job.open_output())
+        output = job.open_output()
+        write_receipt(receipt, output=output)
+        write_report(receipt, output=output, database=database)
     return receipt
 
 
@@ -291,7 +300,7 @@ def send_mail_of_run(job: Job, *, run: Run, succeeded: bool, reason: str, mailbo
     that the mail went out: the watchdog reports a run whose receipt does not.
     """
     output = None
-    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source)
+    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, dry_run=job.is_dry_run)
     readable = False
     try:
         output = job.open_output()
@@ -301,6 +310,7 @@ def send_mail_of_run(job: Job, *, run: Run, succeeded: bool, reason: str, mailbo
             error = silent_end(receipt, reason)
             receipt = replace(receipt, state=State.FAILED, error=error, output=output.url).timed()
             write_receipt(receipt, output=output)
+            write_report(receipt, output=output, database=None)
     except EtlError as error:
         if not receipt.error:
             why = unreadable_receipt(error) if succeeded and not readable else str(error)

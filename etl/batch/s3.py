@@ -186,6 +186,7 @@ class _Upload:
 
     def __init__(self, s3: S3Client, *, bucket: str, name: str, place: _S3Prefix) -> None:
         self._s3, self._bucket, self._key, self._place = s3, bucket, place.key_of(name), place
+        self._content_type = "text/html; charset=utf-8" if name.endswith(".html") else "binary/octet-stream"
         self._buffer = bytearray()
         self._upload_id: str | None = None
         self._parts: list[Future[str]] = []
@@ -255,7 +256,8 @@ class _Upload:
     def _next_part(self) -> tuple[int, str]:
         if self._upload_id is None:
             self._place.abort_uploads(self._key, exactly=True)  # what a killed writer left
-            self._upload_id = self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
+            begun = self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._key, ContentType=self._content_type)
+            self._upload_id = begun["UploadId"]
         return len(self._parts) + 1, self._upload_id
 
     def _send_part(self, part: bytes, number: int, upload_id: str) -> str:
@@ -282,7 +284,9 @@ class _Upload:
     def _complete(self) -> None:
         if self._upload_id is None:
             with aws_errors(f"write {self._url}"):
-                self._s3.put_object(Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer))
+                self._s3.put_object(
+                    Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer), ContentType=self._content_type
+                )
             return
         if self._buffer:
             self._send(bytes(self._buffer))

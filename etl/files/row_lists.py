@@ -10,10 +10,12 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 
 from etl.batch.storage import BLOCK_BYTES, Storage
-from etl.errors import BatchError, FileChangedError
+from etl.errors import BatchError, EtlError, FileChangedError
 from etl.files.company_file import CompanyFile, UnusableFile
 from etl.files.flags import FlaggedRow
 from etl.files.manifest import Manifest
@@ -27,6 +29,7 @@ HEADERS = {
 """Each list and what it begins with, in the order of FileRecord.list_bytes."""
 
 _MOST_LINES = 1_000  # of one file in REJECTED_LINES: who has seen a thousand knows what is wrong with the file
+_LOOKED_AT_BYTES = 4 << 20
 _FORMULA_SIGNS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
@@ -80,6 +83,28 @@ def _blocks(output: Storage, name: str, *, version: str, length: int) -> Iterabl
     if output.find(name).version != version:
         raise FileChangedError
     return output.read_range(name, start=start, length=length)
+
+
+@dataclass(frozen=True)
+class RowList:
+    """A list as it is read by anybody: its columns, and its rows as text; of a very long one the first."""
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def read_list(name: str, *, output: Storage) -> RowList:
+    """The list of this name in an output, whichever run wrote it; an empty one where it cannot be read."""
+    content = bytearray()
+    with suppress(EtlError, FileChangedError):
+        length = min(_LOOKED_AT_BYTES, output.find(name).size_bytes)
+        for block in output.read_range(name, start=0, length=length):
+            content += block
+    whole_lines = content[: content.rfind(b"\n") + 1].decode(errors="replace")
+    rows: list[tuple[str, ...]] = []
+    with suppress(csv.Error):
+        rows += map(tuple, csv.reader(io.StringIO(whole_lines, newline="")))
+    return RowList(rows[0], tuple(row for row in rows[1:] if len(row) == len(rows[0]))) if rows else RowList()
 
 
 def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:

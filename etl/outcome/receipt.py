@@ -1,6 +1,6 @@
 """The receipt: what one attempted run did, as facts that balance, and as JSON.
 
-Long because every key of a receipt is here.
+Long because every key of a receipt is described here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from etl.table.restatements import Restatement
 from etl.table.undo import Undone
 
 FOLDER = "receipts"
-_LARGEST_RESTATEMENTS = 10  # the rest is counted here and named in the table restatements
 
 
 class State(StrEnum):
@@ -147,9 +146,9 @@ class Receipt:
     held: tuple[HeldCompany, ...] = ()
     """Companies that keep their rows, because their new files lost days."""
     restatements: tuple[Restatement, ...] = ()
-    """What the load did to the history of companies: the largest ones."""
+    """What the load did to the history of companies, the largest first."""
     restated: int = 0
-    """How many restatements there are in all."""
+    """How many restatements there are in all: before 0.2, `restatements` had the ten largest."""
     previous: str | None = None
     """SHA-256 of the receipt that was recorded before it in the same database; None in the first one."""
     undone: Undone | None = None
@@ -164,6 +163,14 @@ class Receipt:
     """The first flagged rows; all of them are in `Output/flagged_rows.csv`."""
     policy: Mapping[str, Choice] = field(default_factory=dict)
     """What somebody chose for this run: `max_rejected`, `allow_missing`, each with where they chose it."""
+    new: Mapping[str, int] = field(default_factory=dict)
+    """Companies that were not in the table before, and their rows."""
+    grown: Mapping[str, int] = field(default_factory=dict)
+    """Companies that got days behind their last one, and how many."""
+    changed_outside: Mapping[str, int] = field(default_factory=dict)
+    """Companies of which the table still holds another number of rows than were loaded, and that number."""
+    dry_run: bool = False
+    """Whether the run was asked to write nothing to the table, also where it failed."""
 
     @classmethod
     def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
@@ -223,8 +230,11 @@ class Receipt:
                 self.rows, inserted=loaded.inserted, deleted=loaded.deleted, unchanged=loaded.unchanged, held=held
             ),
             held=loaded.held,
-            restatements=loaded.restatements[:_LARGEST_RESTATEMENTS],
+            restatements=loaded.restatements,
             restated=len(loaded.restatements),
+            new=dict(sorted(loaded.new.items())),
+            grown=dict(sorted(loaded.grown.items())),
+            changed_outside=dict(loaded.changed_outside),
             previous=loaded.previous,
             flagged=loaded.flagged,
         )
@@ -277,6 +287,9 @@ class Receipt:
             "rejected": [vars(one) for one in self.rejected],
             "flagged": [vars(one) for one in self.flagged],
             "policy": {name: vars(choice) for name, choice in self.policy.items()},
+            "new": dict(self.new),
+            "grown": dict(self.grown),
+            "changed_outside": dict(self.changed_outside),
         }
 
     @classmethod

@@ -23,9 +23,11 @@ def _parse(text: str) -> dict[str, str]:
 
 
 QUERIES = {
-    name: text for file in ("queries", "journal", "history", "lists") for name, text in _parse(sql(file)).items()
+    name: text
+    for file in ("queries", "journal", "history", "lists", "report")
+    for name, text in _parse(sql(file)).items()
 }
-"""Every query of queries.sql, journal.sql, history.sql and lists.sql by its name."""
+"""Every query of queries.sql, journal.sql, history.sql, lists.sql and report.sql by its name."""
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:

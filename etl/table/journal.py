@@ -52,6 +52,8 @@ class Replaced:
     held: tuple[HeldCompany, ...] = ()
     restatements: tuple[Restatement, ...] = ()
     """The largest first."""
+    grown: Mapping[str, int] = field(default_factory=dict)
+    """Companies that got days behind their last one, and how many."""
 
     def plus(self, other: Replaced) -> Replaced:
         return Replaced(
@@ -60,6 +62,7 @@ class Replaced:
             self.kept + other.kept,
             self.held + other.held,
             self.restatements + other.restatements,
+            {**self.grown, **other.grown},
         )
 
 
@@ -155,6 +158,8 @@ def _replace_group(
         sums = {name: kinds for name, kinds in sums.items() if name not in kept_names}
         names = [name for name in names if name not in kept_names]
     restatements = name_restatements(cursor, sums, known_rows={name: one.rows for name, one in there.items()})
+    added = {name: kinds["added"].grown for name, kinds in sums.items() if "added" in kinds}
+    grown = {name: rows for name, rows in added.items() if rows}
     inserted = sum(one.rows for kinds in sums.values() for kind, one in kinds.items() if kind != "removed")
     deleted = sum(one.rows for kinds in sums.values() for kind, one in kinds.items() if kind != "added")
     if not dry_run:
@@ -168,7 +173,7 @@ def _replace_group(
             raise _table_without_changes(wanted=inserted + deleted, done=removed + cursor.rowcount)
         check_counts(cursor, {name: given.get(name, 0) for name in names})
     kept = sum(there[name].rows for name in names if name in there) - deleted
-    return Replaced(inserted, deleted, kept, tuple(held), tuple(restatements))
+    return Replaced(inserted, deleted, kept, tuple(held), tuple(restatements), grown)
 
 
 def check_counts(cursor: Cursor, companies: Mapping[str, int]) -> None:

@@ -2,14 +2,14 @@
 
 The ledger decides for each company: a slice that is loaded already is not even read; of one that only grew, the new
 rows are copied; of any other, the rows that differ are replaced (journal.py). Rows, ledger, journal and record are
-committed together, so readers see the batch before or after.
+committed together, so readers see the batch before or after. Long because it is one transaction, lock to commit.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
@@ -81,10 +81,18 @@ class Loaded:
     held: tuple[HeldCompany, ...]
     restatements: tuple[Restatement, ...]
     """The largest first."""
+    new: Mapping[str, int]
+    """Companies that were not there before, and their rows."""
+    grown: Mapping[str, int]
+    """Companies that got days behind their last one, and how many."""
     previous: str | None
     """SHA-256 of the receipt that was recorded last in this database."""
     elapsed_seconds: float
     outside_writes: OutsideWrites | None
+    reloaded: bool
+    """Whether every company of the batch was compared with the table."""
+    changed_outside: Mapping[str, int]
+    """Companies with another number of rows than were loaded, which this load leaves so: rows in the table."""
     same_as_run: str | None
     """The run that loaded the same content, where nothing changed."""
     earlier_attempt: tuple[int, int] | None
@@ -213,15 +221,21 @@ class _Load:
         newest = max(kept, key=lambda entry: entry.loaded_at) if kept and nothing else None
         earlier = query(self.cursor, "first_success", run_id=run_id) if newest and newest.run_id == run_id else []
         last = query(self.cursor, "last_success")
+        outside = self._outside.differing if self._outside and not self._outside.is_new_start else ()
+        corrected = set(replaced) - held
         return Loaded(
             inserted=self._inserted + done.inserted,
             deleted=done.deleted,
             unchanged=sum(entry.rows for entry in kept) + done.kept,
             held=done.held,
             restatements=done.restatements,
+            new=self._new,
+            grown={name: tail.rows for name, tail in self._tails.items()} | dict(done.grown),
             previous=last_receipt_hash(self.cursor),
             elapsed_seconds=time.monotonic() - self._begun,
             outside_writes=self._outside,
+            reloaded=self._target.reload,
+            changed_outside={name: rows for name, rows, _ in outside if name not in corrected},
             same_as_run=newest.run_id if newest and newest.run_id != run_id else None,
             earlier_attempt=earlier[0] if earlier else None,
             last_success=last[0] if last else None,

@@ -101,6 +101,9 @@ def test_outputs_and_receipts_lie_where_they_belong(three: Files, bucket: Bucket
         "Output/rejected_rows.jsonl",
         "Output/flagged_rows.csv",
         f"Output/receipts/{receipt.run_id}.json",
+        f"Output/reports/{receipt.run_id}.html",
+        "Output/reports/latest.html",
+        "Output/reports/months.json",
     }
     assert json.loads(bucket.get(f"Output/receipts/{receipt.run_id}.json")) == json.loads(receipt.to_json())
     manifest = json.loads(bucket.get(MANIFEST))
@@ -126,6 +129,7 @@ def test_process_then_load_from_s3_reads_only_the_changed_slice(
     assert {(get.key, get.range) for get in proxy.gets()} == {
         (MANIFEST, ""),
         (COMBINED, f"bytes={part['offset']}-{part['offset'] + part['length'] - 1}"),
+        ("Output/reports/months.json", ""),
     }
 
 
@@ -167,10 +171,11 @@ def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
     assert (second.rows.inserted, second.rows.unchanged) == (0, first.rows.accepted)
     assert proxy.gets("Stocks/") == []
     written = [request.key for request in proxy.requests if request.key and request.method in ("PUT", "POST")]
-    assert written == [f"Output/work/run-{second.run_id}/plan.json", f"Output/receipts/{second.run_id}.json"]
+    reports = [f"Output/reports/{second.run_id}.html", "Output/reports/latest.html"]
+    assert written == [f"Output/work/run-{second.run_id}/plan.json", f"Output/receipts/{second.run_id}.json", *reports]
     pages = [one for one in proxy.requests if one.operation == "ListObjectsV2" and "prefix=Stocks" in one.target]
     assert len(pages) == 2
-    assert len(proxy.requests) - len(pages) <= 10, [f"{one.method} {one.target}" for one in proxy.requests]
+    assert len(proxy.requests) - len(pages) <= 15, [f"{one.method} {one.target}" for one in proxy.requests]
 
 
 def test_combined_file_over_8_mib_is_uploaded_in_parts(large: Files, bucket: Bucket) -> None:

@@ -173,7 +173,8 @@ def test_source_bucket_is_closed_versioned_and_encrypted(deployed: Deployed) -> 
     assert "arn:aws:sts::123456789012:user/moto" in str(code["Condition"]["ArnNotLike"]["aws:PrincipalArn"])
     rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
-    assert days == {"Output/receipts/": 400, "Output/logs/": 90, "Output/parts/": 7, "Output/dry-run/": 7}
+    kept_long = {"Output/receipts/": 400, "Output/reports/": 400}
+    assert days == {**kept_long, "Output/logs/": 90, "Output/parts/": 7, "Output/dry-run/": 7}
     assert [rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules if "Expiration" not in rule] == [30]
 
 

@@ -1,0 +1,243 @@
+"""Makes the report page of a run from receipt, output and database: one HTML file that asks for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from etl.batch.storage import Storage
+from etl.errors import EtlError, FileChangedError
+from etl.files.row_lists import FLAGGED_ROWS, REJECTED_ROWS, RowList, read_list
+from etl.outcome import pictures
+from etl.outcome.advice import next_steps
+from etl.outcome.receipt import Receipt, State
+from etl.outcome.wording import changed, headline, held_back, receipt_text, restated
+from etl.table.database import sql
+from etl.table.months import CompanyMonths, months_of_json, months_to_json
+from etl.table.overview import LoadedCompany, Move, Overview, read_overview
+
+FOLDER = "reports"
+LATEST = f"{FOLDER}/latest.html"
+MONTHS = f"{FOLDER}/months.json"
+LARGEST_BYTES = 1_000_000
+_OUTLIER = 1.5  # a close that is more than this multiple of the last one, or less than its inverse
+_DIGIT_ERROR = 1.25  # how near to 10 or 100 a multiple is that looks like a misplaced point
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many of each the page lists; the rest is counted."""
+
+    companies: int = 1_500
+    rows: int = 200
+    files: int = 300
+    moves: int = 12
+    calendar: bool = True
+    plots: bool = True
+
+
+_SMALLER = (Limits(), Limits(200, 50, 50), Limits(20, 10, 20, calendar=False, plots=False))
+
+
+def page_name(run_id: str) -> str:
+    """The page's name below the output."""
+    return f"{FOLDER}/{run_id}.html"
+
+
+def write_report(receipt: Receipt, *, output: Storage, database: str | None) -> None:
+    """Write the page of a run that has just ended, and `latest.html` unless it was a dry run.
+
+    Never a reason for a run to fail: what goes wrong is a note on the page, or, where none can be written, in the log.
+    """
+    try:
+        content = make_report(receipt, output=output, database=database)
+        names = [page_name(receipt.run_id)] + [LATEST] * (not receipt.dry_run and receipt.state != State.DRY_RUN)
+        for name in names:
+            with output.write(name) as file:
+                file.write(content)
+    except Exception as error:
+        _log.warning("The report page of run %s was not written: %s", receipt.run_id, error)
+
+
+def make_report(receipt: Receipt, *, output: Storage | None, database: str | None, is_last: bool = True) -> bytes:
+    """The page of a run. `database` is None where it cannot be asked; `is_last`: the output's lists are this run's."""
+    problems: list[str] = []
+    overview = Overview()
+    try:
+        if database:
+            before = _read_months_before(output)
+            overview = read_overview(database, run_id=receipt.run_id, restatements=receipt.restatements, months=before)
+            if output and overview.months and overview.months != before:
+                with output.write(MONTHS) as file:
+                    file.write(months_to_json(overview.months))
+    except Exception as error:
+        problems.append(f"The database could not be asked. {error}")
+    try:
+        return render(receipt, overview, lists=_lists(receipt, output=output, is_last=is_last), problems=problems)
+    except Exception as error:
+        return _plain_page(receipt, problem=f"{type(error).__name__}: {error}")
+
+
+def _read_months_before(output: Storage | None) -> dict[str, CompanyMonths]:
+    """The calendar as the last page had it; nothing where it is not known."""
+    with suppress(EtlError, FileChangedError, ValueError):
+        return months_of_json(output.read(MONTHS)) if output else {}
+    return {}
+
+
+def _lists(receipt: Receipt, *, output: Storage | None, is_last: bool) -> dict[str, RowList]:
+    """The rejected and the flagged rows, where they are this run's."""
+    if output is None or not is_last:
+        return {}
+    wanted = {REJECTED_ROWS: receipt.rows.rejected, FLAGGED_ROWS: receipt.rows.flagged}
+    return {name: read_list(name, output=output) for name, count in wanted.items() if count}
+
+
+def render(
+    receipt: Receipt,
+    overview: Overview,
+    *,
+    lists: Mapping[str, RowList] | None = None,
+    problems: list[str] | None = None,
+) -> bytes:
+    """The page as HTML of at most LARGEST_BYTES: where it would be larger, it lists less."""
+    page = b""
+    facts = _facts(receipt, overview, lists or {}, [*(problems or ()), *overview.problems])
+    for limits in _SMALLER:
+        page = _template().render(facts, limits=limits).encode()
+        if len(page) <= LARGEST_BYTES:
+            break
+    return page
+
+
+def _facts(receipt: Receipt, overview: Overview, lists: Mapping[str, RowList], problems: list[str]) -> dict[str, Any]:
+    ahead = sum(1 for one in overview.companies if overview.day and (one.last_day or "") > overview.day)
+    behind = [one for one in overview.companies if overview.day and (one.last_day or "") < overview.day]
+    plots = {one.company_name: drawn for one in overview.closes if (drawn := pictures.plot(one))}
+    ended = receipt.state in (State.SUCCESS, State.DRY_RUN)
+    return {
+        "receipt": receipt,
+        "headline": headline(receipt),
+        "state": "ok" if ended and not _is_noteworthy(receipt) else "attention" if ended else receipt.state.value,
+        "changes": list(changed(receipt)),
+        "steps": list(next_steps(receipt)),
+        "restatements": [(one, restated(one).removeprefix(f"{one.company_name}: ")) for one in receipt.restatements],
+        "held": [(one.company_name, held_back(one).removeprefix(f"{one.company_name}: ")) for one in receipt.held],
+        "plots": plots,
+        "rejected_rows": lists.get(REJECTED_ROWS, RowList()),
+        "flagged_rows": lists.get(FLAGGED_ROWS, RowList()),
+        "overview": overview,
+        "ahead": ahead,
+        "behind": sorted(behind, key=lambda one: (one.last_day or "", one.company_name)),
+        "why_behind": _why_behind(receipt, behind),
+        "moves": sorted(
+            (one for one in overview.moves if one.factor and one.close != one.close_before),
+            key=lambda one: (-_size(one), one.company_name),
+        ),
+        "outlier": _outlier,
+        "calendar": pictures.calendar(overview.months),
+        "bars": pictures.bars(overview.runs),
+        "written": pictures.written,
+        "columns": _dictionary(),
+        "example": _example(receipt, overview),
+        "problems": problems,
+        "made_at": datetime.now(UTC),
+    }
+
+
+def _is_noteworthy(receipt: Receipt) -> bool:
+    return bool(
+        receipt.quarantined or receipt.missing or receipt.held or receipt.rows.rejected or receipt.changed_outside
+    )
+
+
+def _why_behind(receipt: Receipt, behind: list[LoadedCompany]) -> dict[str, str]:
+    """Of companies that end earlier than most: what this run knows about why."""
+    quarantined = {one.file: f"quarantined: {one.reason}" for one in receipt.quarantined}
+    held = {one.company_name: "held back: its new file lost days" for one in receipt.held}
+    why = held | quarantined
+    return {one.company_name: why.get(one.company_name, "its file ends there") for one in behind}
+
+
+def _size(move: Move) -> float:
+    """How large a move is, up or down alike."""
+    factor = move.factor or 1.0
+    return max(factor, 1 / factor) if factor > 0 else 0.0
+
+
+def _outlier(move: Move) -> str:
+    """Why a move is marked; nothing where it is not."""
+    size = _size(move)
+    if any(times / _DIGIT_ERROR <= size <= times * _DIGIT_ERROR for times in (10, 100)):
+        return "outlier: a digit error?"
+    return "outlier" if size >= _OUTLIER else ""
+
+
+def _example(receipt: Receipt, overview: Overview) -> str:
+    """A company for the examples: one of this run, with a plain name."""
+    names: Iterator[str] = iter(
+        [one.company_name for one in receipt.restatements]
+        + [*receipt.grown, *receipt.new]
+        + [one.company_name for one in overview.companies]
+    )
+    return next((name for name in names if re.fullmatch(r"[\w.-]+", name)), "ge.us.csv")
+
+
+@cache
+def _dictionary() -> tuple[tuple[str, str], ...]:
+    """The columns of the traders' view, with the comments that the database has of them."""
+    comments = re.findall(r"^COMMENT ON COLUMN stock_prices\.(\w+) IS '((?:[^']|'')*)';$", sql("schema"), re.MULTILINE)
+    return tuple((name, text.replace("''", "'")) for name, text in comments)
+
+
+@cache
+def _template() -> Any:  # noqa: ANN401  jinja2.Template, which is imported only where a page is made
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  a run without a page does not pay for it
+    from markupsafe import Markup  # noqa: PLC0415
+
+    texts = {
+        name: (resources.files(__package__) / f"report.{name}").read_text("utf-8") for name in ("html", "css", "js")
+    }
+    # Of all that a page holds only these two come unescaped; the policy lets a browser run and apply nothing else.
+    ours = {name: Markup(texts[name]) for name in ("css", "js")}  # noqa: S704
+    hashes = {name: base64.b64encode(hashlib.sha256(texts[name].encode()).digest()).decode() for name in ours}
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: _visible(value) if type(value) is str else value,
+    )
+    environment.filters["thousands"] = lambda number: "-" if number is None else f"{number:,}"
+    environment.filters["utc"] = lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    template = environment.from_string(texts["html"])
+    template.globals.update(css=ours["css"], js=ours["js"], hashes=hashes)
+    return template
+
+
+def _visible(text: str) -> str:
+    """Text without characters that show nothing or reorder what is around them (Unicode's Cc, Cf and others)."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+
+
+def _plain_page(receipt: Receipt, *, problem: str) -> bytes:
+    """What is left when the page cannot be made: the receipt as the mail has it."""
+    text = html.escape(_visible(receipt_text(receipt))[: LARGEST_BYTES // 2])
+    return (
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Moving Big Data</title>'
+        f"<p>The page could not be made ({html.escape(_visible(problem))}). This is the receipt:</p>"
+        f"<pre>{text}</pre></html>"
+    ).encode()
