@@ -152,10 +152,15 @@ class Factor:
             self.fitting,
             first_day,
             self.last_day or first_day,
-            factor=self.price,
-            volume_factor=volume,
+            factor=_rounded(self.price),
+            volume_factor=volume and _rounded(volume),
             whole=covered == self.fitting,
         )
+
+
+def _rounded(factor: float) -> float:
+    """To what does not depend on the order in which rows are summed."""
+    return float(f"{factor:.10g}")
 
 
 def _factors(cursor: Cursor) -> dict[str, Factor]:

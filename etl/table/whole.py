@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS = 32
 """Of a company, looked at before it is copied: a wrong guess costs time, as its rows are removed again."""
-_FEWEST_ROWS = 100
-"""A shorter history is compared row by row as quickly."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def replace_whole(cursor: Cursor, contents: Mapping[str, bytes], *, load: int) -
 
 def _guess_factors(cursor: Cursor, contents: Mapping[str, bytes]) -> Iterator[tuple[str, tuple[float, float]]]:
     """By a few rows of each company: the factors of prices and volumes, where every row changed by one factor."""
-    samples = {name: _sample(content) for name, content in contents.items() if content.count(b"\n") >= _FEWEST_ROWS}
+    samples = {name: _sample(content) for name, content in contents.items() if content}
     wanted = [(name, day) for name, rows in samples.items() for day in rows]
     if not wanted:
         return
@@ -103,10 +101,11 @@ def _compare(cursor: Cursor, factors: Mapping[str, tuple[float, float]]) -> Iter
         prices=[price for price, _ in factors.values()],
         volumes=[volume for _, volume in factors.values()],
     )
-    for name, before, after, both, changed, is_tail, first_day, last_day, first_new, last_new, *facts in found:
-        factor = Factor(*facts)
-        left = before - factor.fitting
-        if before == both == changed and is_tail and factor.is_likely(changed) and left < FEWEST_FOR_FACTOR:
+    for name, before, after, changed, first_day, last_day, first_new, last_new, price, volume, fits, *volumes in found:
+        factor = Factor(price, volume, changed, fits, last_day, *volumes)
+        left = before - fits
+        is_tail = before == changed and (first_new is None or first_new > last_day)
+        if is_tail and factor.is_likely(changed) and left < FEWEST_FOR_FACTOR:
             named = [factor.restatement(name, first_day=first_day, covered=before)]
             if left:
                 named.append(Restatement(name, Kind.CORRECTED, left, first_day, last_day))

@@ -241,19 +241,15 @@ WHERE num_nulls(t.open_value, t.high_value, t.low_value, t.close_value, t.volume
 
 -- name: compare_whole
 -- Companies whose new rows this transaction has copied behind their old ones, by company: old rows, new rows, days that
--- have both, how many of these surely changed, whether all other new days follow the last old one, and these days; then
--- how well a factor fits, as the query `factors` says it, with a tenth more room because the factors are guesses.
-SELECT company_name, count(old_day), count(new_day), count(*) FILTER (WHERE is_both),
-       count(*) FILTER (WHERE is_both AND (new_c <> c OR new_o <> o)),
-       coalesce(min(new_day COLLATE "C") FILTER (WHERE NOT is_both) > max(old_day COLLATE "C"), true),
-       min(old_day COLLATE "C"), max(old_day COLLATE "C"), min(new_day COLLATE "C") FILTER (WHERE NOT is_both), max(new_day COLLATE "C") FILTER (WHERE NOT is_both),
-       sum(new_c) FILTER (WHERE fits) / nullif(sum(c) FILTER (WHERE fits), 0),
-       sum(new_v) FILTER (WHERE fits) / nullif(sum(v) FILTER (WHERE fits), 0),
-       count(*) FILTER (WHERE is_both), count(*) FILTER (WHERE fits), max(old_day COLLATE "C") FILTER (WHERE fits),
-       count(*) FILTER (WHERE abs(new_v - volume * v) <= greatest(1, 0.001 * new_v)),
-       count(*) FILTER (WHERE abs(new_v - v) <= greatest(1, 0.001 * v))
+-- have both and surely changed, first and last old day, first and last day that only the new rows have; then how well
+-- the factors fit, as the query `factors` says it, with a tenth more room because they are guesses.
+SELECT company_name, count(old_day), count(new_day), count(*) FILTER (WHERE new_c <> c OR new_o <> o),
+       min(old_day), max(old_day), min(new_day) FILTER (WHERE old_day IS NULL), max(new_day) FILTER (WHERE old_day IS NULL),
+       sum(new_c) FILTER (WHERE fits) / nullif(sum(c) FILTER (WHERE fits), 0), sum(new_v) / nullif(sum(v), 0),
+       count(*) FILTER (WHERE fits), count(*) FILTER (WHERE abs(new_v - volume * v) <= greatest(1, 0.001 * new_v)),
+       count(*) FILTER (WHERE same_volume OR abs(new_v - v) <= greatest(1, 0.001 * v))
 FROM (
-    SELECT *, (
+    SELECT company_name, volume, old_day, new_day, c, o, new_c, new_o, v, new_v, same_volume, (
         abs(new_c - price * c) <= 1.1e-4 * new_c AND abs(new_o - price * o) <= 1.1e-4 * new_o
     ) OR greatest(abs(new_c - price * c), abs(new_o - price * o)) <= least(0.01 * new_c, 0.55 * (
         power(10, -greatest(
@@ -264,10 +260,11 @@ FROM (
             length(split_part(low_value, '.', 2)), length(split_part(close_value, '.', 2))))
     )) AS fits
     FROM (
-        SELECT f.*, o.stock_date AS old_day, n.stock_date AS new_day,
-            o.stock_date IS NOT NULL AND n.stock_date IS NOT NULL AS is_both,
+        SELECT f.*, o.stock_date COLLATE "C" AS old_day, n.stock_date COLLATE "C" AS new_day,
             o.open_value::float8 AS o, o.close_value::float8 AS c, n.open_value::float8 AS new_o,
-            n.close_value::float8 AS new_c, o.volume_traded::float8 AS v, n.volume_traded::float8 AS new_v,
+            n.close_value::float8 AS new_c, o.volume_traded = n.volume_traded AS same_volume,
+            CASE WHEN o.volume_traded <> n.volume_traded OR o.volume_traded = '0' THEN o.volume_traded::float8 END AS v,
+            CASE WHEN o.volume_traded <> n.volume_traded OR o.volume_traded = '0' THEN n.volume_traded::float8 END AS new_v,
             o.open_value, o.high_value, o.low_value, o.close_value, n.open_value AS new_open, n.high_value AS new_high,
             n.low_value AS new_low, n.close_value AS new_close
         FROM (

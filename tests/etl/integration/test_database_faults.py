@@ -495,7 +495,7 @@ def test_rows_are_committed_with_ledger_journal_and_receipt_or_not_at_all(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire'; END $$"
     )
     database.execute(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
-    with pytest.raises(etl.ServiceError, match="disk on fire"):
+    with pytest.raises(etl.EtlError, match="disk on fire"):
         three.load(database)
     assert (database.table(), database.ledger(), database.states()) == before
     database.execute(f"DROP TRIGGER refuse ON {table}")
