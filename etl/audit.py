@@ -27,6 +27,7 @@ from etl.table.history import (
     find_run,
     read_journal_size,
 )
+from etl.table.ledger import read_ledger
 from etl.table.runs import RunRecord, receipt_hash
 from etl.table.undo import Undone, undo_loads
 from etl.table.verify import (
@@ -104,7 +105,7 @@ class SourceLine:
     line: int
     raw: str
     is_loaded_version: bool | None
-    """Whether the manifest names this version; None where it names none."""
+    """Whether the slice that is loaded was made of this version; None where the last manifest does not know."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,9 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
         found = query(cursor, "row_of_day", company=company, day=day)
         changes = query(cursor, "changes_of_day", company=company, day=day)
         run_id = next((run for change, run, _, _ in changes if change != "removed"), None)
-        if run_id is None:
-            entries = query(cursor, "ledger_entries", companies=[company])
-            run_id = entries[0][4] if entries else None
+        entry = read_ledger(cursor, [company]).get(company)
+        if run_id is None and entry:
+            run_id = entry.run_id
         receipts = query(cursor, "receipt_of_run", run_id=run_id)
     if not found and not changes:
         raise SettingsError(f"There is no row of {company} on {day}, and no run that is journalled had one.")
@@ -188,7 +189,8 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
     source, why = None, "no receipt names the place of the company file"
     if receipt and receipt.source:
         try:
-            source, why = _source_line(receipt, company, day=day, aws=aws), f"the file has no row of {day} now"
+            source = _source_line(receipt, company, day=day, loaded=entry.sha256 if entry else None, aws=aws)
+            why = f"the file has no row of {day} now"
         except EtlError as error:
             why = str(error)
         except FileChangedError:
@@ -196,20 +198,22 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
     return Trace(row, run_id, receipt, earlier, source, "" if source else why)
 
 
-def _source_line(receipt: Receipt, company: str, *, day: str, aws: Aws | None) -> SourceLine | None:
+def _source_line(receipt: Receipt, company: str, *, day: str, loaded: str | None, aws: Aws | None) -> SourceLine | None:
+    """`loaded`: the SHA-256 of the slice that is loaded."""
     storage = open_storage(receipt.source, aws=aws)
     version = storage.find(company).version
     lines = storage.read(company, version=version).decode("utf-8-sig", errors="replace").splitlines()
     names = [name.strip().lower() for name in next(csv.reader(lines[:1]), [])]
     position = names.index("date") if "date" in names else 0
-    loaded = None
+    known = ""
     with suppress(EtlError):
-        slices = read_manifest(open_storage(receipt.output, aws=aws)).slices
-        loaded = next((vars(one).get("version") for one in slices if one.company_name == company), None)
+        manifest = read_manifest(open_storage(receipt.output, aws=aws))
+        if any((one.company_name, one.sha256) == (company, loaded) for one in manifest.slices):
+            known = manifest.files[company].version if company in manifest.files else ""
     for number, line in enumerate(lines[1:], start=2):
         fields = next(csv.reader([line]), [])
         if len(fields) > position and fields[position].strip() == day:
-            is_loaded = None if loaded is None else loaded == version
+            is_loaded = known == version if known else None
             return SourceLine(storage.url_of(company), version, number, line, is_loaded)
     return None
 

@@ -29,7 +29,7 @@ from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
 from etl.files.row_lists import REJECTED_ROWS, read_flagged
 from etl.files.shards import combine_shards
-from etl.outcome.mail import Mailbox, send
+from etl.outcome.mail import NOTICES, Mailbox, send
 from etl.outcome.notes import (
     notes_of_load,
     notes_of_manifest,
@@ -37,7 +37,7 @@ from etl.outcome.notes import (
     silent_end,
     unreadable_receipt,
 )
-from etl.outcome.receipt import FileCounts, Receipt, Run, State, read_receipt, write_receipt
+from etl.outcome.receipt import FOLDER, FileCounts, Receipt, Run, State, read_receipt, write_receipt
 from etl.outcome.report import write_report
 from etl.table.flagged import FIRST_FLAGS
 from etl.table.load import Loaded, Source, Target, load_slices
@@ -97,7 +97,10 @@ def gate_index(
         policy=job.policy,
         waiting=waiting,
     )
-    write_plan(plan, output=job.open_output(), run_id=run.run_id)
+    output = job.open_output()
+    write_plan(plan, output=output, run_id=run.run_id)
+    for folder in (FOLDER, NOTICES):
+        output.remove_unfinished(folder)
     return plan
 
 

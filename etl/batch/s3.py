@@ -92,6 +92,9 @@ class _S3Prefix:
                     if errors := answer.get("Errors"):
                         raise ClientError({"Error": {"Code": errors[0].get("Code", "")}}, "DeleteObjects")
 
+    def remove_unfinished(self, folder: str) -> None:
+        """Nothing: an object of one request is there whole or not at all."""
+
     def abort_uploads(self, prefix: str, *, exactly: bool = False) -> None:
         """End the unfinished uploads of all keys with this prefix, or of `exactly` this key."""
         with aws_errors(f"clear unfinished uploads of s3://{self._bucket}/{prefix}"):

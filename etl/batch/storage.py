@@ -16,13 +16,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from etl.batch.aws import Aws
 from etl.errors import FileChangedError, ServiceError, SettingsError
 
 BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one request of a read in S3
 _READ_BYTES = 1 << 18  # one block of a read in a folder: fresh memory for one of megabytes costs more than reading it
+_PARTIAL = ".partial"  # a file of a folder is called so until it is whole
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Storage(Protocol):
     @abstractmethod
     def remove(self, folder: str, *, unfinished: bool = False) -> None:
         """Everything below `folder`, a relative path of ours that need not be there; `unfinished` files too."""
+
+    @abstractmethod
+    def remove_unfinished(self, folder: str) -> None:
+        """What killed writers have left of files in `folder`, a relative path of ours that need not be there."""
 
     @abstractmethod
     def url_of(self, name: str) -> str:
@@ -158,6 +163,13 @@ class _Folder:
         with suppress(OSError):  # others are in it, or it is not there
             (self._folder / folder).parent.rmdir()
 
+    def remove_unfinished(self, folder: str) -> None:
+        for partial in (self._folder / folder).glob(f"*{_PARTIAL}"):
+            with suppress(OSError), partial.open("ab") as file:  # it is gone by now, or not ours to remove
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is writing it
+                if _is_at(partial, file):
+                    partial.unlink()
+
     def url_of(self, name: str) -> str:
         return str(self._folder / name)
 
@@ -167,7 +179,7 @@ class _PartialFile:
 
     def __init__(self, folder: _Folder, name: str) -> None:
         self._folder, self._path = folder, Path(folder.url_of(name))
-        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._partial = self._path.with_name(self._path.name + _PARTIAL)
 
     def __enter__(self) -> Self:
         with _file_errors(f"write {self._path}"):
@@ -179,17 +191,11 @@ class _PartialFile:
                 self._file.close()
                 raise self._taken() from error
             # Between opening and locking, another run may have finished: then this is its whole file.
-            if not self._is_partial():
+            if not _is_at(self._partial, self._file):
                 self._file.close()
                 raise self._taken()
             self._file.truncate(0)  # what a killed writer left
         return self
-
-    def _is_partial(self) -> bool:
-        try:
-            return os.path.samestat(self._partial.stat(), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
-            return False
 
     def _taken(self) -> ServiceError:
         return ServiceError(f"Another run is writing {self._path}. Try again when it is done.")
@@ -216,6 +222,13 @@ class _PartialFile:
             finally:
                 if kind is not None:
                     self._partial.unlink()
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _listed(stat: os.stat_result) -> Listed:

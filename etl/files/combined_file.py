@@ -13,10 +13,12 @@ from etl.files.manifest import Manifest, Slice
 NAME = "historical_stock_data.csv"
 
 
-def make_slice(content: bytes, *, company_name: str, offset: int, flagged: int) -> Slice:
+def make_slice(
+    content: bytes, *, company_name: str, offset: int, flagged: int, in_day_order: bool | None = None
+) -> Slice:
     """Describe a slice by its bytes; rows are counted in what was written, apart from how they were made."""
     digest = hashlib.sha256(content).hexdigest()
-    return Slice(company_name, offset, len(content), digest, content.count(b"\n"), flagged)
+    return Slice(company_name, offset, len(content), digest, content.count(b"\n"), flagged, in_day_order)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import pairwise
 
 from etl.files.flags import FlaggedRow, find_flags, rows_near
 from etl.files.native import check_plain
@@ -33,6 +34,8 @@ class CompanyFile:
     before_since: int = 0
     """Rows older than `since`: not part of the batch, so neither read nor rejected."""
     extra_columns: tuple[str, ...] = ()
+    in_day_order: bool = True
+    """Whether each row of the slice is of a later day than the one before, as the native checker wants it."""
 
     @property
     def flagged(self) -> int:
@@ -197,7 +200,15 @@ def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> Co
     lines, rows = [line for line, _ in kept], [fields for _, fields in kept]
     flags = find_flags(rows, lines=lines, company_name=company_name)
     slice_content = format_rows(rows, company_name=company_name)
-    return CompanyFile(slice_content, read, flags, _with_lines(rejected, text), before_since, opened.extra_columns)
+    return CompanyFile(
+        slice_content,
+        read,
+        flags,
+        _with_lines(rejected, text),
+        before_since,
+        opened.extra_columns,
+        in_day_order=all(one[0] < next_one[0] for one, next_one in pairwise(rows)),
+    )
 
 
 def _with_lines(rejected: Sequence[RejectedRow], text: str) -> tuple[RejectedRow, ...]:

@@ -28,6 +28,8 @@ class Slice:
     sha256: str
     rows: int
     flagged: int
+    in_day_order: bool | None = None
+    """Whether each row is of a later day than the one before; None in a manifest of version 0.1."""
 
     @property
     def end(self) -> int:

@@ -182,7 +182,9 @@ class Processing:
         listed, checked = self._read(name, listed)
         if isinstance(checked, UnusableFile):
             return name, listed, checked, None
-        return name, listed, checked, make_slice(checked.content, company_name=name, offset=0, flagged=checked.flagged)
+        flagged, in_day_order = checked.flagged, checked.in_day_order
+        made = make_slice(checked.content, company_name=name, offset=0, flagged=flagged, in_day_order=in_day_order)
+        return name, listed, checked, made
 
     def _read(self, name: str, listed: Listed) -> tuple[Listed, CompanyFile | UnusableFile]:
         """A company file as listed, or as it is now; its version is empty where it is not sure which was read."""

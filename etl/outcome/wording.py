@@ -184,9 +184,12 @@ def restated(one: Restatement) -> str:
     rows = counted(one.rows, "row")
     match one.kind:
         case Kind.FACTOR | Kind.SPLIT:
-            volumes = f", volumes × {one.volume_factor:.4g}" if one.volume_factor else ""
             cause = "a split" if one.kind == Kind.SPLIT else "a dividend or split"
-            what = f"{'all ' * one.whole}{rows} up to {one.last_day} × {one.factor:.4g}{volumes} ({cause})"
+            times = f"× {one.factor:.4g}{_volumes(one.volume_factor)}"
+            what = f"{'all ' * one.whole}{rows} up to {one.last_day} {times} ({cause})"
+        case Kind.FACTORS:
+            spans = ", ".join(f"up to {day} × {price:.4g}{_volumes(volume)}" for day, price, volume in one.spans)
+            what = f"{'all ' * one.whole}{rows} {spans} ({len(one.spans)} dividends or splits)"
         case Kind.CORRECTED:
             first = ", ".join(f"{field} {old} → {new}" for _, field, old, new in one.examples)
             what = f"{rows} corrected: {one.first_day}" + (f", {first}" if first else "")
@@ -204,6 +207,10 @@ def restated(one: Restatement) -> str:
         case Kind.RESPELLED:
             what = f"{rows} respelled: the same numbers, written in another way"
     return f"{one.company_name}: {what}"
+
+
+def _volumes(factor: float | None) -> str:
+    return f", volumes × {factor:.4g}" if factor else ""
 
 
 def _span(one: Restatement) -> str:

@@ -23,12 +23,11 @@ class Tail:
     rows: int
     first_day: str
     last_day: str
-    is_sorted: bool = True
 
     @classmethod
     def of(cls, content: bytes) -> Tail:
         days = [line[:_DAY] for line in content.splitlines()]
-        return cls(len(days), min(days).decode(), max(days).decode(), days == sorted(days))
+        return cls(len(days), min(days).decode(), max(days).decode())
 
 
 def last_day(content: bytes) -> str | None:

@@ -10,6 +10,7 @@ from etl.errors import SettingsError
 from etl.table.copying import copy_rows
 from etl.table.database import QUERIES, query
 from etl.table.restatements import Differences, Restatement, name_restatements
+from etl.table.whole import replace_whole
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
@@ -87,7 +88,7 @@ def replace_companies(
     companies: Mapping[str, int],
     *,
     load: int,
-    fill: Callable[[Collection[str]], Iterator[bytes]] | None,
+    fill: Callable[[Collection[str]], Iterator[tuple[str, bytes]]] | None,
     wanted: int | None = None,
     known: Mapping[str, Known],
     consent: Consent,
@@ -110,11 +111,17 @@ def replace_companies(
     query(cursor, "enough_memory")
     query(cursor, "make_incoming")
     query(cursor, "make_differences")
+    may_be_whole = not (is_suspect or dry_run or query(cursor, "has_foreign_code")[0][0])
     for names in _groups(companies):
         if fill is None:
             query(cursor, "copy_incoming_as_of", wanted=wanted, companies=names)
         else:
-            copy_rows(cursor, QUERIES["copy_incoming"], fill(names))
+            contents = dict(fill(names))
+            for one in replace_whole(cursor, contents, load=load) if may_be_whole else ():
+                done = done.plus(Replaced(one.after, one.before, restatements=one.restatements))
+                del contents[one.company_name]
+            names = list(contents)  # noqa: PLW2901
+            copy_rows(cursor, QUERIES["copy_incoming"], iter(contents.values()))
         group = _replace_group(
             cursor, names, load=load, known=known, consent=consent, dry_run=dry_run, journalled=journalled
         )

@@ -181,15 +181,13 @@ class _Load:
                 self._looked_at.add(name)
                 if not may_add or (known and not known.is_beginning_of(content)):
                     continue
-                added, by_day = content, None
+                added = content
                 if known:
                     added = content[known.length :]
-                    tail = self._tails[name] = Tail.of(added)
-                    if known.sha256_by_day or not tail.is_sorted or tail.first_day <= (known.last_day or ""):
-                        by_day = hash_by_day(content)
+                    self._tails[name] = Tail.of(added)
                 else:
                     self._new[name] = entry.rows
-                self._ends[name] = Ends(last_day(content), by_day)
+                self._ends[name] = _ends(entry, content)
                 if self._target.dry_run:
                     self._inserted += entry.rows - (known.rows if known else 0)
                 else:
@@ -276,11 +274,11 @@ class _Load:
         if since and not reload:
             self._check_older_rows(list(companies), since=since)
 
-        def contents(names: Collection[str]) -> Iterator[bytes]:
+        def contents(names: Collection[str]) -> Iterator[tuple[str, bytes]]:
             chosen = set(names)
             for entry, content in combined.slices(lambda entry: entry.company_name in chosen):
-                self._ends[entry.company_name] = Ends(last_day(content), hash_by_day(content))
-                yield content
+                self._ends[entry.company_name] = _ends(entry, content)
+                yield entry.company_name, content
 
         return replace_companies(
             self.cursor,
@@ -310,3 +308,7 @@ class _Load:
             grown = {name: tail.rows + self._ledger[name].rows for name, tail in self._tails.items()}
             check_counts(self.cursor, self._new | grown)
         journal_added(self.cursor, new=self._new, tails=self._tails, load=self._number)
+
+
+def _ends(entry: Slice, content: bytes) -> Ends:
+    return Ends(last_day(content), None if entry.in_day_order else hash_by_day(content))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from etl.table.database import query
+from etl.table.database import QUERIES, query
+from etl.table.factors import FEWEST_FOR_FACTOR, FITTING_SHARE, ChangedRow, Span, find_spans
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
-_FITTING_SHARE = 0.95
-"""Of the changed rows that one factor must explain. Chance corrections fit a factor in a few rows, a factor in all but
-those that the vendor corrected in the same edition."""
-_FEWEST_FOR_FACTOR = 5
-"""Changed rows: of fewer, one factor may fit by chance, and each can be looked at."""
 _COVERED_SHARE = 0.5
 """Of the rows up to the last one with the factor that must have changed: a dividend moves all of them, but a small one
 leaves prices of few digits as they were."""
@@ -38,6 +36,8 @@ class Kind(StrEnum):
     """Prices up to a day were multiplied by one factor: a dividend or a split."""
     SPLIT = "split"
     """Prices up to a day were multiplied by one factor, and volumes divided by it."""
+    FACTORS = "factors"
+    """Prices were multiplied by several factors, each over a span of days: dividends or splits."""
     CORRECTED = "corrected"
     """Single rows have other values."""
     REWRITTEN = "rewritten"
@@ -67,12 +67,15 @@ class Restatement:
     """Of a factor: are these all rows up to the last day?"""
     examples: tuple[tuple[str, str, str, str], ...] = ()
     """Of corrections the first ones: day, field, value before, value after."""
+    spans: tuple[tuple[str, float, float | None], ...] = ()
+    """Of several factors, the newest first: the last day of each, factor of prices and factor of volumes."""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Restatement:
         """A restatement from the object that its JSON holds."""
         examples = tuple((day, field, before, after) for day, field, before, after in facts["examples"])
-        return cls(**{**facts, "kind": Kind(facts["kind"]), "examples": examples})
+        spans = tuple((day, price, volume) for day, price, volume in facts.get("spans", ()))
+        return cls(**{**facts, "kind": Kind(facts["kind"]), "examples": examples, "spans": spans})
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,17 @@ def name_restatements(
     `differences` sums it up by company and kind of change; `known_rows` is how many rows each company has.
     """
     changed = {name: kinds["changed"] for name, kinds in differences.items() if "changed" in kinds}
-    factors = _factors(cursor) if any(one.rows >= _FEWEST_FOR_FACTOR for one in changed.values()) else {}
+    factors = _factors(cursor) if any(one.rows >= FEWEST_FOR_FACTOR for one in changed.values()) else {}
     factors = {name: one for name, one in factors.items() if one.is_likely(changed[name].rows)}
-    covered = _covered_rows(cursor, factors)
-    found: list[Restatement] = []
+    named = _one_factor(cursor, factors, changed)
+    left = {name: one.rows - (named[name].rows if name in named else 0) for name, one in changed.items()}
+    named |= _several_factors(cursor, {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR})
+    found = list(named.values())
     for name, one in changed.items():
-        factor = factors.get(name)
-        if factor and one.rows >= _COVERED_SHARE * covered.get(name, 0):
-            found.append(factor.restatement(name, first_day=one.first_day, covered=covered.get(name, 0)))
-            one = Differences(one.rows - factor.fitting, one.first_day, one.last_day, 0)  # noqa: PLW2901
-        if one.rows:
-            few = one.rows <= max(_MOST_CORRECTIONS, _CORRECTED_SHARE * known_rows.get(name, 0))
+        if rows := one.rows - (named[name].rows if name in named else 0):
+            few = rows <= max(_MOST_CORRECTIONS, _CORRECTED_SHARE * known_rows.get(name, 0))
             kind = Kind.CORRECTED if few else Kind.REWRITTEN
-            found.append(Restatement(name, kind, one.rows, one.first_day, one.last_day))
+            found.append(Restatement(name, kind, rows, one.first_day, one.last_day))
     for name, kinds in differences.items():
         for change in (Kind.REMOVED, Kind.ADDED, Kind.RESPELLED):
             if (other := kinds.get(change)) and other.rows > other.grown and name in known_rows:
@@ -122,7 +123,7 @@ def record_restatements(cursor: Cursor, found: Iterable[Restatement], *, load: i
 
 
 @dataclass(frozen=True)
-class _Factor:
+class Factor:
     """One factor for a company's changed rows, and how many it fits."""
 
     price: float
@@ -135,14 +136,14 @@ class _Factor:
 
     def is_likely(self, changed: int) -> bool:
         return (
-            changed >= _FEWEST_FOR_FACTOR
-            and self.fitting >= _FITTING_SHARE * self.rows
+            changed >= FEWEST_FOR_FACTOR
+            and self.fitting >= FITTING_SHARE * self.rows
             and abs(self.price - 1) > _SAME_PRICES
         )
 
     def restatement(self, name: str, *, first_day: str, covered: int) -> Restatement:
         volume = None
-        if self.volume and self.same_volume < _FITTING_SHARE * self.rows <= self.volume_fitting:
+        if self.volume and self.same_volume < FITTING_SHARE * self.rows <= self.volume_fitting:
             volume = self.volume
         is_split = volume is not None and abs(self.price * volume - 1) < _SPLIT_TOLERANCE
         return Restatement(
@@ -151,25 +152,72 @@ class _Factor:
             self.fitting,
             first_day,
             self.last_day or first_day,
-            factor=self.price,
-            volume_factor=volume,
+            factor=_rounded(self.price),
+            volume_factor=volume and _rounded(volume),
             whole=covered == self.fitting,
         )
 
 
-def _factors(cursor: Cursor) -> dict[str, _Factor]:
-    return {name: _Factor(*facts) for name, *facts in query(cursor, "factors")}
+def _rounded(factor: float) -> float:
+    """To what does not depend on the order in which rows are summed."""
+    return float(f"{factor:.10g}")
 
 
-def _covered_rows(cursor: Cursor, factors: Mapping[str, _Factor]) -> dict[str, int]:
-    if not factors:
+def _factors(cursor: Cursor) -> dict[str, Factor]:
+    return {name: Factor(*facts) for name, *facts in query(cursor, "factors")}
+
+
+def _one_factor(
+    cursor: Cursor, factors: Mapping[str, Factor], changed: Mapping[str, Differences]
+) -> dict[str, Restatement]:
+    """Companies whose whole history up to a day was multiplied by one factor."""
+    covered = _covered_rows(cursor, {name: one.last_day for name, one in factors.items()})
+    return {
+        name: one.restatement(name, first_day=changed[name].first_day, covered=covered.get(name, 0))
+        for name, one in factors.items()
+        if changed[name].rows >= _COVERED_SHARE * covered.get(name, 0)
+    }
+
+
+def _several_factors(cursor: Cursor, changed: Mapping[str, Differences]) -> dict[str, Restatement]:
+    """Companies whose history up to a day was multiplied by several factors, each over a span of days."""
+    covered = _covered_rows(cursor, {name: one.last_day for name, one in changed.items()})
+    likely = [name for name, one in changed.items() if one.rows >= _COVERED_SHARE * covered.get(name, 0)]
+    found: dict[str, tuple[Span, ...]] = {}
+    if likely:
+        cursor.execute(QUERIES["changed_rows"], {"companies": likely})  # one row after another: they may be many
+        for name, rows in groupby(cursor, key=itemgetter(0)):
+            spans = find_spans([ChangedRow.of(row[1], row[2:7], row[7:12]) for row in rows])
+            if len(spans) > 1:
+                found[name] = tuple(spans)
+    covered = _covered_rows(cursor, {name: spans[0].last_day for name, spans in found.items()})
+    return {name: _restatement_of(name, spans, covered=covered.get(name, 0)) for name, spans in found.items()}
+
+
+def _restatement_of(name: str, spans: Sequence[Span], *, covered: int) -> Restatement:
+    rows = sum(one.rows for one in spans)
+    return Restatement(
+        name,
+        Kind.FACTORS,
+        rows,
+        spans[-1].first_day,
+        spans[0].last_day,
+        whole=rows == covered,
+        spans=tuple((one.last_day, one.factor, one.volume_factor) for one in spans),
+    )
+
+
+def _covered_rows(cursor: Cursor, last_days: Mapping[str, str | None]) -> dict[str, int]:
+    """How many rows each of these companies has up to a day."""
+    if not last_days:
         return {}
-    days = [one.last_day for one in factors.values()]
-    return dict(query(cursor, "count_days_until", companies=list(factors), days=days))
+    return dict(query(cursor, "count_days_until", companies=list(last_days), days=list(last_days.values())))
 
 
 def _with_examples(cursor: Cursor, found: list[Restatement]) -> list[Restatement]:
-    multiplied = {one.company_name for one in found if one.factor is not None}  # whose first rows are no corrections
+    multiplied = {
+        one.company_name for one in found if one.factor is not None or one.spans
+    }  # whose first rows are no corrections
     corrected = [one.company_name for one in found if one.kind == Kind.CORRECTED and one.company_name not in multiplied]
     examples: dict[str, list[tuple[str, str, str, str]]] = {}
     for name, day, before, after in query(cursor, "examples", companies=corrected) if corrected else []:

@@ -56,7 +56,8 @@ def test_long_suite_broke_no_promise_and_did_all_that_the_page_counts() -> None:
     facts = json.loads(figures.FILE.read_text(encoding="utf-8"))
     none = {"rows_lost", "rows_doubled", "tests_failed"}
     assert [facts[name] for name in sorted(none)] == [0, 0, 0]
-    assert [name for name in figures.ROWS if name not in none and not facts.get(name)] == []
+    counted = [name for name in figures.ROWS if figures.COUNTED_SINCE.get(name, "") <= facts["day"]]
+    assert [name for name in counted if name not in none and not facts.get(name)] == []
 
 
 def test_threat_model_names_tests_and_cases_that_are_there() -> None:

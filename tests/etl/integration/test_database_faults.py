@@ -481,3 +481,22 @@ def test_failed_load_is_recorded_and_the_next_one_needs_nothing_special(
     database.execute("DROP TRIGGER refuse ON historical_stocks_data")
     assert three.load(database).rows.inserted == 35
     assert database.states() == ["failed", "success"]
+
+
+@pytest.mark.parametrize("table", ["loaded_companies", "price_changes", "pipeline_runs", "loads"])
+def test_rows_are_committed_with_ledger_journal_and_receipt_or_not_at_all(
+    three: Files, database: Database, days: Callable[..., list[str]], table: str
+) -> None:
+    three.load(database)
+    before = database.table(), database.ledger(), database.states()
+    three.put("bb.us.csv", days(10, price=21))
+    three.put("cc.us.csv", days(22, price=30))
+    database.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire'; END $$"
+    )
+    database.execute(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with pytest.raises(etl.EtlError, match="disk on fire"):
+        three.load(database)
+    assert (database.table(), database.ledger(), database.states()) == before
+    database.execute(f"DROP TRIGGER refuse ON {table}")
+    assert (three.load(database).rows.inserted, database.count()) == (12, 37)

@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 import etl
+from etl import audit
 from etl.table.database import connect
 from etl.table.runs import receipt_hash
 from tests.support.batch_files import process
@@ -83,6 +84,76 @@ def test_dividend_is_named_by_its_factor(three: Files, database: Database, days:
     assert (one.company_name, one.kind, one.rows, one.whole) == ("cc.us.csv", "factor", 300, True)
     assert one.last_day == rows[299][:10]
     assert one.factor == pytest.approx(factor, rel=1e-5)
+
+
+def test_several_dividends_are_named_each_with_its_day(three: Files, database: Database, days: Days) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    edition = [*scaled(rows[:300], 0.9975), *rows[300:]]
+    three.put("cc.us.csv", [*scaled(edition[:240], 0.99), *edition[240:]])
+    receipt = three.load(database)
+    [one] = receipt.restatements
+    assert (one.kind, one.rows, one.whole, len(one.spans)) == ("factors", 300, True, 2)
+    newer, older = rows[299][:10], rows[239][:10]
+    line = f"  cc.us.csv: all 300 rows up to {newer} × 0.9975, up to {older} × 0.9875 (2 dividends or splits)"
+    assert line in etl.receipt_text(receipt).splitlines()
+    [(kind, spans)] = database.rows("SELECT kind, spans FROM restatements")
+    assert (kind, [span[0] for span in spans]) == ("factors", [newer, older])
+    assert etl.Receipt.from_json(receipt.to_json()) == receipt
+
+
+@pytest.mark.parametrize("grown", [0, 2])
+def test_history_that_is_multiplied_whole_is_replaced_whole_and_named(
+    three: Files, database: Database, days: Days, grown: int
+) -> None:
+    rows = scaled(days(400 + grown, price=30), 1)
+    three.put("cc.us.csv", rows[:400])
+    three.load(database)
+    before, places = database.rows(NOW), database.places()
+    three.put("cc.us.csv", [*scaled(rows[:400], 0.9975), *rows[400:]])
+    receipt = three.load(database)
+    assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (400 + grown, 400, 15)
+    [one] = receipt.restatements
+    assert (one.kind, one.rows, one.whole, one.last_day) == ("factor", 400, True, rows[399][:10])
+    assert one.factor == pytest.approx(0.9975, rel=1e-5)
+    after = ("cc.us.csv", "grew", rows[400][:10], rows[401][:10], None) if grown else None
+    assert [change for change in changes(database) if change[1] != "changed"] == ([after] if after else [])
+    [at] = database.rows("SELECT min(loaded_at) FROM loads")[0]
+    assert database.rows(AS_OF, at) == before
+    assert database.places()["bb.us.csv"] == places["bb.us.csv"]
+
+
+@pytest.mark.parametrize("spoilt", ["kept", "respelled", "removed", "inserted", "corrected"])
+def test_history_that_is_multiplied_but_for_some_rows_is_compared_row_by_row(
+    three: Files, database: Database, days: Days, spoilt: str
+) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows[:205] + rows[206:])
+    three.load(database)
+    before = database.table(), database.rows(NOW)
+    edition = [*scaled(rows[:205], 0.9975), *scaled(rows[206:], 0.9975)]
+    if spoilt == "kept":
+        edition[201] = rows[201]
+    elif spoilt == "respelled":
+        edition[201] = re.sub(r",(\d+\.\d+)", r",\g<1>0", rows[201])
+    elif spoilt == "removed":
+        del edition[201]
+    elif spoilt == "inserted":
+        edition.insert(205, rows[205])
+    else:
+        edition[201:207] = scaled(edition[201:207], 1.5)
+    three.put("cc.us.csv", edition)
+    receipt = three.load(database)
+    assert [change for _, change, *_ in changes(database)].count("changed") == 399 - (
+        spoilt in ("kept", "respelled", "removed")
+    )
+    assert receipt.rows.deleted == 399 - (spoilt == "kept")
+    [at] = database.rows("SELECT min(loaded_at) FROM loads")[0]
+    assert database.rows(AS_OF, at) == before[1]
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert spoilt == "respelled" or database.table() == before[0]
+    assert list(audit.verify(database.url)) == []
 
 
 def test_split_is_recognised_by_its_volumes(three: Files, database: Database, days: Days) -> None:
@@ -234,8 +305,6 @@ def test_undo_takes_the_last_change_back_and_the_same_batch_loads_again(
 
 
 def test_undo_of_a_run_takes_all_later_ones_back_too(three: Files, database: Database, days: Days) -> None:
-    from etl import audit  # noqa: PLC0415
-
     first = three.load(database)
     for price in (31, 32, 33):
         three.put("cc.us.csv", days(20, price=price))
@@ -270,8 +339,6 @@ def test_undo_refuses_where_rows_were_changed_outside_the_pipeline(
 def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     three: Files, database: Database, days: Days
 ) -> None:
-    from etl import audit  # noqa: PLC0415
-
     three.load(database)
     three.put("cc.us.csv", [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in days(20, price=30)])
     three.put("bb.us.csv", days(10, price=21))
@@ -318,6 +385,23 @@ def test_trace_prints_line_file_run_and_earlier_values(
     assert "file       not known" in command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
 
 
+def test_trace_says_whether_the_file_is_the_version_that_was_loaded(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    def file_line() -> str:
+        out = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+        return next(line for line in out.splitlines() if line.startswith("file "))
+
+    three.load(database)
+    assert "(the version that was loaded)" in file_line()
+    three.put("cc.us.csv", days(21, price=30))
+    assert "(another version than was loaded)" in file_line()
+    process(three.job())  # the manifest describes what is not loaded yet
+    assert "(as it is now)" in file_line()
+    three.load(database)
+    assert "(the version that was loaded)" in file_line()
+
+
 ONE = "WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'"
 PLANTED = {
     "a value, the trigger off": f"UPDATE historical_stocks_data SET high_value = '99' {ONE}",
@@ -349,6 +433,24 @@ def test_verify_finds_what_was_planted(
     ) in answer.out
     if planted.startswith("a value") and with_output:
         assert "table: bb.us.csv: the rows of 2001-01-05 are not those that were loaded" in answer.out
+
+
+@pytest.mark.parametrize("rows_more", [0, 1])
+def test_verify_without_outputs_proves_files_that_are_not_in_the_order_of_their_days(
+    three: Files, database: Database, days: Days, rows_more: int
+) -> None:
+    rows = days(20, price=30)[::-1]
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    if rows_more:
+        three.put("cc.us.csv", rows + days(1, first=20, price=30))
+        three.load(database)
+    database.execute(
+        "CLUSTER historical_stocks_data USING historical_stocks_data_company_day"
+    )  # another order of places
+    assert list(audit.verify(database.url)) == []
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date = '2001-01-20'")
+    assert [one.name for one in audit.verify(database.url)] == ["cc.us.csv"]
 
 
 @pytest.mark.parametrize("name", ["historical_stock_data.csv", "receipts"])

@@ -20,19 +20,24 @@ if TYPE_CHECKING:
     from tests.support.database import Database
 
 
-def _in_steps(files: Files, database: Database) -> etl.Receipt:
+def _in_steps(files: Files, database: Database, *, reload: bool = False) -> etl.Receipt:
     run = etl.Run.begin("steps")
     process(files.job(), run=run)
-    return etl.load(files.job(), target=etl.Target(database.url), run=run)
+    return etl.load(files.job(), target=etl.Target(database.url, reload=reload), run=run)
 
 
-def _at_once(files: Files, database: Database) -> etl.Receipt:
-    return files.load(database)
+def _at_once(files: Files, database: Database, *, reload: bool = False) -> etl.Receipt:
+    return files.load(database, reload=reload)
 
 
 both_ways = pytest.mark.parametrize("move", [_in_steps, _at_once])
 Move = Callable[["Files", "Database"], etl.Receipt]
 Days = Callable[..., list[str]]
+
+
+def _rows(database: Database) -> list[str]:
+    """The table as the combined file has it."""
+    return sorted(",".join(cell or "" for cell in row) for row in database.table())
 
 
 def _counts(receipt: etl.Receipt) -> tuple[int | None, int | None, int | None]:
@@ -144,7 +149,28 @@ def test_file_that_grew_at_its_end_gets_only_its_new_rows(
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 22}
     assert _counts(receipt) == (2, 0, 35)
     assert before["cc.us.csv"] < database.places()["cc.us.csv"]
+    assert _rows(database) == sorted(three.combined.decode().splitlines())
     assert _counts(move(three, database)) == (0, 0, 37)
+
+
+@both_ways
+def test_ledger_describes_the_whole_slice_of_a_file_that_grew_twice(
+    three: Files, database: Database, days: Days, move: Move
+) -> None:
+    move(three, database)
+    for count in (22, 25):
+        three.put("cc.us.csv", days(count, price=30))
+        move(three, database)
+    slices = {
+        entry["company_name"]: (entry["sha256"], entry["length"], entry["rows"]) for entry in three.manifest["slices"]
+    }
+    assert {name: facts for name, *facts, _, _ in database.ledger()} == {
+        name: [*facts] for name, facts in slices.items()
+    }
+    assert database.rows("SELECT stock_date, last_date FROM price_changes WHERE change = 'grew' ORDER BY load") == [
+        ("2001-01-21", "2001-01-22"),
+        ("2001-01-23", "2001-01-25"),
+    ]
 
 
 @both_ways
@@ -271,6 +297,18 @@ def test_reload_compares_the_companies_of_the_batch_and_touches_what_differs(thr
     assert [row for row in database.table() if row[-1] != "cc.us.csv"] == [
         row for row in table if row[-1] != "cc.us.csv"
     ]
+
+
+@both_ways
+def test_reload_corrects_a_company_that_also_grew_and_forgets_the_note(
+    three: Files, database: Database, days: Days, move: Callable[..., etl.Receipt]
+) -> None:
+    move(three, database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date = '2001-01-02'")
+    three.put("cc.us.csv", days(22, price=30))
+    move(three, database, reload=True)
+    assert _rows(database) == sorted(three.combined.decode().splitlines())
+    assert database.rows("SELECT count(*) FROM changes_by_hand") == [(0,)]
 
 
 def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(

@@ -141,6 +141,20 @@ def test_outputs_of_version_0_1_are_loaded(old: Files, restored: Database, comma
     assert restored.table() == [row for row in before if row[-1] != "ge.us.csv"]
 
 
+def test_what_a_killed_run_of_version_0_1_left_is_removed_by_the_next_run(
+    old: Files, restored: Database, run: Callable[..., dict[str, Any]]
+) -> None:
+    left = [old.output / "receipts" / "killed.json.partial", old.output / "notices" / "killed.json.partial"]
+    for path in left:
+        path.write_bytes(b"{")
+    assert (old.output / "parts").is_dir()
+    receipts = set(old.receipts())
+    run_id = run()["run_id"]
+    assert [path for path in (*left, old.output / "parts", old.output / "work") if path.exists()] == []
+    assert set(old.receipts()) == {*receipts, run_id}
+    assert (old.output / "notices" / "s3__0123456789abcdef.json").is_file()
+
+
 def test_history_shows_the_runs_of_version_0_1(restored: Database, command: Command) -> None:
     answer = command("history", "--database-url", restored.url)
     assert answer.code == 0

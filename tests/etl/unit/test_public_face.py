@@ -50,3 +50,7 @@ def test_importing_etl_loads_neither_airflow_nor_the_trigger_nor_pandas() -> Non
     script = "import sys, etl; print(sorted({'airflow', 'trigger', 'requests', 'pandas'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_target_shows_no_password() -> None:
+    assert "hunter2" not in repr(etl.Target("postgresql://loader:hunter2@localhost/stocks"))
