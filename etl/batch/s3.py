@@ -1,4 +1,7 @@
-"""Reads and writes objects under an S3 prefix: whole ones, byte ranges, and streamed multipart uploads."""
+"""Reads and writes objects under an S3 prefix: whole ones, byte ranges, and streamed multipart uploads.
+
+Long because everything that differs between S3 and a folder is here.
+"""
 
 from __future__ import annotations
 

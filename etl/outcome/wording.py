@@ -201,9 +201,9 @@ def restated(one: Restatement) -> str:
         case Kind.REWRITTEN:
             what = f"{rows} changed from {one.first_day} to {one.last_day}, in no pattern that is known"
         case Kind.REMOVED:
-            what = f"{rows} removed, {_span(one)}"
+            what = f"{rows} removed, {_days_of(one)}"
         case Kind.ADDED:
-            what = f"{rows} added before the last known day, {_span(one)}"
+            what = f"{rows} added before the last known day, {_days_of(one)}"
         case Kind.RESPELLED:
             what = f"{rows} respelled: the same numbers, written in another way"
     return f"{one.company_name}: {what}"
@@ -213,7 +213,7 @@ def _volumes(factor: float | None) -> str:
     return f", volumes × {factor:.4g}" if factor else ""
 
 
-def _span(one: Restatement) -> str:
+def _days_of(one: Restatement) -> str:
     return one.first_day if one.first_day == one.last_day else f"{one.first_day} to {one.last_day}"
 
 

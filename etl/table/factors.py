@@ -92,7 +92,7 @@ class _Row:
 
     def __init__(self, row: ChangedRow) -> None:
         self.day = row.day
-        self.old, self.new = _ends(row.prices), _ends(row.new_prices)
+        self.old, self.new = _price_bounds(row.prices), _price_bounds(row.new_prices)
         self.volume, self.new_volume = float(row.volume), float(row.new_volume)
         self.least, self.most = 0.0, math.inf
         ratio = self.new[1] / self.old[1] if self.old[1] else 1.0
@@ -114,7 +114,7 @@ class _Row:
         return self.least <= factor <= self.most
 
 
-def _ends(prices: Sequence[str]) -> tuple[float, float]:
+def _price_bounds(prices: Sequence[str]) -> tuple[float, float]:
     return float(prices[0]), float(prices[3])
 
 

@@ -93,7 +93,8 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     gate, process, load = (system.log_entries(run_id, task_id) for task_id in ("gate", "process", "load"))
     index = f"s3://{SOURCE_BUCKET}/CompanyNames/top_companies.txt"
     assert said(gate) == [f"All 40 company files that {index} names are there: 3.7 MB, 5 of them empty."]
-    progress, receipt_lines = said(process), []
+    progress = said(process)
+    receipt_lines: list[str] = []
     while not progress[-1].startswith("company files: "):
         receipt_lines.insert(0, progress.pop())
     assert progress[-1] == "company files: 40 of 40"

@@ -1,4 +1,5 @@
 -- Queries of the load that compare, replace, count and journal rows, read as queries.sql is.
+-- Long because each step of a replacement is here, in the order of the load.
 
 -- name: next_load
 -- The number of the load that this transaction makes; the load's lock keeps it for us.
