@@ -2,7 +2,7 @@
 
 from etl.batch.aws import Aws
 from etl.batch.policy import Policy
-from etl.errors import BatchError, EtlError, ServiceError, SettingsError
+from etl.errors import BatchError, EtlError, ServiceError, SettingsError, as_etl_error
 from etl.outcome.mail import Mailbox
 from etl.outcome.receipt import Marker, Receipt, Run
 from etl.outcome.wording import receipt_text
@@ -44,6 +44,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Target",
+    "as_etl_error",
     "code_version",
     "combine",
     "companies",

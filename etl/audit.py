@@ -11,10 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from etl.batch.aws import Aws
+from etl.batch.company_index import CompanyIndex
+from etl.batch.gate import find_company_files
 from etl.batch.storage import Storage, open_storage
-from etl.errors import EtlError, FileChangedError, SettingsError
+from etl.errors import BatchError, EtlError, FileChangedError, SettingsError
 from etl.files.combined_file import CombinedFile
+from etl.files.header import find_columns, parse_aliases
 from etl.files.manifest import read_manifest
+from etl.files.packed import UnpackingError, unpack
+from etl.files.rules import COLUMNS
 from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, read_receipt, write_receipt
 from etl.outcome.report import LATEST, make_report, page_name, write_report
 from etl.table.database import connect, query
@@ -201,10 +206,14 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
 def _source_line(receipt: Receipt, company: str, *, day: str, loaded: str | None, aws: Aws | None) -> SourceLine | None:
     """`loaded`: the SHA-256 of the slice that is loaded."""
     storage = open_storage(receipt.source, aws=aws)
-    version = storage.find(company).version
-    lines = storage.read(company, version=version).decode("utf-8-sig", errors="replace").splitlines()
-    names = [name.strip().lower() for name in next(csv.reader(lines[:1]), [])]
-    position = names.index("date") if "date" in names else 0
+    file, version = _find_file(storage, company)
+    try:
+        lines = unpack(storage.read(file, version=version)).decode("utf-8-sig", errors="replace").splitlines()
+    except UnpackingError as error:
+        raise BatchError(f"{storage.url_of(file)} {error}.") from error
+    head = lines[0] if lines else ""
+    header = find_columns(head.encode(), number=1, below=b"", aliases=parse_aliases(receipt.column_aliases))
+    position = 0 if isinstance(header, str) else header.positions[COLUMNS.index("Date")]
     known = ""
     with suppress(EtlError):
         manifest = read_manifest(open_storage(receipt.output, aws=aws))
@@ -214,8 +223,19 @@ def _source_line(receipt: Receipt, company: str, *, day: str, loaded: str | None
         fields = next(csv.reader([line]), [])
         if len(fields) > position and fields[position].strip() == day:
             is_loaded = known == version if known else None
-            return SourceLine(storage.url_of(company), version, number, line, is_loaded)
+            return SourceLine(storage.url_of(file), version, number, line, is_loaded)
     return None
+
+
+def _find_file(storage: Storage, company: str) -> tuple[str, str]:
+    """Name and version of a company's file, which may be packed, or in another Unicode form than the company name."""
+    try:
+        return company, storage.find(company).version
+    except FileChangedError:
+        listed = find_company_files(CompanyIndex((company,)), storage.listing(), place=storage.url).get(company)
+        if listed is None:
+            raise
+        return listed.stored_as, listed.version
 
 
 def verify(

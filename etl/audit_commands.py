@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etl import audit
+from etl.console import show
 from etl.errors import SettingsError
 from etl.outcome.receipt import Receipt, Run
 from etl.outcome.wording import receipt_text
@@ -72,7 +73,7 @@ def undo(options: argparse.Namespace, *, database: str, mail: Mail) -> int:
             print("Nothing was undone.", file=sys.stderr)
             return SettingsError.exit_code
     receipt = mail(audit.undo(database, run=run, dry_run=options.dry_run, **facts))
-    print(receipt.to_json() if options.json else receipt_text(receipt), end="\n" if options.json else "")
+    show(receipt.to_json() + "\n" if options.json else receipt_text(receipt))
     return 0
 
 

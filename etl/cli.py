@@ -16,50 +16,49 @@ import etl
 from etl import audit_commands, readers
 from etl.audit import journal_size
 from etl.check import try_settings
-from etl.errors import EtlError, ServiceError, SettingsError
+from etl.console import close_streams, complain, let_go, open_streams, show
+from etl.errors import SettingsError, as_etl_error
 from etl.options import build_parser
 from etl.outcome.receipt import Receipt
 from etl.signals import end_on_signals
 from etl.table.roles import make_loader
 from etl.table.schema import make_day_index
 
-_NO_MEMORY = "Memory ran out. The table holds the old batch or the new one, whole. Free some, then run it again."
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. An EtlError becomes one line on stderr."""
-    parser = build_parser()
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given:
-        parser.print_help(sys.stderr)
-        return SettingsError.exit_code
-    options = parser.parse_args(given)
+    """Run one command; returns the exit code. Whatever error there is becomes one line on stderr."""
     try:
+        parser = build_parser()
+        given = sys.argv[1:] if arguments is None else arguments
+        if not given:
+            parser.print_help(sys.stderr)
+            return SettingsError.exit_code
+        options = parser.parse_args(given)
         with end_on_signals():
-            return _COMMANDS[options.command](options)
-    except EtlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
+            code = _COMMANDS[options.command](options)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # who reads the result has enough
+        let_go(sys.stdout)
         return 0
     except KeyboardInterrupt:
-        print(
-            "interrupted: the table holds the old batch or the new one, whole; run it again when you like",
-            file=sys.stderr,
-        )
+        complain("interrupted: the table holds the old batch or the new one, whole; run it again when you like")
         return 130
+    except Exception as failure:
+        error = as_etl_error(failure)
+        complain(f"error: {error}")
+        return error.exit_code
 
 
 def script() -> NoReturn:
     """The console script `mbd`, and `python -m etl`."""
+    open_streams()
     try:
         code = main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else bool(ended.code)
+    close_streams()
     if code in (130, 143):  # interrupted: not delayed by reads in other threads that S3 does not answer
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -105,19 +104,20 @@ def _attempt(
         grace_seconds=getattr(options, "grace", 0.0),
         reread=getattr(options, "reread", False),
         policy=_policy(options),
+        column_aliases=getattr(options, "column_aliases", ""),
     )
     run = etl.Run.begin("cli")
     try:
         with etl.CompanyFileProgress(quiet=options.quiet) as bar:
             receipt = work(job, run, bar)
-    except (EtlError, MemoryError) as failure:
-        error = failure if isinstance(failure, EtlError) else ServiceError(_NO_MEMORY)
+    except Exception as failure:
+        error = as_etl_error(failure)
         receipt = _mail(etl.record_failure(error, job=job, target=target, run=run), mailbox=mailbox, job=job)
         if options.json:
-            print(receipt.to_json())
+            show(receipt.to_json() + "\n")
         raise error from failure  # the same, or its cause
     receipt = _mail(receipt, mailbox=mailbox, job=job)
-    print(receipt.to_json() if options.json else etl.receipt_text(receipt), end="\n" if options.json else "")
+    show(receipt.to_json() + "\n" if options.json else etl.receipt_text(receipt))
     return 0
 
 
@@ -126,7 +126,7 @@ def _mail(receipt: Receipt, *, mailbox: etl.Mailbox | None, job: etl.Job) -> Rec
         return receipt
     receipt, refused = etl.send_mail(receipt, job=job, mailbox=mailbox)
     if refused:
-        print(f"warning: {refused}", file=sys.stderr)
+        complain(f"warning: {refused}")
     return receipt
 
 

@@ -19,7 +19,8 @@ if not __package__:  # it runs as a file
 
 from etl.batch.company_index import CompanyIndex, parse_index
 from etl.batch.storage import read_file
-from etl.errors import BatchError, EtlError, SettingsError
+from etl.console import complain, open_streams, show
+from etl.errors import BatchError, SettingsError, as_etl_error
 from etl.outcome.receipt import Receipt, Run
 from etl.outcome.wording import receipt_text
 from etl.pipeline import Job, forget_work, gate_index, process
@@ -59,17 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source_path", help="folder or s3:// URL with the company files: .../Stocks")
     parser.add_argument("index_file_path", help="the company index: .../CompanyNames/top_companies.txt")
     parser.add_argument("output_path", help="folder or s3:// URL for the combined file: .../Output")
+    open_streams()
     options = parser.parse_args(arguments)
     try:
         companies = extract_companies_from_index(options.index_file_path)
         receipt = data_processing(get_path_to_company_data(companies, options.source_path), options.output_path)
-    except EtlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ImportError as error:
-        print(f"error: {error.name} is missing, which s3:// places need. Install it, or name folders.", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        complain(f"error: {error.name} is missing, which s3:// places need. Install it, or name folders.")
         return SettingsError.exit_code
-    print(receipt_text(receipt), end="")
+    except Exception as failure:
+        found = as_etl_error(failure)
+        complain(f"error: {found}")
+        return found.exit_code
+    show(receipt_text(receipt))
     return 0
 
 

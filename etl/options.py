@@ -7,8 +7,10 @@ import os
 from datetime import date
 from typing import NoReturn
 
+from etl.batch.company_index import company_name
 from etl.errors import SettingsError
 from etl.files import native
+from etl.files.header import parse_aliases
 from etl.revision import code_version
 from etl.settings import DEFAULT_GRACE_SECONDS, parse_days, parse_seconds
 
@@ -34,6 +36,14 @@ def _days(text: str) -> float:
         return parse_days(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+
+
+def _aliases(text: str) -> str:
+    try:
+        parse_aliases(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,6 +140,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="load the batch although so many company files, or those that are named here, are not in the source "
         "(MBD_ALLOW_MISSING; none may be missing)",
+    )
+    files.add_argument(
+        "--column-aliases",
+        metavar="PAIRS",
+        type=_aliases,
+        default=os.environ.get("MBD_COLUMN_ALIASES", ""),
+        help="other names of columns, such as 'Close=Adj Close, Date=Datum' (MBD_COLUMN_ALIASES)",
     )
     output = _options()
     _add_places(output, "output", required=True)
@@ -258,7 +275,7 @@ def _add_own_options(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("run", metavar="RUN", nargs="?", help="the run (the last one)")
         parser.add_argument("--open", action="store_true", help="show the page in a browser")
     elif name == "trace":
-        parser.add_argument("company", metavar="COMPANY", help="a company name, such as ge.us.csv")
+        parser.add_argument("company", metavar="COMPANY", type=company_name, help="a company name, such as ge.us.csv")
         parser.add_argument("day", metavar="DAY", type=lambda day: _iso_day(day).isoformat(), help="YYYY-MM-DD")
 
 

@@ -23,7 +23,16 @@ from etl.batch.gate import make_plan
 from etl.batch.plan import Plan, read_plan, remove_work, write_plan
 from etl.batch.policy import Policy
 from etl.batch.storage import Storage, open_storage, read_file
-from etl.errors import EtlError, MissingFilesError, NothingUsableError, ServiceError, TooManyRejectedError
+from etl.errors import (
+    EtlError,
+    MissingFilesError,
+    NothingReadableError,
+    NothingUsableError,
+    ServiceError,
+    TooManyRejectedError,
+    as_etl_error,
+    only_etl_errors,
+)
 from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
@@ -62,6 +71,8 @@ class Job:
     """Read every company file, also those whose version the last outputs know."""
     policy: Policy = field(default_factory=Policy)
     """What may be wrong with a batch that is loaded all the same."""
+    column_aliases: str = ""
+    """Other names by which columns are found too, such as `Close=Adj Close, Date=Datum`."""
     aws: Aws = field(default_factory=Aws)
 
     @property
@@ -73,6 +84,7 @@ class Job:
         return open_storage(self.output, aws=self.aws, create=True)
 
 
+@only_etl_errors()
 def gate(job: Job, *, run: Run, shards: int = 1, waiting: Callable[[str], object] = lambda _: None) -> Plan:
     """Wait until every file that the company index names is in the source, and write the plan of the run.
 
@@ -104,6 +116,7 @@ def gate_index(
     return plan
 
 
+@only_etl_errors()
 def process(job: Job, *, run: Run, shard: int = 0, progress: Progress | None = None) -> Receipt:
     """One shard of the run's plan to combined file, rejected rows and manifest; of several, `combine` makes these.
 
@@ -119,6 +132,7 @@ def process(job: Job, *, run: Run, shard: int = 0, progress: Progress | None = N
     return _receipt_of(combined.manifest, job=job, run=run, before=before, process=time.monotonic() - begun)
 
 
+@only_etl_errors()
 def combine(job: Job, *, run: Run) -> Receipt:
     """The outputs of a run whose shards are all processed. May be done again while they are there.
 
@@ -134,6 +148,7 @@ def combine(job: Job, *, run: Run) -> Receipt:
     return _receipt_of(whole, job=job, run=run, before=before, combine=time.monotonic() - begun)
 
 
+@only_etl_errors()
 def load(job: Job, *, target: Target, run: Run) -> Receipt:
     """The processed output into the table; the receipt is also written to `Output/receipts/`."""
     output = job.open_output()
@@ -141,6 +156,7 @@ def load(job: Job, *, target: Target, run: Run) -> Receipt:
     return _load_source(combined, job=job, target=target, run=run, step="load")
 
 
+@only_etl_errors()
 def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
     """Gate, process and load in one process, the load taking each slice as soon as it is written."""
     begun = time.monotonic()
@@ -155,7 +171,7 @@ def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None)
 
 def forget_work(job: Job, *, run: Run) -> None:
     """Remove plan and shards of a run that needs them no more; what stays, the next gate removes."""
-    with suppress(EtlError):
+    with suppress(EtlError), only_etl_errors():
         remove_work(output=job.open_output(), run_id=run.run_id)
 
 
@@ -170,6 +186,7 @@ def _processing(
         output=output,
         run_id=run.run_id,
         since=job.since,
+        column_aliases=job.column_aliases,
         reread=job.reread,
         progress=progress,
     )
@@ -234,15 +251,21 @@ def _record_of(receipt: Receipt) -> RunRecord:
     return RunRecord(receipt.run_id, receipt.state, receipt.started_at, receipt.elapsed_seconds, receipt.to_json())
 
 
+@only_etl_errors()
 def record_start(job: Job, *, run: Run) -> None:
     """Say that a run is under way, so that one that is killed leaves more than silence."""
     receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source, dry_run=job.is_dry_run)
     write_receipt(receipt, output=job.open_output())
 
 
-def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run) -> Receipt:
-    """The receipt of a run that failed, kept in `Output/receipts/` and pipeline_runs as far as they can be reached."""
-    facts = {"source": job.source, "output": job.output, "error": str(error), "policy": job.policy.choices}
+def record_failure(error: Exception, *, job: Job, target: Target | None, run: Run) -> Receipt:
+    """The receipt of a run that failed, kept in `Output/receipts/` and pipeline_runs as far as they can be reached.
+
+    Raises nothing: whatever keeps it from one of them, the receipt that it returns says why the run failed.
+    """
+    error = as_etl_error(error)
+    source, output = (place.encode(errors="backslashreplace").decode() for place in (job.source, job.output))
+    facts = {"source": source, "output": output, "error": str(error), "policy": job.policy.choices}
     dry_run = job.is_dry_run or bool(target and target.dry_run)
     receipt = Receipt.of_run(run, state=State.FAILED, **facts, dry_run=dry_run).timed()
     database = None
@@ -251,11 +274,11 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
         files = FileCounts(listed=error.listed, accepted=error.listed - len(error.missing), missing=len(error.missing))
         receipt = replace(receipt, files=files, missing=error.missing)
     if isinstance(error, TooManyRejectedError):
-        with suppress(EtlError):
+        with suppress(EtlError), only_etl_errors():
             manifest = read_manifest(job.open_output())
             whole = Receipt.of_manifest(manifest, run=run, output=job.output, policy=job.policy)
             receipt = replace(whole, state=State.FAILED, error=str(error), dry_run=dry_run).timed()
-    if isinstance(error, NothingUsableError):
+    if isinstance(error, NothingUsableError | NothingReadableError):
         quarantined = tuple(QuarantinedFile(file, reason) for file, reason in error.quarantined)
         refused = len(quarantined)
         files = FileCounts(listed=error.listed, accepted=error.listed - refused, quarantined=refused)
@@ -268,19 +291,20 @@ def record_failure(error: EtlError, *, job: Job, target: Target | None, run: Run
             elif receipt.quarantined:
                 record_quarantined(cursor, receipt.quarantined, run_id=run.run_id)
 
-        with suppress(EtlError):
+        with suppress(EtlError), only_etl_errors():
             made = record_run(
                 target.database, lambda previous: _record_of(replace(receipt, previous=previous)), also=record_lists
             )
             receipt = Receipt.from_json(made.receipt)
             database = target.database
-    with suppress(EtlError):
-        output = job.open_output()
-        write_receipt(receipt, output=output)
-        write_report(receipt, output=output, database=database)
+    with suppress(EtlError), only_etl_errors():
+        place = job.open_output()
+        write_receipt(receipt, output=place)
+        write_report(receipt, output=place, database=database)
     return receipt
 
 
+@only_etl_errors()
 def read_history(database: str, *, last: int = 10) -> list[Receipt]:
     """The receipts of the newest runs, newest first."""
     return [Receipt.from_facts(facts) for facts in last_receipts(database, limit=last)]
@@ -288,10 +312,9 @@ def read_history(database: str, *, last: int = 10) -> list[Receipt]:
 
 def send_mail(receipt: Receipt, *, job: Job, mailbox: Mailbox) -> tuple[Receipt, str | None]:
     """Send the mail of a run that has just ended. Returns the receipt, and why SNS refused the mail, if it did."""
-    try:
+    output = None
+    with suppress(EtlError), only_etl_errors():
         output = job.open_output()
-    except EtlError:
-        output = None
     return send(receipt, mailbox=mailbox, aws=job.aws, output=output)
 
 
@@ -310,11 +333,12 @@ def send_mail_of_run(job: Job, *, run: Run, succeeded: bool, reason: str, mailbo
         receipt = read_receipt(run.run_id, output=output) or receipt
         readable = True
         if not receipt.error and not (succeeded and receipt.state in (State.SUCCESS, State.DRY_RUN)):
-            error = silent_end(receipt, reason)
-            receipt = replace(receipt, state=State.FAILED, error=error, output=output.url).timed()
+            why = silent_end(receipt, reason)
+            receipt = replace(receipt, state=State.FAILED, error=why, output=output.url).timed()
             write_receipt(receipt, output=output)
             write_report(receipt, output=output, database=None)
-    except EtlError as error:
+    except Exception as failure:  # the mail goes out whatever happens
+        error = as_etl_error(failure)
         if not receipt.error:
             why = unreadable_receipt(error) if succeeded and not readable else str(error)
             receipt = replace(receipt, state=State.FAILED, error=why).timed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -26,8 +27,11 @@ class CompanyFileProgress:
         return self
 
     def __call__(self, *, done: int, total: int) -> None:
-        if self._quiet:
-            return
+        if not self._quiet:
+            with suppress(OSError, ValueError):  # that nobody reads it stops no work
+                self._show(done=done, total=total)
+
+    def _show(self, *, done: int, total: int) -> None:
         if self._say is None and sys.stderr.isatty():
             if self._bar is None:
                 from tqdm import tqdm  # noqa: PLC0415  only a terminal needs it

@@ -14,6 +14,8 @@ from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
 
+from etl.threads import check_room
+
 _GRACE_SECONDS = 1.0  # in which whatever does not wait in libpq has ended
 _LAST_SECONDS = 10  # after what is not removed by then is left to the next run
 
@@ -35,6 +37,7 @@ def end_on_signals() -> Iterator[None]:
     Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread notices
     the signal too, and closes the connections until the block ends. After ten seconds it ends the process.
     """
+    check_room(1)
     heard, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.signal(signal.SIGTERM, _terminate)

@@ -94,6 +94,12 @@ PARAMS = {
         title="Reread",
         description_md="Read every company file, also those that have not changed since the last run.",
     ),
+    "column_aliases": Param(
+        os.environ.get("MBD_COLUMN_ALIASES") or None,
+        type=["null", "string"],
+        title="Column aliases",
+        description_md="Other names of columns, such as `Close=Adj Close, Date=Datum`: as `MBD_COLUMN_ALIASES` says.",
+    ),
     "shards": Param(
         None,
         type=["null", "integer"],
@@ -116,6 +122,7 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
         output=f"{bucket}/Output/dry-run/" if params["dry_run"] else f"{bucket}/Output/",
         since=date.fromisoformat(params["since"]) if params["since"] else None,
         reread=params["reread"],
+        column_aliases=params["column_aliases"] or "",
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
     )
 
@@ -135,7 +142,8 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
         if alone:
             etl.record_start(job, run=run)
         yield job, run
-    except etl.EtlError as error:
+    except Exception as failure:
+        error = etl.as_etl_error(failure)
         log.error("%s", error)
         target = None
         with suppress(etl.SettingsError):  # the connection itself is wrong: this is not the error to report then

@@ -3,25 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from etl.errors import ServiceError, SettingsError
+from etl.errors import EtlError, FileRefusedError, ServiceError, SettingsError
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
 CONCURRENT_REQUESTS = 16
 """Requests in flight at once: S3 answers a small GET in tens of milliseconds, so 1000 files need many under way."""
 
-_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "403"}
-_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "ExpiredToken", "AuthFailure"}
-_MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "NotFoundException", "404", "InvalidParameter"}
+_DENIED = {
+    "AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException", "KMSAccessDenied",
+    "NotAuthorized", "UnauthorizedAccess", "UnauthorizedOperation", "403",
+}  # fmt: skip
+_CREDENTIALS = {
+    "AuthFailure", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidAccessKeyId",
+    "InvalidClientTokenId", "InvalidSecurity", "InvalidToken", "MissingAuthenticationToken", "SignatureDoesNotMatch",
+    "TokenRefreshRequired", "UnrecognizedClientException", "401",
+}  # fmt: skip
+_CLOCK = {"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"}
+_REGION = {
+    "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "Redirect",
+    "TemporaryRedirect", "301", "302", "307", "308",
+}  # fmt: skip
+_MISSING = {"NoSuchBucket", "NoSuchKey", "NotFound", "NotFoundException", "ResourceNotFound", "404"}
+_PASSING = {  # although they are 4xx, or come in the body of a 200; in addition to all throttling
+    "BandwidthLimitExceeded", "ConditionalRequestConflict", "InternalError", "LimitExceededException",
+    "OperationAborted", "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
+    "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable", "SlowDown", "TooManyRequestsException",
+    "TransactionInProgressException",
+    "NoSuchUpload",  # another writer of the same object has ended it
+}  # fmt: skip
+_ACTIONS = {  # IAM's names; any other operation of S3 has its own
+    "CompleteMultipartUpload": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "GetTopicAttributes": "sns:GetTopicAttributes",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListObjectsV2": "s3:ListBucket",
+    "Publish": "sns:Publish",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:PutObject",
+}
+_NAMED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
+_OLD_SIGNATURE = re.compile(r"Signature (expired|not yet current)")  # how services other than S3 speak of a clock
+_LONGEST_SENTENCE = 500  # characters of AWS's own words that are passed on
 
 
 @dataclass(frozen=True)
@@ -75,24 +110,17 @@ def _expects_role() -> bool:
 def aws_errors(action: str) -> Iterator[None]:
     """Translate botocore's errors of `action` ("list s3://bucket/Stocks/") into SettingsError or ServiceError."""
     from botocore import exceptions as boto  # noqa: PLC0415  as above
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     try:
         yield
     except boto.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _DENIED:
-            raise SettingsError(
-                f"Not allowed to {action}: AWS denies {error.operation_name}. Grant that action to this role or user."
-            ) from error
-        if code in _CREDENTIALS:
-            raise SettingsError(
-                f"Cannot {action}: AWS refuses the credentials ({code}). Renew or correct them."
-            ) from error
-        if code in _MISSING:
-            raise SettingsError(
-                f"Cannot {action}: it does not exist ({code}). Check the name and the region."
-            ) from error
-        raise ServiceError(f"Cannot {action}: {error.operation_name} failed with {code}. Try again.") from error
+        raise _error_of(error, action) from error
+    except ResponseParserError as error:
+        raise ServiceError(
+            f"Cannot {action}: what answered is not AWS. Is a proxy or a login page in between, or is the endpoint "
+            "wrong? Try again."
+        ) from error
     except (boto.CredentialRetrievalError, boto.MetadataRetrievalError) as error:
         raise ServiceError(f"Cannot {action}: {error} Try again.") from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
@@ -110,3 +138,83 @@ def aws_errors(action: str) -> Iterator[None]:
         raise ServiceError(f"Cannot {action}: no answer from AWS ({type(error).__name__}). Try again.") from error
     except boto.BotoCoreError as error:
         raise SettingsError(f"Cannot {action}: {error}") from error
+
+
+def field_of(answer: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  as botocore types it
+    """A field that AWS always sends: an answer without it comes from something else, whatever its status.
+
+    Raises what aws_errors translates.
+    """
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415  as above
+
+    if name not in answer:
+        raise ResponseParserError(f"an answer without {name}")
+    return answer[name]
+
+
+def code_of(error: ClientError) -> str:
+    """The code of AWS's error, or its HTTP status where it names none."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return str(error.response.get("Error", {}).get("Code", "")) or str(status)
+
+
+def is_denied(error: ClientError) -> bool:
+    """Whether a right is missing; S3 also says so of an object that is not there to who may not list the bucket."""
+    return code_of(error) in _DENIED
+
+
+def file_refused(error: ClientError, action: str) -> FileRefusedError | None:
+    """The refusal of one object. None where the error is not the object's: it would meet any other one too."""
+    code = code_of(error)
+    if _may_pass(error) or code in _CREDENTIALS | _CLOCK | _REGION | {"NoSuchBucket"}:
+        return None
+    if code in _DENIED:
+        reason = f"AWS denies {_denied_action(error)} ({_sentence(error)})"
+    elif code == "InvalidObjectState":
+        reason = f"it is archived and has to be restored first ({_sentence(error)})"
+    else:
+        reason = f"AWS refuses it ({_sentence(error)})"
+    return FileRefusedError(str(_error_of(error, action)), reason=reason)
+
+
+def _error_of(error: ClientError, action: str) -> EtlError:
+    code, sentence = code_of(error), _sentence(error)
+    if _may_pass(error):
+        return ServiceError(f"Cannot {action}: AWS failed ({sentence}). Try again.")
+    if code in _DENIED:
+        return SettingsError(
+            f"Not allowed to {action}: AWS denies {_denied_action(error)} ({sentence}). Grant it to this role or user."
+        )
+    if code in _CLOCK or _OLD_SIGNATURE.search(sentence):
+        return SettingsError(f"Cannot {action}: AWS finds this machine's clock wrong ({sentence}). Set the clock.")
+    if code in _CREDENTIALS:
+        return SettingsError(f"Cannot {action}: AWS refuses the credentials ({sentence}). Renew or correct them.")
+    if code in _REGION:
+        return SettingsError(f"Cannot {action}: it is in another region ({sentence}). Set AWS_REGION to its region.")
+    if code in _MISSING:
+        return SettingsError(f"Cannot {action}: it does not exist ({sentence}). Check the name and the region.")
+    if code == "InvalidObjectState":
+        return SettingsError(f"Cannot {action}: it is archived ({sentence}). Restore it, then run it again.")
+    return SettingsError(f"Cannot {action}: AWS refuses it ({sentence}). Correct that, then run it again.")
+
+
+def _may_pass(error: ClientError) -> bool:
+    """5xx and throttling do, other 4xx do not."""
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code.isdigit():
+        status = int(code)
+    return status >= 500 or status == 429 or code in _PASSING or "throttl" in code.lower()
+
+
+def _denied_action(error: ClientError) -> str:
+    """IAM's name of the right that is missing: what AWS's sentence names, which may be KMS's, or the operation's."""
+    named = _NAMED_ACTION.search(_sentence(error))
+    return named[1] if named else _ACTIONS.get(error.operation_name, f"s3:{error.operation_name}")
+
+
+def _sentence(error: ClientError) -> str:
+    """AWS's code and own words, on one line."""
+    words = " ".join(str(error.response.get("Error", {}).get("Message") or "").split())
+    words = "".join(sign for sign in words if sign.isprintable())[:_LONGEST_SENTENCE].rstrip(". ")
+    return f"{code_of(error)}: {words}" if words else code_of(error)

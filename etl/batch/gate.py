@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from etl.batch.company_index import CompanyIndex
+from etl.batch.company_index import CompanyIndex, company_name, composed
 from etl.batch.plan import Plan, divide, first
 from etl.batch.policy import Policy
-from etl.batch.storage import Storage
-from etl.errors import MissingFilesError
+from etl.batch.storage import Listed, Storage
+from etl.errors import BatchError, MissingFilesError
 
 _LONGEST_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS = 10.0, 0.5  # between two listings
 
@@ -34,7 +35,8 @@ def make_plan(
     reported: tuple[str, ...] = ()
     while True:
         files = source.listing()
-        missing = tuple(name for name in index.names if name not in files)
+        found = find_company_files(index, files, place=source.url)
+        missing = tuple(name for name in index.names if name not in found)
         left = deadline - time.monotonic()
         if not missing or left <= 0:
             break
@@ -54,7 +56,37 @@ def make_plan(
             listed=len(index.names),
             missing=missing,
         )
-    named_files = {name: files[name] for name in index.names if name in files}
-    ignored = sum(name.endswith(".csv") for name in files) - sum(name.endswith(".csv") for name in named_files)
+    taken = {listed.stored_as or name for name, listed in found.items()}
+    ignored = sum(company_name(file).endswith(".csv") for file in files if file not in taken)
     consent = policy.allow_missing if missing else None
-    return Plan(company_index, divide(named_files, shards=shards), index.repeated, ignored, missing, consent)
+    return Plan(company_index, divide(found, shards=shards), index.repeated, ignored, missing, consent)
+
+
+def find_company_files(index: CompanyIndex, files: Mapping[str, Listed], *, place: str) -> dict[str, Listed]:
+    """The listed file of each company name that has one: under the name itself, in another Unicode form, or packed.
+
+    Raises BatchError where it cannot be known which file is meant.
+    """
+    by_company: dict[str, list[str]] = {}
+    for file in files:
+        by_company.setdefault(company_name(file), []).append(file)
+    found: dict[str, Listed] = {}
+    for name in index.names:
+        candidates = by_company.get(name, [])
+        written = index.packed.get(name, name)
+        exact = [file for file in candidates if composed(file) == written] or candidates
+        if len(exact) > 1:
+            raise _ambiguous(name, exact, place)
+        if exact:
+            [file] = exact
+            found[name] = files[file] if file == name else replace(files[file], stored_as=file)
+    return found
+
+
+def _ambiguous(name: str, files: list[str], place: str) -> BatchError:
+    if len({composed(file) for file in files}) == 1:
+        shown = " and ".join(ascii(file) for file in sorted(files))
+        why = f"under names that look the same and differ only in their Unicode form ({shown})"
+    else:
+        why = f"more than once ({', '.join(sorted(files))})"
+    return BatchError(f"Company file {name!r} is in {place} {why}. Remove all but one, then put the marker again.")

@@ -59,7 +59,11 @@ class Plan:
         facts = {
             "company_index": self.company_index,
             "shards": [
-                {name: [listed.version, listed.size_bytes] for name, listed in shard.items()} for shard in self.shards
+                {
+                    name: [listed.version, listed.size_bytes, *filter(None, [listed.stored_as])]
+                    for name, listed in shard.items()
+                }
+                for shard in self.shards
             ],
             "repeated": self.repeated,
             "ignored": self.ignored,

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
+from etl.batch.company_index import company_name
 from etl.errors import SettingsError
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
@@ -61,4 +62,4 @@ class Policy:
             return not missing
         if _COUNT.fullmatch(self.allow_missing.value):
             return len(missing) <= int(self.allow_missing.value)
-        return set(missing) <= set(re.split(r"[\s,]+", self.allow_missing.value))
+        return set(missing) <= set(map(company_name, re.split(r"[\s,]+", self.allow_missing.value)))

@@ -6,6 +6,7 @@ when its upload completes. What a killed writer left behind is removed by the ne
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from etl.batch.aws import Aws
-from etl.errors import FileChangedError, ServiceError, SettingsError
+from etl.errors import FileChangedError, FileRefusedError, ServiceError, SettingsError
 
 BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one request of a read in S3
 _READ_BYTES = 1 << 18  # one block of a read in a folder: fresh memory for one of megabytes costs more than reading it
@@ -32,6 +33,8 @@ class Listed:
 
     version: str
     size_bytes: int
+    stored_as: str = ""
+    """The file's own name, where it is not the company name: packed, or in another Unicode form."""
 
 
 class Writer(Protocol):
@@ -63,7 +66,10 @@ class Storage(Protocol):
 
     @abstractmethod
     def read(self, name: str, *, version: str | None = None) -> bytes:
-        """A whole file. Raises FileChangedError when it is not the listed `version`, or is not there."""
+        """A whole file. Raises FileChangedError when it is not the listed `version`, or is not there.
+
+        Raises FileRefusedError where it is there, and this file cannot be read although others may be.
+        """
 
     @abstractmethod
     def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
@@ -91,6 +97,7 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
 
     Raises SettingsError when the folder or the bucket does not exist, or the URL is neither.
     """
+    check_url(url)
     if url.startswith("s3://"):
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
@@ -109,13 +116,35 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
     return _Folder(folder)
 
 
+def check_url(url: str) -> None:
+    """Raise SettingsError for a path that is not UTF-8, and for a key that begins with a slash or cannot be printed.
+
+    Clients of S3 disagree about the slash: one drops it, another sends it. Outputs, receipts and mails are UTF-8.
+    """
+    try:
+        url.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"The path {url!a} is not UTF-8. Rename the folder, or name it by another.") from error
+    if not url.startswith("s3://"):
+        return
+    _, _, key = url.removeprefix("s3://").partition("/")
+    if key.startswith("/"):
+        raise SettingsError(
+            f"The key of {url!r} begins with a slash, which clients of S3 read in different ways. Remove it."
+        )
+    if not key.isprintable():
+        raise SettingsError(f"The key of {url!r} has a sign that cannot be printed. Write it without.")
+
+
 def read_file(url: str, *, aws: Aws | None = None) -> bytes:
     """One file by its path or `s3://` URL. Raises SettingsError when it is not there."""
+    check_url(url)
     place, _, name = url.rpartition("/")
     if not name or place == "s3:/":
         raise SettingsError(f"{url!r} names a folder; a file was expected.")
     try:
-        return open_storage(place or ("/" if url.startswith("/") else "."), aws=aws).read(name)
+        folder = f"{place}/" if place or url.startswith("/") else "."  # the slash keeps one before it, which S3 counts
+        return open_storage(folder, aws=aws).read(name)
     except FileChangedError as error:
         raise SettingsError(f"No such file: {url}") from error
 
@@ -129,7 +158,7 @@ class _Folder:
     def listing(self) -> dict[str, Listed]:
         try:
             with _file_errors(f"list {self._folder}"), os.scandir(self._folder) as entries:
-                return {entry.name: _listed(entry.stat()) for entry in entries if entry.is_file()}
+                return {entry.name: listed for entry in entries if (listed := _listed_entry(entry)) is not None}
         except FileChangedError as error:
             raise SettingsError(f"No such folder: {self._folder}") from error
 
@@ -231,8 +260,21 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return False
 
 
+def _listed_entry(entry: os.DirEntry[str]) -> Listed | None:
+    """A file of a folder; None for a folder, and for what went while it was listed or leads nowhere."""
+    try:
+        return _listed(entry.stat()) if entry.is_file() else None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+
+
 def _listed(stat: os.stat_result) -> Listed:
     return Listed(version=f"{stat.st_mtime_ns}-{stat.st_size}", size_bytes=stat.st_size)
+
+
+_OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR}
 
 
 @contextmanager
@@ -242,4 +284,9 @@ def _file_errors(action: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileChangedError(str(error.filename)) from error
     except OSError as error:
-        raise SettingsError(f"Cannot {action}: {error.strerror}.") from error
+        if error.errno in (errno.ENOMEM, errno.EAGAIN):
+            raise
+        message = f"Cannot {action}: {error.strerror}."
+        if error.errno in _OF_ONE_FILE:
+            raise FileRefusedError(message, reason=str(error.strerror)) from error
+        raise SettingsError(message) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +9,14 @@ from datetime import date
 from itertools import pairwise
 
 from etl.files.flags import FlaggedRow, find_flags, rows_near
+from etl.files.header import BYTES_LOOKED_AT, Aliases, Header, find_columns
 from etl.files.native import check_plain
+from etl.files.packed import UnpackingError, unpack
 from etl.files.row_format import format_rows
-from etl.files.rules import COLUMNS, QuarantineReason, RejectedRow, check_row, rejected_duplicates
+from etl.files.rules import QuarantineReason, RejectedRow, check_row, rejected_duplicates
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _KEPT_LINE = 500  # characters of the raw line of a rejected row
-_MOST_COLUMNS = 1_000  # of one file; a file may be millions of commas, each a name in memory
 _MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading days are no more
 _MOST_REPEATED = 10 * _MOST_REJECTED  # rows of days that the file has had already: it may be there ten times over
 
@@ -54,19 +54,30 @@ class UnusableFile:
         return len(self.rejected)
 
 
-def check_company_file(content: bytes, *, company_name: str, since: date | None = None) -> CompanyFile | UnusableFile:
+def check_company_file(
+    content: bytes, *, company_name: str, since: date | None = None, aliases: Aliases = ()
+) -> CompanyFile | UnusableFile:
     """Check a company file. Nothing in it raises: what cannot be used is an UnusableFile or a RejectedRow.
 
-    Columns are found by their header in any order and case. Rules of a row: the day is an ISO date that exists; prices
+    It is unpacked first, where it is compressed. Columns are found by their header in any order and case, also by the
+    other names that `aliases` gives them. Rules of a row: the day is an ISO date that exists; prices
     and volume are finite decimal numbers, not negative; the volume is whole; no field is over 56 characters; a day
     occurs once (of identical rows the first is kept, of conflicting ones none). A plain file is checked by the native
     checker, any other and every file where that was not built row by row: with the same result.
     """
-    opened = _open(content)
+    try:
+        content = unpack(content)
+    except UnpackingError as error:
+        return UnusableFile(str(error))
+    opened = _open(content, aliases)
     if isinstance(opened, UnusableFile):
         return opened
     plain = check_plain(
-        opened.body, width=opened.width, positions=opened.positions, company_name=company_name, since=since
+        opened.body,
+        width=opened.header.width,
+        positions=opened.header.positions,
+        company_name=company_name,
+        since=since,
     )
     if plain is None:
         return _check_rows(opened, company_name=company_name, since=since)
@@ -81,23 +92,22 @@ def check_company_file(content: bytes, *, company_name: str, since: date | None 
             numbers = range(first + some.start, first + some.stop)
             flags += find_flags(rows, lines=numbers, company_name=company_name)
     return CompanyFile(
-        plain.content, plain.read, flags, before_since=plain.before_since, extra_columns=opened.extra_columns
+        plain.content,
+        plain.read,
+        flags,
+        before_since=plain.before_since,
+        extra_columns=opened.header.extra_columns,
     )
-
-
-_WANTED = {name.lower() for name in COLUMNS}
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A company file with a usable header: the position of each of COLUMNS, and where its body begins."""
+    """A company file with a usable header, and where its body begins."""
 
     content: bytes
     start: int
     """Of the body."""
-    width: int
-    positions: list[int]
-    extra_columns: tuple[str, ...]
+    header: Header
 
     @property
     def body(self) -> bytes:
@@ -109,54 +119,28 @@ class _Opened:
         return self.content[: self.start].decode()
 
 
-def _open(content: bytes) -> _Opened | UnusableFile:
+def _open(content: bytes, aliases: Aliases) -> _Opened | UnusableFile:
     content = content.removeprefix(b"\xef\xbb\xbf")
     if not content.strip():
         return UnusableFile(QuarantineReason.BLANK if content else QuarantineReason.EMPTY)
-    head, start = _header_line(content)
-    columns = _find_columns(head)
-    if isinstance(columns, str):
-        return UnusableFile(columns)
-    names, positions = columns
-    extra = tuple(name for name in names if name.strip().lower() not in _WANTED)
-    return _Opened(content, start, len(names), positions, extra)
+    head, number, start = _header_line(content)
+    below = content[start : start + BYTES_LOOKED_AT]
+    header = find_columns(head, number=number, below=below, aliases=aliases)
+    return UnusableFile(header) if isinstance(header, str) else _Opened(content, start, header)
 
 
-def _header_line(content: bytes) -> tuple[bytes, int]:
-    """The first line that is not blank, and where the line after it starts."""
+def _header_line(content: bytes) -> tuple[bytes, int, int]:
+    """The first line that is not blank, its number, and where the line after it starts."""
     start = len(content) - len(content.lstrip())
     end = re.search(rb"\r\n|\n|\r", content[start:])
     stop = start + end.start() if end else len(content)
-    return content[start:stop], start + end.end() if end else len(content)
-
-
-def _find_columns(head: bytes) -> tuple[list[str], list[int]] | str:
-    """The header's names and the position of each of COLUMNS, or why the file has no usable header."""
-    if head.count(b",") >= _MOST_COLUMNS:
-        return QuarantineReason.TOO_MANY_COLUMNS.format(limit=_MOST_COLUMNS)
-    try:
-        line = head.decode("utf-8")
-    except UnicodeDecodeError:
-        return QuarantineReason.NOT_CSV
-    try:
-        names = next(csv.reader([line], strict=True), [])
-    except csv.Error:  # broken quoting
-        names = []
-    found = [name.strip().lower() for name in names]
-    missing = [name for name in COLUMNS if name.lower() not in found]
-    if len(missing) == len(COLUMNS):
-        return QuarantineReason.NO_HEADER.format(line=line[:60], columns=",".join(COLUMNS))
-    if missing:
-        return QuarantineReason.MISSING_COLUMN.format(columns=", ".join(missing))
-    twice = [name for name in COLUMNS if found.count(name.lower()) > 1]
-    if twice:
-        return QuarantineReason.COLUMN_TWICE.format(columns=", ".join(twice))
-    return names, [found.index(name.lower()) for name in COLUMNS]
+    number = 1 + len(re.findall(rb"\r\n|\n|\r", content[:start])) if start else 1
+    return content[start:stop], number, start + end.end() if end else len(content)
 
 
 def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> CompanyFile | UnusableFile:
     """Check row by row: slower, and exact about line, column and reason."""
-    content = opened.content
+    content, header = opened.content, opened.header
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -166,7 +150,7 @@ def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> Co
     rejected: list[RejectedRow] = []
     accepted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     for line, row in _data_lines(text):
-        checked = check_row(line, row, width=opened.width, positions=opened.positions, since=since)
+        checked = check_row(line, row, width=header.width, positions=header.positions, since=since)
         if checked is None:
             before_since += 1
             continue
@@ -206,7 +190,7 @@ def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> Co
         flags,
         _with_lines(rejected, text),
         before_since,
-        opened.extra_columns,
+        header.extra_columns,
         in_day_order=all(one[0] < next_one[0] for one, next_one in pairwise(rows)),
     )
 

@@ -15,7 +15,10 @@ from etl.files import combined_file
 from etl.files.manifest import NAME, FileRecord, Manifest, Slice
 from etl.files.row_lists import HEADERS
 
-_MADE_BY = ("rules.py", "flags.py", "company_file.py", "row_format.py", "plain_rows.cpp", "row_lists.py")
+_MADE_BY = (
+    "rules.py", "packed.py", "header.py", "flags.py", "company_file.py", "row_format.py", "plain_rows.cpp",
+    "row_lists.py",
+)  # fmt: skip
 
 
 @cache
@@ -41,11 +44,14 @@ class TakenOver:
 class LastOutputs:
     """The outputs of the last run. They count only when they are the very files that their manifest describes.
 
-    And when the same rules made them, of the same source and the same days; else nothing is known.
+    And when the same rules made them, of the same source and the same days, with the same names for columns; else
+    nothing is known.
     """
 
-    def __init__(self, output: Storage, *, source: Storage, since: date | None, reread: bool) -> None:
-        self.manifest = None if reread else _trusted(output, source=source, since=since)
+    def __init__(
+        self, output: Storage, *, source: Storage, since: date | None, column_aliases: str = "", reread: bool
+    ) -> None:
+        self.manifest = None if reread else _trusted(output, (source.url, since, column_aliases))
         self._slices: dict[str, Slice] = {}
         self._reasons: dict[str, str] = {}
         self._starts: dict[str, tuple[int, ...]] = {}
@@ -73,7 +79,15 @@ class LastOutputs:
     def find(self, name: str, listed: Listed) -> TakenOver | None:
         """What was made of this version of a company file, if it is known."""
         record = self.manifest.files.get(name) if self.manifest else None
-        if record is None or not listed.version or (record.version, record.size_bytes) != tuple(vars(listed).values()):
+        if (
+            record is None
+            or not listed.version
+            or (record.version, record.size_bytes)
+            != (
+                listed.version,
+                listed.size_bytes,
+            )
+        ):
             return None
         return TakenOver(record, self._slices.get(name), self._reasons.get(name, ""), self._starts[name])
 
@@ -88,10 +102,11 @@ def output_versions(output: Storage) -> dict[str, str]:
     return {name: found[name].version for name in (combined_file.NAME, *HEADERS) if name in found}
 
 
-def _trusted(output: Storage, *, source: Storage, since: date | None) -> Manifest | None:
+def _trusted(output: Storage, made_of: tuple[str, date | None, str]) -> Manifest | None:
+    """The manifest of the output, when its source, days and names of columns are these."""
     try:
         manifest = Manifest.from_json(output.read(NAME))
-        if (manifest.rules, manifest.source, manifest.since) != (rules_digest(), source.url, since):
+        if (manifest.source, manifest.since, manifest.column_aliases) != made_of or manifest.rules != rules_digest():
             return None
         if output_versions(output) != {combined_file.NAME: manifest.combined_version, **manifest.list_versions}:
             return None

@@ -12,7 +12,8 @@ from typing import Any
 from etl.batch.plan import Plan
 from etl.batch.policy import Choice
 from etl.batch.storage import Storage
-from etl.errors import BatchError, FileChangedError, NothingUsableError, SettingsError
+from etl.errors import BatchError, FileChangedError, NothingReadableError, NothingUsableError, SettingsError
+from etl.files.rules import QuarantineReason
 
 NAME = "manifest.json"
 _VERSION = 1
@@ -121,6 +122,8 @@ class Manifest:
     """Company files that the company index names and that are not in the source."""
     consent: Choice | None = None
     """By whose choice the batch may lack them."""
+    column_aliases: str = ""
+    """Other names of columns by which they were found too, as they were set."""
 
     @property
     def combined_bytes(self) -> int:
@@ -225,20 +228,31 @@ def join(shards: Iterable[Manifest], *, plan: Plan) -> Manifest:
 
 
 def check_usable(manifest: Manifest) -> None:
-    """Raise NothingUsableError when a batch has not one accepted row: the reasons, the most frequent first."""
+    """Raise NothingUsableError when a batch has not one accepted row: the reasons, the most frequent first.
+
+    Raises NothingReadableError where S3 or the file system refuses every file: that is no fault of the files.
+    """
     if any(entry.rows for entry in manifest.slices):
         return
+    reasons = Counter(entry.reason for entry in manifest.quarantined).most_common(3)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    quarantined = tuple((entry.file, entry.reason) for entry in manifest.quarantined)
+    refused = QuarantineReason.UNREADABLE.partition("{")[0]
+    if len(quarantined) == manifest.listed and all(reason.startswith(refused) for _, reason in quarantined):
+        raise NothingReadableError(
+            f"No company file of {manifest.source} can be read ({listed}). The table is unchanged. Correct that, then "
+            "run it again.",
+            listed=manifest.listed,
+            quarantined=quarantined,
+        )
     if manifest.rows_before_since:
         message = (
             f"No row is dated {manifest.since} or later, {manifest.rows_before_since:,} are older. The table is "
             "unchanged. Check --since."
         )
     else:
-        reasons = Counter(entry.reason for entry in manifest.quarantined).most_common(3)
-        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         message = (
             f"No company file of the batch is usable ({listed}). The table is unchanged. "
             "Fix the export, then try again."
         )
-    quarantined = tuple((entry.file, entry.reason) for entry in manifest.quarantined)
     raise NothingUsableError(message, listed=manifest.listed, quarantined=quarantined)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -13,17 +13,16 @@ from typing import Protocol
 
 from etl.batch.plan import Plan, Shard
 from etl.batch.storage import Listed, Storage
-from etl.errors import FileChangedError
+from etl.errors import FileChangedError, FileRefusedError
 from etl.files.combined_file import CombinedFile, make_slice
 from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
+from etl.files.header import parse_aliases
 from etl.files.last_outputs import LastOutputs, TakenOver
 from etl.files.manifest import FileRecord, Manifest, QuarantinedFile, Slice, join
 from etl.files.row_lists import list_entries
-from etl.files.rules import QuarantineReason
+from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
 from etl.files.shards import Outputs, write_outputs, write_shard
-
-LARGEST_FILE_BYTES = 16 << 20
-"""A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
+from etl.threads import Pool
 
 
 class Progress(Protocol):
@@ -52,9 +51,12 @@ class Processing:
         output: Storage,
         run_id: str,
         since: date | None,
+        column_aliases: str = "",
         reread: bool = False,
         progress: Progress | None = None,
     ) -> None:
+        """Raises SettingsError where `column_aliases` (as `parse_aliases` reads them) are none."""
+        self._column_aliases, self._aliases = column_aliases.strip(), parse_aliases(column_aliases)
         self._plan, self._shard, self._since, self._progress = plan, shard, since, progress
         self._source, self._output, self._run_id, self._reread = source, output, run_id, reread
         self._work = self._process()
@@ -83,7 +85,13 @@ class Processing:
         self._work.close()
 
     def _process(self) -> Generator[tuple[Slice, bytes], None, None]:
-        self._last = LastOutputs(self._output, source=self._source, since=self._since, reread=self._reread)
+        self._last = LastOutputs(
+            self._output,
+            source=self._source,
+            since=self._since,
+            column_aliases=self._column_aliases,
+            reread=self._reread,
+        )
         if len(self._plan.shards) > 1:
             with write_shard(self._shard, output=self._output, last=self._last, run_id=self._run_id) as shard:
                 yield from self._check_files(shard)
@@ -143,6 +151,7 @@ class Processing:
             files=records,
             files_read=len(files) - taken_over,
             files_taken_over=taken_over,
+            column_aliases=self._column_aliases,
         )
 
     @contextmanager
@@ -152,20 +161,25 @@ class Processing:
         So many files at once as the source likes; what is not begun is given up on leaving.
         """
         at_once = max(self._source.concurrency, os.cpu_count() or 1)
-        pool = ThreadPoolExecutor(at_once, thread_name_prefix="company-file")
+        pools: list[Pool] = []
+
+        def pool() -> Pool:
+            if not pools:  # where nothing changed, no file is read
+                pools.append(Pool(at_once, name="company-file"))
+            return pools[0]
 
         def results() -> Iterator[_Checked]:
             waiting: deque[Future[_Checked]] = deque()
             for name, listed in files.items():
                 known = self._last.find(name, listed)
                 if known is None:
-                    waiting.append(pool.submit(self._read_and_check, name, listed))
+                    waiting.append(pool().submit(self._read_and_check, name, listed))
                 while waiting and (known or len(waiting) > at_once + 1):
-                    yield waiting.popleft().result()
+                    yield pool().result_of(waiting.popleft())
                 if known:
                     yield name, listed, known, None
             while waiting:
-                yield waiting.popleft().result()
+                yield pool().result_of(waiting.popleft())
 
         waits = False  # an interrupted command does not wait for a silent S3
         try:
@@ -175,7 +189,8 @@ class Processing:
             waits = True
             raise
         finally:
-            pool.shutdown(wait=waits, cancel_futures=True)
+            for begun in pools:
+                begun.shutdown(wait=waits, cancel_futures=True)
 
     def _read_and_check(self, name: str, listed: Listed) -> _Checked:
         """A company file, and its slice at offset 0: hashed here, so that who feeds the COPY does not wait."""
@@ -192,14 +207,19 @@ class Processing:
             reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
             return listed, UnusableFile(reason)
         try:
-            content = self._source.read(name, version=listed.version)
+            listed, content = self._read_version(listed.stored_as or name, listed)
         except FileChangedError:
-            try:
-                listed = self._source.find(name)
-                content = self._source.read(name, version=listed.version)
-            except FileChangedError:
-                return replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
-        return listed, check_company_file(content, company_name=name, since=self._since)
+            return replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
+        except FileRefusedError as error:  # its version stays the same when it becomes readable
+            return replace(listed, version=""), UnusableFile(QuarantineReason.UNREADABLE.format(reason=error.reason))
+        return listed, check_company_file(content, company_name=name, since=self._since, aliases=self._aliases)
+
+    def _read_version(self, file: str, listed: Listed) -> tuple[Listed, bytes]:
+        try:
+            return listed, self._source.read(file, version=listed.version)
+        except FileChangedError:
+            found = self._source.find(file)
+            return found, self._source.read(file, version=found.version)
 
 
 _Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver, Slice | None]

@@ -13,6 +13,9 @@ from enum import StrEnum
 COLUMNS = ("Date", "Open", "High", "Low", "Close", "Volume")
 """What a company file must have: the day (ISO), four prices in USD, the volume in shares."""
 
+LARGEST_FILE_BYTES = 16 << 20
+"""A company file is held in memory while it is checked; a batch's files are under 1 MB, so more is a mistake."""
+
 LONGEST_FIELD = 56  # characters; the width of every column of historical_stocks_data
 _LARGEST_VOLUME = 2**63 - 1  # shares; bigint in the view stock_prices
 _NUMBER = re.compile(r"(?P<digits>[+-]?(\d+\.?\d*|\.\d+))([eE][+-]?(?P<exponent>\d+))?\Z", re.ASCII)
@@ -29,13 +32,21 @@ class QuarantineReason(StrEnum):
     NO_ROWS = "no rows: the file has a header only"
     NO_USABLE_ROW = "no usable row: {read} of {read} rejected (first: line {line}, {reason})"
     NO_HEADER = "no header: the first line is {line!r}, not {columns}"
+    HEADER_BELOW = "no header in the first line, {line!r}: it is line {number}"
+    HEADER_OF_SEVERAL_LINES = "a header of several lines: {column} is in line {number}, {others} in line {first}"
+    OTHER_SEPARATOR = "separated by {separator}, not by commas: the first line is {line!r}"
+    OTHER_NAMES = "no column is called {columns}: the first line is {line!r}; if these are their names, set {setting}"
     MISSING_COLUMN = "missing column {columns}"
+    RENAMED_COLUMN = "missing column {columns}; the file has {others}: if that is it, set {setting}={example!r}"
     COLUMN_TWICE = "column {columns} is in the header twice"
     NOT_CSV = "not CSV: the first line is not UTF-8 text"
     NOT_UTF_8 = "not UTF-8 text: byte {position} is {byte:#04x}"
     TOO_MANY_COLUMNS = "not a company file: the first line has more than {limit:,} columns"
     TOO_MANY_REJECTED = "not a company file: {count:,} rows rejected by line {line}, the rest was not looked at"
     TOO_LARGE = "too large: {size_bytes:,} bytes, over the limit of {limit_bytes:,} for one company file"
+    UNPACKED_TOO_LARGE = "too large: unpacked, over the limit of {limit_bytes:,} bytes for one company file"
+    BROKEN_PACKING = "cannot be unpacked: not a whole {kind} file ({error})"
+    UNREADABLE = "cannot be read: {reason}"
     CHANGED = "replaced or removed while it was read, twice"
 
 

@@ -120,7 +120,7 @@ def combine_shards(plan: Plan, *, output: Storage, source: Storage, run_id: str,
         found = [json.loads(output.read(_entry(number, run_id))) for number in range(len(plan.shards))]
         manifests = [Manifest.from_json(entry["manifest"]) for entry in found]
         whole = join(manifests, plan=plan)
-        last = LastOutputs(output, source=source, since=whole.since, reread=reread)
+        last = LastOutputs(output, source=source, since=whole.since, column_aliases=whole.column_aliases, reread=reread)
         if last.manifest and whole.slices == last.manifest.slices and _says_the_same(whole, last.manifest):
             return _of_the_same_files(whole, last.manifest)
         nothing = LastOutputs(output, source=source, since=whole.since, reread=True)

@@ -7,9 +7,9 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from etl.batch.aws import Aws, aws_errors
+from etl.batch.aws import Aws, aws_errors, field_of
 from etl.batch.storage import Storage
-from etl.errors import EtlError, FileChangedError, SettingsError
+from etl.errors import EtlError, FileChangedError, SettingsError, as_etl_error, only_etl_errors
 from etl.outcome.receipt import MailState, Receipt, State, file_name, write_receipt
 from etl.outcome.report import page_name
 from etl.outcome.wording import receipt_text
@@ -63,14 +63,15 @@ def send(
     try:
         sns = aws.sns
         with aws_errors(f"publish to {mailbox.topic_arn}"):
-            sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text)
+            field_of(sns.publish(TopicArn=mailbox.topic_arn, Subject=subject, Message=text), "MessageId")
         receipt = replace(receipt, mail=MailState.SENT)
-    except EtlError as error:
+    except Exception as failure:  # whatever it is, the message is kept
+        error = as_etl_error(failure)
         notice = {"TopicArn": mailbox.topic_arn, "Subject": subject, "Message": text}
         mail, where = _keep(notice, run_id=receipt.run_id, output=output)
         receipt, refused = replace(receipt, mail=mail), f"The mail was not sent: {error} {where}"
     if output and may_write_receipt:
-        with suppress(EtlError):  # then the watchdog reports the run once more
+        with suppress(EtlError), only_etl_errors():  # then the watchdog reports the run once more
             write_receipt(receipt, output=output)
     return receipt, refused
 
@@ -89,7 +90,7 @@ def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> tup
         return None, "There is no output to keep it in."
     name = f"{NOTICES}/{run_id}.json"
     try:
-        with output.write(name) as file:
+        with only_etl_errors(), output.write(name) as file:
             file.write(json.dumps(notice).encode())
     except EtlError as error:
         return None, f"It could not be kept either: {error}"

@@ -30,6 +30,8 @@ def notes_of_manifest(manifest: Manifest) -> Iterator[str]:
             f"Only rows dated {manifest.since} or later were taken; {manifest.rows_before_since:,} older rows were "
             "left out."
         )
+    if manifest.column_aliases:
+        yield f"Columns were looked for under other names too: {_printable(manifest.column_aliases)}."
     if manifest.repeated:
         yield f"The company index names {', '.join(manifest.repeated[:5])} more than once; each is loaded once."
     if manifest.ignored:

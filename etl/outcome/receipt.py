@@ -171,6 +171,8 @@ class Receipt:
     """Companies of which the table still holds another number of rows than were loaded, and that number."""
     dry_run: bool = False
     """Whether the run was asked to write nothing to the table, also where it failed."""
+    column_aliases: str = ""
+    """Other names by which columns were found too, as they were set."""
 
     @classmethod
     def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
@@ -219,6 +221,7 @@ class Receipt:
             notes=notes,
             source=manifest.source,
             output=output,
+            column_aliases=manifest.column_aliases,
         )
 
     def with_load(self, loaded: Loaded) -> Receipt:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from etl.batch.company_index import company_name
 from etl.errors import SettingsError
 from etl.table.copying import copy_rows
 from etl.table.database import QUERIES, query
@@ -77,7 +78,7 @@ class Consent:
     @classmethod
     def of(cls, names: Sequence[str]) -> Consent:
         """Consent as a person writes it: company names, or `all`."""
-        return cls(frozenset(names), to_all="all" in names)
+        return cls(frozenset(map(company_name, names)), to_all="all" in names)
 
     def __contains__(self, name: str) -> bool:
         return self.to_all or name in self.names

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from etl.files.company_file import UnusableFile, _check_rows, _Opened
+from etl.files.header import Header
 from etl.files.native import MOST_SUSPECTS, Checked
 from etl.files.rules import QuarantineReason
 from tests.support.paths import SAMPLE
@@ -27,7 +28,7 @@ class Body:
 
 def by_rules(body: Body, *, company_name: str = COMPANY) -> Checked | None:
     """Checked row by row in Python; None when any row is rejected or the file is no text."""
-    opened = _Opened(b"header\n" + body.content, len(b"header\n"), body.width, list(body.positions), ())
+    opened = _Opened(b"header\n" + body.content, len(b"header\n"), Header(body.width, list(body.positions), ()))
     checked = _check_rows(opened, company_name=company_name, since=body.since)
     if isinstance(checked, UnusableFile):
         return Checked(b"", 0, 0, ()) if checked.reason == QuarantineReason.NO_ROWS else None

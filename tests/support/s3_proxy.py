@@ -78,6 +78,7 @@ class Refusal:
 
     status: int
     code: str
+    sentence: str = "said the test"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _handler(proxy: S3Proxy, upstream: str) -> type[BaseHTTPRequestHandler]:
                 self.connection.close()
                 return
             if isinstance(wanted, Refusal):
-                text = f"<Error><Code>{wanted.code}</Code><Message>said the test</Message></Error>".encode()
+                text = f"<Error><Code>{wanted.code}</Code><Message>{wanted.sentence}</Message></Error>".encode()
                 status, headers, content = wanted.status, [("Content-Type", "application/xml")], text
                 length = str(len(text))
             else:

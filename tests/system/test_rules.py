@@ -15,7 +15,18 @@ from etl.table.database import QUERIES
 from tests.support.paths import ROOT
 
 LIBRARIES = {  # what a package may import in addition to the standard library and itself
-    "etl": {"boto3", "botocore", "jinja2", "markupsafe", "obstore", "pandas", "psycopg2", "tqdm"},
+    "etl": {  # compression: of the standard library since 3.14
+        "backports",
+        "boto3",
+        "botocore",
+        "compression",
+        "jinja2",
+        "markupsafe",
+        "obstore",
+        "pandas",
+        "psycopg2",
+        "tqdm",
+    },
     "trigger": {"requests"},  # in the function's zip; the awscli layer is called as a program
     "infra_scripts": {"boto3", "botocore", "tqdm"},  # they run where the pipeline is not installed
     "infra_scripts/instance": set(),  # the instance's own Python has none

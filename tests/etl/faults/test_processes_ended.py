@@ -178,6 +178,30 @@ def test_run_short_of_memory_ends_and_leaves_nothing_and_the_next_one_repairs(
     assert failed.total(), f"{whole} runs, and none was short of memory"
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [("RLIMIT_AS", range(70, 240, 17)), ("RLIMIT_DATA", range(20, 100, 8))])
+def test_run_under_any_limit_of_memory_ends_by_itself_and_says_what_is_short(
+    sample: Files, database: Database, figures: Figures, limit: str, sizes: range
+) -> None:
+    failed = 0
+    for mebibytes in sizes:
+        database.execute("TRUNCATE historical_stocks_data, loaded_companies, pipeline_runs")
+        shutil.rmtree(sample.output, ignore_errors=True)
+        size = mebibytes << 20
+        before = partial(resource.setrlimit, getattr(resource, limit), (size, size))
+        child = start("run", files=sample, url=database.url, before=before)
+        _, err = child.communicate(timeout=120)  # it does not hang
+        assert processes_of_session(child.pid) == []
+        if child.returncode:
+            failed += 1
+            moment = f"{limit} of {mebibytes} MiB: {err}"
+            assert child.returncode == 3, moment
+            assert err.count("\n") == 1, moment
+            assert "emory" in err, moment
+            assert (database.count(), database.ledger()) == (0, []), moment
+            figures.counts["faults_injected"] += 1
+    assert failed
+
+
 def test_command_without_memory_says_so_in_one_line_and_leaves_a_receipt(
     three: Files, database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

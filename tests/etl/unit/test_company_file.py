@@ -109,18 +109,19 @@ def test_whole_volume_is_kept_as_it_was_written(volume: str) -> None:
         pytest.param(HEADER.encode(), "no rows: the file has a header only", id="header only, no line end"),
         pytest.param(company_file(FIRST, header=LAST), f"no header: the first line is '{LAST}', not "
                      "Date,Open,High,Low,Close,Volume", id="no header"),
-        pytest.param(TWO_ROWS.replace(b",", b";"), f"no header: the first line is '{HEADER.replace(',', ';')}', not "
-                     "Date,Open,High,Low,Close,Volume", id="semicolons"),
+        pytest.param(TWO_ROWS.replace(b",", b";"), "separated by semicolons, not by commas: the first line is "
+                     f"'{HEADER.replace(',', ';')}'", id="semicolons"),
         pytest.param(company_file(FIRST, header="Date,Open,High,Low,Close,OpenInt"), "missing column Volume",
                      id="missing column"),
-        pytest.param(company_file(FIRST, header="Date,Open,Hi,Lo,Close,Volume"), "missing column High, Low",
+        pytest.param(company_file(FIRST, header="Date,Open,Hi,Lo,Close,Volume"), "missing column High, Low; the file "
+                     "has 'Hi', 'Lo': if that is it, set MBD_COLUMN_ALIASES='Low=Lo'",
                      id="missing columns"),
         pytest.param(company_file(FIRST, header=HEADER + ",open"), "column Open is in the header twice",
                      id="column twice"),
         pytest.param(TWO_ROWS.decode().encode("utf-16"), "not CSV: the first line is not UTF-8 text",
                      id="UTF-16"),
-        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "not CSV: the first line is not UTF-8 text",
-                     id="gzip"),
+        pytest.param(b"\x1f\x8b\x08\x00\x00\xff\xfe\x80", "cannot be unpacked: not a whole gzip file "
+                     "(Compressed file ended before the end-of-stream marker was reached)", id="gzip"),
         pytest.param(company_file(FIRST, header='"Date,Open'), "no header: the first line is '\"Date,Open', not "
                      "Date,Open,High,Low,Close,Volume", id="open quote in the header"),
         pytest.param(TWO_ROWS + b"2020-01-07,\xff,2,1,1,1,0\n", f"not UTF-8 text: byte {len(TWO_ROWS) + 11} is 0xff",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from etl.files import company_file as checking
 from etl.files import native
 from etl.files.company_file import CompanyFile, UnusableFile
+from etl.files.header import Header
 from etl.files.rules import COLUMNS
 from tests.support.company_files import HEADER, Kept, assert_balanced, check, kept
 
@@ -108,7 +109,7 @@ def test_a_plain_file_is_checked_alike_natively_and_row_by_row(
     body, width, positions = plain
     fast = native.check_plain(body, width=width, positions=positions, company_name="x.csv", since=since)
     if fast is not None:
-        opened = checking._Opened(b"header\n" + body, len(b"header\n"), width, positions, ())
+        opened = checking._Opened(b"header\n" + body, len(b"header\n"), Header(width, positions, ()))
         slow = checking._check_rows(opened, company_name="x.csv", since=since)
         if isinstance(slow, UnusableFile):
             assert (fast.read, fast.before_since) == (0, 0)

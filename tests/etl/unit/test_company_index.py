@@ -1,9 +1,12 @@
 """The company index's bytes, well and badly formed, and the names or the refusal that come out."""
 
+import sys
+from unicodedata import category, is_normalized, normalize
+
 import pytest
 
 from etl import BatchError
-from etl.batch.company_index import CompanyIndex, parse_index
+from etl.batch.company_index import CompanyIndex, company_name, parse_index
 from tests.support.paths import SAMPLE
 
 NAMES = ("wex.us.csv", "ds_d.us.csv", "ccv-cl.us.csv")
@@ -50,6 +53,53 @@ def test_name_held_several_times_is_moved_once_and_told_once() -> None:
 )
 def test_name_of_any_script_is_accepted(name: str) -> None:
     assert parse_index(f"'wex.us.csv', '{name}'".encode()).names == ("wex.us.csv", name)
+
+
+SIGNS = [chr(code) for code in range(0x20, sys.maxunicode + 1) if category(chr(code)) not in ("Cn", "Cs", "Co")]
+OWN_SIGNS = set("_.^=+&@~ -")  # allowed inside a name, whatever Unicode calls them
+
+
+def _is_taken(name: str) -> bool:
+    try:
+        return CompanyIndex.of([name]).names == (company_name(name),)
+    except BatchError:
+        return False
+
+
+def test_sign_of_each_category_is_taken_or_refused_by_where_it_is() -> None:
+    assert len({category(sign) for sign in SIGNS}) >= 27
+    signs = [sign for sign in SIGNS if is_normalized("NFC", sign) and is_normalized("NFC", f"xa{sign}")]
+    of_many = {"Lo", "So"}  # 130,000 letters of Han and Hangul, 7,000 symbols
+    for sign in (one for number, one in enumerate(signs) if category(one) not in of_many or number % 50 == 0):
+        kind = category(sign)
+        is_letter, is_mark = sign.isalnum() or sign == "_", kind[0] == "M"
+        where = f"U+{ord(sign):04X} ({kind})"
+        assert _is_taken(f"{sign}x.csv") == is_letter, f"{where} at the beginning"
+        assert _is_taken(f"xa{sign}b.csv") == (is_letter or is_mark or sign in OWN_SIGNS), f"{where} behind a letter"
+        assert _is_taken(f"x.{sign}b.csv") == (is_letter or sign in OWN_SIGNS), f"{where} behind a sign"
+        if is_mark:
+            assert _is_taken(f"xa{sign}{sign}.csv"), f"{where} behind another mark"
+            assert _is_taken(f"क{sign}.csv"), f"{where} behind a letter of another script"
+        if is_letter:
+            assert kind[0] in "LN" or sign == "_", where
+
+
+def test_name_in_any_unicode_form_is_the_same_company() -> None:
+    for sign in SIGNS:
+        forms = (normalize(form, f"x{sign}\u0301.csv") for form in ("NFC", "NFD"))
+        assert len({company_name(form) for form in forms}) == 1, f"U+{ord(sign):04X}"
+
+
+@pytest.mark.parametrize("name", ["wex.us.csv", "wex.us.csv.gz", "wex.us.csv.zst", "wex.us.csv.GZ"])
+def test_packed_name_is_the_same_company_and_named_twice_is_loaded_once(name: str) -> None:
+    index = parse_index(f"'{name}', 'wex.us.csv', 'b.csv'".encode())
+    assert (index.names, index.repeated) == (("wex.us.csv", "b.csv"), ("wex.us.csv",))
+
+
+@pytest.mark.parametrize("name", [".gz", "-.gz", "=1.gz", "x" * 57 + ".gz", "..gz", "a/b.gz"])
+def test_name_that_is_unsafe_without_its_packing_is_refused(name: str) -> None:
+    with pytest.raises(BatchError, match="cannot be a company file"):
+        parse_index(f"'{name}'".encode())
 
 
 @pytest.mark.parametrize(

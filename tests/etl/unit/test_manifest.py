@@ -25,7 +25,7 @@ MANIFEST = Manifest(
 FACTS: dict[str, Any] = json.loads(MANIFEST.to_json())
 ADDED_SINCE = {
     *("files", "rules", "combined_version", "list_versions", "files_read", "files_taken_over"),
-    *("repeated", "ignored", "notes", "missing", "consent"),
+    *("repeated", "ignored", "notes", "missing", "consent", "column_aliases"),
 }
 OF_VERSION_0_1 = FACTS.keys() - ADDED_SINCE
 

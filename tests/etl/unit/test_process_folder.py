@@ -20,8 +20,7 @@ from etl.batch.company_index import parse_index
 from etl.batch.storage import _Folder, open_storage
 from etl.errors import MissingFilesError
 from etl.files.manifest import Manifest, QuarantinedFile
-from etl.files.process import LARGEST_FILE_BYTES
-from etl.files.rules import QuarantineReason
+from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
 from etl.outcome.receipt import FileCounts
 from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
@@ -221,7 +220,7 @@ def test_bad_files_are_quarantined_each_with_its_reason_and_the_rest_goes_on(pla
         "b": "too large",
         "c": "no rows",
         "d": "no header",
-        "e": "missing column Volume",
+        "e": "missing column Volume; the file has 'Shares'",
         "f": "not CSV",
         "g": "no usable row",
     }
