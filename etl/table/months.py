@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import TYPE_CHECKING
 
 from etl.table.database import query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
-
-_LONGEST_GROWTH = 10  # days; where more were added, the company is counted again
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,11 @@ def read_months(
     query(cursor, "enough_memory")
     found = {name: known[name] for name, one in loaded.items() if name in known and known[name].sha256 == one.sha256}
     again = set(rewritten)
-    grown = [
-        name for name in loaded.keys() & known.keys() - found.keys() - again if _is_near(loaded[name], known[name])
-    ]
-    further = {"last_days": [known[name].last_day for name in grown], "growth": _LONGEST_GROWTH}
-    added = _by_company(query(cursor, "report_new_months", companies=grown, **further) if grown else ())
+    grown = []
+    if query(cursor, "table_index")[0][0]:  # without one, counting all again is quicker than looking for new days
+        grown = [name for name in loaded.keys() & known.keys() - found.keys() - again if known[name].last_day]
+    days_known = [known[name].last_day for name in grown]
+    added = _by_company(query(cursor, "report_new_months", companies=grown, last_days=days_known) if grown else ())
     for name in grown:
         days = {**known[name].days}
         for month, count in added.get(name, {}).items():
@@ -59,14 +56,6 @@ def read_months(
     for name, days in _by_company(query(cursor, "report_months", companies=rest) if rest else ()).items():
         found[name] = CompanyMonths(loaded[name].sha256, loaded[name].last_day, days)
     return found
-
-
-def _is_near(loaded: LoadedSlice, known: CompanyMonths) -> bool:
-    try:
-        growth = date.fromisoformat(loaded.last_day or "") - date.fromisoformat(known.last_day or "")
-    except ValueError:
-        return False
-    return 0 <= growth.days <= _LONGEST_GROWTH
 
 
 def _by_company(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:

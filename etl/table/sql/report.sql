@@ -53,11 +53,14 @@ SELECT company_name, substr(stock_date, 1, 7), count(*) FROM historical_stocks_d
 WHERE company_name = ANY(%(companies)s) GROUP BY 1, 2;
 
 -- name: report_new_months
--- The same of the days that follow a company's last known one.
-SELECT t.company_name, substr(t.stock_date, 1, 7), count(*)
+-- The same of the days that follow a company's last known one, by the traders' index, company by company.
+SELECT known.company_name, substr(t.stock_date, 1, 7), count(*)
 FROM unnest(%(companies)s::text[], %(last_days)s::text[]) AS known (company_name, last_day)
-CROSS JOIN generate_series(1, %(growth)s) AS further JOIN historical_stocks_data t
-    ON t.company_name = known.company_name
-    AND make_date(substr(t.stock_date, 1, 4)::int, substr(t.stock_date, 6, 2)::int, substr(t.stock_date, 9, 2)::int)
-        = known.last_day::date + further
+CROSS JOIN LATERAL (
+    SELECT stock_date FROM historical_stocks_data
+    WHERE company_name = known.company_name
+      AND make_date(substr(stock_date, 1, 4)::int, substr(stock_date, 6, 2)::int, substr(stock_date, 9, 2)::int)
+          > known.last_day::date
+    OFFSET 0 -- keeps the planner from reading the whole table
+) t
 GROUP BY 1, 2;

@@ -293,11 +293,11 @@ def test_calendar_is_kept_and_brought_up_to_date_by_what_a_run_changed(
         patch.setattr("etl.table.months.query", spied)
         three.load(database)
         assert asked == []
-        three.put("bb.us.csv", days(35, price=20))  # grew by more than ten days
+        three.put("bb.us.csv", days(35, price=20))  # grew by more than a month
         three.put("cc.us.csv", days(24, price=30))  # by four
         three.put("aa.us.csv", [*days(5, price=10)[1:], *days(6, price=10)[5:]])  # lost a day and got one
         three.load(database, accept_shrunk=("all",))
-    assert asked == ["report_new_months cc.us.csv", "report_months aa.us.csv", "report_months bb.us.csv"]
+    assert asked == ["report_new_months bb.us.csv", "report_new_months cc.us.csv", "report_months aa.us.csv"]
     assert kept() == counted()
     assert command("undo", "--yes", "--database-url", database.url, "--output", three.output).code == 0
     assert kept() == counted()

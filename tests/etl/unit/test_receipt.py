@@ -9,7 +9,7 @@ import pytest
 
 import etl
 from etl import BatchError, Receipt, Run
-from etl.files.manifest import QuarantinedFile
+from etl.files.manifest import QuarantinedFile, RejectedFile
 from etl.outcome.receipt import FileCounts, Marker, RowCounts, State
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -185,6 +185,64 @@ def test_long_list_of_quarantined_files_is_cut_with_its_count() -> None:
     text = etl.receipt_text(replace(LOADED, quarantined=many))
     assert text.count("empty: 0 bytes") == 50
     assert "and 1,000 more, all in the receipt's JSON" in text
+
+
+def lines_of_changes(receipt: Receipt) -> list[str]:
+    lines = etl.receipt_text(receipt).splitlines()
+    start = lines.index("What changed:")
+    return lines[start + 1 : lines.index("", start)]
+
+
+def test_first_ten_companies_of_each_change_are_named_and_the_others_counted() -> None:
+    names = [f"{number:02}.csv" for number in range(13)]
+    first_ten = ", ".join(names[:10])
+    assert lines_of_changes(replace(LOADED, quarantined=(), grown=dict.fromkeys(names, 1))) == [
+        f"  13 companies grew by 1 row ({first_ten} and 3 more)"
+    ]
+    assert lines_of_changes(replace(LOADED, quarantined=(), new=dict.fromkeys(names, 2))) == [
+        f"  13 new companies with 26 rows ({first_ten} and 3 more)"
+    ]
+    many = tuple(QuarantinedFile(name, "empty: 0 bytes") for name in names)
+    assert lines_of_changes(replace(LOADED, quarantined=many)) == [f"  13 files quarantined ({first_ten} and 3 more)"]
+
+
+def test_companies_that_grew_alike_are_one_line_and_a_long_tail_is_summed_up() -> None:
+    grown = {"a": 1, "b": 1, "c": 1, "d": 5, "e": 5, "f": 2, "g": 7, "h": 9}
+    assert lines_of_changes(replace(LOADED, quarantined=(), grown=grown)) == [
+        "  3 companies grew by 1 row (a, b, c)",
+        "  2 companies grew by 5 rows (d, e)",
+        "  1 company grew by 2 rows (f)",
+        "  2 other companies grew by 16 rows (g 7, h 9)",
+    ]
+
+
+def test_rejected_rows_are_named_with_their_first_fault_and_where_all_are() -> None:
+    one = RejectedFile("smg.csv", 3, 5, "Date", "not an ISO date (YYYY-MM-DD)")
+    other = RejectedFile("x.csv", 1, 9, "", "7 fields where the header has 6")
+    receipt = replace(LOADED, quarantined=(), rejected=(one,))
+    assert lines_of_changes(receipt) == [
+        "  3 rows rejected in smg.csv (line 5, Date: not an ISO date (YYYY-MM-DD); all in "
+        "s3://source/Output/rejected_rows.csv)"
+    ]
+    assert lines_of_changes(replace(receipt, rejected=(one, other))) == [
+        "  4 rows rejected in 2 files (smg.csv 3: line 5, Date: not an ISO date (YYYY-MM-DD); "
+        "x.csv 1: line 9, 7 fields where the header has 6; all in s3://source/Output/rejected_rows.csv)"
+    ]
+
+
+def test_dry_run_that_failed_says_both_in_its_first_line() -> None:
+    text = etl.receipt_text(replace(FAILED, dry_run=True))
+    assert text.startswith("DRY RUN: FAILED: No company file of the batch is usable.\n")
+    assert Receipt.from_json(replace(FAILED, dry_run=True).to_json()).dry_run
+
+
+def test_headline_is_about_the_table_where_it_was_changed_outside() -> None:
+    rows = replace(LOADED.rows, inserted=0, deleted=0, unchanged=100)
+    text = etl.receipt_text(replace(LOADED, rows=rows, changed_outside={"a.csv": 7}))
+    assert text.startswith(
+        "The table was changed outside the pipeline: it holds other rows of 1 company than were loaded."
+    )
+    assert "1 company changed outside the pipeline (a.csv)" in text
 
 
 def test_run_begins_now_with_an_id_of_its_own() -> None:
