@@ -50,6 +50,7 @@ def test_init_db_four_at_once_makes_everything_once(empty_database: Database, ro
         def make(_: int, together: threading.Barrier = together) -> None:
             together.wait()
             make_tables(empty_database.url)
+            together.wait()
             make_loader(empty_database.url, name=role, password=PASSWORD)
 
         with ThreadPoolExecutor(4) as pool:
