@@ -113,7 +113,7 @@ def _find_nothing_there(where: Mapping[str, str], *, text: str) -> str | EtlErro
     for number, host in enumerate(hosts):
         port = ports[min(number, len(ports) - 1)] or "5432"
         if not host:  # libpq's default, which it alone knows
-            return "no such socket" if "Is the server running" in text else None
+            return _last_refusal(text)[1] if "Is the server running" in text else None
         try:
             if host.startswith("/"):
                 with socket.socket(socket.AF_UNIX) as probe:
