@@ -92,10 +92,10 @@ class _Connection(extensions.connection):
 
 
 class _Cursor(extensions.cursor):
-    """A cursor whose statements swallow no signal, and whose COPY raises the first of several errors."""
+    """A cursor whose statements swallow no signal, and whose COPY prints nothing."""
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:  # noqa: ANN401  as the base class has it
-        with _first_error():
+        with _silent_psycopg2():
             super().copy_expert(sql, file, size)
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: ANN401  as the base class has it
@@ -104,24 +104,17 @@ class _Cursor(extensions.cursor):
 
 
 @contextmanager
-def _first_error() -> Iterator[None]:
-    """Raise what ended a COPY. Where that ended the connection too, psycopg2 prints it and raises the second error."""
-    printed: list[psycopg2.Error] = []
+def _silent_psycopg2() -> Iterator[None]:
+    """Print nothing where an error ends a COPY and its connection: psycopg2 prints the first error, raises the last."""
     before = sys.excepthook
 
-    def keep(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error.__cause__, psycopg2.Error):
-            printed.append(error.__cause__)
-        else:
+    def keep_quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error.__cause__, psycopg2.Error):
             before(kind, error, trace)
 
-    sys.excepthook = keep
+    sys.excepthook = keep_quiet
     try:
         yield
-    except psycopg2.Error:
-        if printed:
-            raise printed[0] from None
-        raise
     finally:
         sys.excepthook = before
 

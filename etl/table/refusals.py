@@ -25,6 +25,7 @@ from etl.errors import EtlError, NoConnectionError, ServiceError, SettingsError
 from etl.table.sqlstates import meaning_of
 
 _SECONDS = 10.0  # for each of the two questions
+_SPOKEN = ":  "  # behind the severity, in whatever language: a server refuses, and not libpq
 _VERBOSE = 2  # PQERRORS_VERBOSE of libpq-fe.h
 _REACHED_NOTHING = {
     errno.ECONNREFUSED: "connection refused",
@@ -68,7 +69,8 @@ def explain_refusal(dsn: str, error: psycopg2.Error | UnicodeDecodeError) -> Etl
     text = _text_of(error)
     if found := _find_nothing_there(where, text=text):
         return found if isinstance(found, EtlError) else _no_answer(server, found)
-    text = _ask_again(dsn) or text
+    if _SPOKEN in text:
+        text = _ask_again(dsn) or text
     sqlstate, line = _last_refusal(text)
     name = f"database {where.get('dbname', '')!r} at {server} as user {where.get('user', '')!r}"
     quoted = without_secrets(line, where)
@@ -111,7 +113,7 @@ def _find_nothing_there(where: Mapping[str, str], *, text: str) -> str | EtlErro
     for number, host in enumerate(hosts):
         port = ports[min(number, len(ports) - 1)] or "5432"
         if not host:  # libpq's default, which it alone knows
-            return "no such socket" if "Is the server running" in text else None
+            return _last_refusal(text)[1] if "Is the server running" in text else None
         try:
             if host.startswith("/"):
                 with socket.socket(socket.AF_UNIX) as probe:

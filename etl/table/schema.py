@@ -83,6 +83,12 @@ def _refuse_to_hide(cursor: Cursor) -> None:
             "Nothing was made. Rename it, or name another schema by the search_path."
         )
     check_columns(cursor)
+    owner, user, is_owner = query(cursor, "owner_of_table")[0]
+    if not is_owner:
+        raise SettingsError(
+            f"The table historical_stocks_data belongs to {owner}, and {user} may not change it. Nothing was made. "
+            f"Run init-db as {owner}; with --loader {user} it also gives {user} what a load needs."
+        )
 
 
 def make_day_index(url: str) -> bool:

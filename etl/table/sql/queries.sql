@@ -43,6 +43,11 @@ SELECT n.nspname, c.relkind::text, current_database(), ARRAY(
 FROM (SELECT to_regclass('historical_stocks_data') AS oid) found
 LEFT JOIN pg_class c USING (oid) LEFT JOIN pg_namespace n ON n.oid = c.relnamespace;
 
+-- name: owner_of_table
+-- Whose the table is, who asks, and whether that is the owner or a member of the owner's role.
+SELECT pg_get_userbyid(relowner), current_user, pg_has_role(relowner, 'USAGE')
+FROM pg_class WHERE oid = 'historical_stocks_data'::regclass;
+
 -- name: forget_found_schema
 -- As this user would see it: what is made without a schema's name goes where they are used to.
 SET LOCAL search_path TO DEFAULT;

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from etl.table import connection
 from tests.support.cli_process import start
 from tests.support.database_proxy import DatabaseProxy, Fault
 
@@ -64,7 +65,7 @@ def test_server_that_takes_no_more_of_a_copy_is_given_up_after_a_while_and_the_l
     figures: Figures,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("etl.table.connection._UNACKNOWLEDGED_MILLISECONDS", 1500)
+    monkeypatch.setitem(connection._PARAMETERS, "tcp_user_timeout", 1500)
     with DatabaseProxy(database.server.port, STALLS["copy"]) as proxy:
         url = proxy.url(database.url, database.server.port)
         begun = time.monotonic()

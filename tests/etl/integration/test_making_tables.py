@@ -50,6 +50,7 @@ def test_init_db_four_at_once_makes_everything_once(empty_database: Database, ro
         def make(_: int, together: threading.Barrier = together) -> None:
             together.wait()
             make_tables(empty_database.url)
+            together.wait()
             make_loader(empty_database.url, name=role, password=PASSWORD)
 
         with ThreadPoolExecutor(4) as pool:
@@ -98,6 +99,14 @@ def test_loader_that_may_not_build_the_index_says_who_can(
     assert database.rows(INDEX) == [(1,)]
     assert not any("historical_stocks_data_company_day" in note for note in load().notes)
     assert "index" not in command("check", "--database-url", login(database, role)).out
+
+
+def test_init_db_by_a_loader_names_the_owner(database: Database, role: str, command: Command) -> None:
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    answer = command("init-db", "--database-url", login(database, role))
+    assert answer.code == 2
+    assert f"belongs to postgres, and {role} may not change it." in answer.err
+    assert f"Run init-db as postgres; with --loader {role}" in answer.err
 
 
 def test_owner_without_the_right_to_make_things_loads_and_is_told_so(

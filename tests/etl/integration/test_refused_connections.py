@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import traceback
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psycopg2
 import psycopg2.errorcodes
 import pytest
 
 import etl
 from etl.errors import NoConnectionError, ServiceError, SettingsError
 from etl.table.database import connect
+from etl.table.refusals import explain_refusal
 from etl.table.sqlstates import meaning_of
 from tests.support.stub_database import refusal, stub_database
 
@@ -130,6 +133,38 @@ def test_only_what_cannot_be_reached_gives_no_answer(closed_port: int, monkeypat
     error = refused("host=/nowhere/at/all dbname=stocks")
     assert "no answer, no such socket. Is it running and reachable?" in str(error)
     assert isinstance(error, NoConnectionError)
+
+
+def test_every_errno_of_a_socket_is_no_answer_that_may_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in errno.errorcode.items():
+
+        def refuse(*_: object, number: int = number, **__: object) -> None:
+            raise OSError(number, "Verbindungsaufbau abgelehnt")
+
+        monkeypatch.setattr("socket.create_connection", refuse)
+        error = explain_refusal(f"{URL}:5432/stocks", psycopg2.OperationalError("Verbindungsaufbau abgelehnt"))
+        assert isinstance(error, NoConnectionError), name
+        assert "127.0.0.1:5432: no answer, " in str(error), name
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "message"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "?"), SettingsError, "no such host. Check the host name."),
+        (socket.gaierror(socket.EAI_AGAIN, "?"), NoConnectionError, "no name server answers."),
+        (UnicodeError("label too long"), SettingsError, "no such host. Check the host name."),
+    ],
+)
+def test_name_that_no_server_knows_is_a_setting_and_a_silent_name_server_passes(
+    answer: Exception, expected: type[etl.EtlError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise answer
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    error = explain_refusal(f"{URL}:5432/stocks", psycopg2.OperationalError("?"))
+    assert isinstance(error, expected)
+    assert message in str(error)
 
 
 def test_words_of_a_refusal_that_holds_a_part_of_the_password_are_blotted_out() -> None:

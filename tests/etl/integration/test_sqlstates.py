@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -14,6 +14,8 @@ from psycopg2 import errorcodes
 import etl
 from etl.errors import NoConnectionError, ServiceError, SettingsError
 from etl.table.connection import database_errors
+from etl.table.copying import copy_rows
+from etl.table.database import QUERIES, connect
 from etl.table.sqlstates import MEANINGS, meaning_of
 
 if TYPE_CHECKING:
@@ -159,6 +161,26 @@ def test_timeout_of_the_server_is_no_lost_connection(
     assert not isinstance(caught.value, NoConnectionError)
     assert len(attempts) == 1
     assert database.table() == table
+    assert capfd.readouterr().err == ""
+
+
+def test_copy_that_the_server_ends_while_rows_are_sent_raises_why_and_prints_nothing(
+    database: Database, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def rows() -> Iterator[bytes]:
+        yield b"2001-01-01,,,,,,,,aa.us.csv\n"  # taken before the COPY begins; what follows, within it
+        database.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'moving-big-data'"
+        )
+        for _ in range(1000):
+            yield b"2001-01-01,,,,,,,,aa.us.csv\n" * 10_000
+
+    with (
+        pytest.raises(NoConnectionError, match="terminating connection due to administrator command"),
+        connect(database.url) as connection,
+        connection.cursor() as cursor,
+    ):
+        copy_rows(cursor, QUERIES["copy_rows"], rows())
     assert capfd.readouterr().err == ""
 
 
