@@ -174,7 +174,8 @@ def test_a_paused_dag_is_an_error_and_no_run(system: LocalSystem, sample: dict[s
 def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem, sample: dict[str, Path]) -> None:
     before = query(system, "SELECT count(*), min(stock_date) FROM historical_stocks_data")
     # Without reload it would say that such a run is refused, as it removes older rows.
-    conf = {"dry_run": True, "since": "2015-01-01", "reload": True, "max_rejected": "1%", "allow_missing": "ge.us.csv"}
+    conf = {"dry_run": True, "since": "2015-01-01", "reload": True}
+    conf |= {"max_rejected": "1%", "allow_missing": "ge.us.csv"}
     answer = system.airflow.request(
         "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "by_hand", "logical_date": None, "conf": conf}
     )
@@ -199,7 +200,14 @@ def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> No
     assert set(details["params"]) == params
     assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
     assert "one mail reports how it went" in details["doc_md"]
-    for conf in ({"max_rejected": "many"}, {"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}, {"shards": 0}, {"shards": 65}):
+    for conf in (
+        {"max_rejected": "many"},
+        {"since": "yesterday"},
+        {"dry_run": "maybe"},
+        {"source_bucket": 7},
+        {"shards": 0},
+        {"shards": 65},
+    ):
         answer = system.airflow.request(
             "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "nonsense", "logical_date": None, "conf": conf}
         )
