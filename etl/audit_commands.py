@@ -148,13 +148,15 @@ def rejected(options: argparse.Namespace, *, database: str) -> int:
     )
     for file in found.quarantined:
         print(_one_line(f"{file.file}: {file.reason}"))
-    for row in found.rows:
+    for row in found.rejected:
         column = f" {row.column} {row.value!r}:" if row.column else ""
         print(_one_line(f"{row.file}:{row.line}:{column} {row.reason}"))
         print(_one_line(f"    {row.raw_line}"))
-    if receipt.rows.rejected > len(found.rows):
+    if receipt.rows.rejected > len(found.rejected):
         where = f"{receipt.output.rstrip('/')}/rejected_rows.csv" if receipt.output else "rejected_rows.csv"
-        print(f"{receipt.rows.rejected - len(found.rows):,} more are not recorded; {where} has those of the last run")
+        print(
+            f"{receipt.rows.rejected - len(found.rejected):,} more are not recorded; {where} has those of the last run"
+        )
     return 0
 
 

@@ -175,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DAYS",
         type=_days,
         default=os.environ.get("MBD_JOURNAL_DAYS") or None,
-        help="let entries of the journal go that are older (MBD_JOURNAL_DAYS; keep all)",
+        help="let entries of the journal, and rejected rows of runs, go that are older (MBD_JOURNAL_DAYS; keep all)",
     )
     loading.add_argument(
         "--lock-timeout", metavar="SECONDS", type=_seconds, default=60, help="wait for another load (60)"

@@ -39,7 +39,7 @@ class Rejected:
     """What is recorded of a run: its rejected rows, of each file the first ones, and its quarantined files."""
 
     run_id: str
-    rows: tuple[RecordedRow, ...]
+    rejected: tuple[RecordedRow, ...]
     quarantined: tuple[QuarantinedFile, ...]
 
 

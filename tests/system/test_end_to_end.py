@@ -1,5 +1,6 @@
 """From a marker in S3 through the trigger's handler and a real Airflow to a table and a mail."""
 
+import json
 import re
 import subprocess
 import time
@@ -174,6 +175,7 @@ def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem
     before = query(system, "SELECT count(*), min(stock_date) FROM historical_stocks_data")
     # Without reload it would say that such a run is refused, as it removes older rows.
     conf = {"dry_run": True, "since": "2015-01-01", "reload": True}
+    conf |= {"max_rejected": "1%", "allow_missing": "ge.us.csv"}
     answer = system.airflow.request(
         "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "by_hand", "logical_date": None, "conf": conf}
     )
@@ -183,6 +185,11 @@ def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem
     assert mail.subject == SUCCESS
     assert mail.text.startswith("DRY RUN")
     assert query(system, "SELECT count(*), min(stock_date) FROM historical_stocks_data") == before
+    receipt = json.loads(system.output("dry-run/receipts/by_hand.json"))
+    assert receipt["policy"] == {
+        "max_rejected": {"value": "1%", "set_by": "the param max_rejected of the DAG"},
+        "allow_missing": {"value": "ge.us.csv", "set_by": "the param allow_missing of the DAG"},
+    }
     assert min(line[:10] for line in system.output("dry-run/historical_stock_data.csv").splitlines()) >= b"2015-01-01"
 
 
@@ -193,7 +200,14 @@ def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> No
     assert set(details["params"]) == params
     assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
     assert "one mail reports how it went" in details["doc_md"]
-    for conf in ({"since": "yesterday"}, {"dry_run": "maybe"}, {"source_bucket": 7}, {"shards": 0}, {"shards": 65}):
+    for conf in (
+        {"max_rejected": "many"},
+        {"since": "yesterday"},
+        {"dry_run": "maybe"},
+        {"source_bucket": 7},
+        {"shards": 0},
+        {"shards": 65},
+    ):
         answer = system.airflow.request(
             "POST", f"dags/{DAG_ID}/dagRuns", body={"dag_run_id": "nonsense", "logical_date": None, "conf": conf}
         )

@@ -38,6 +38,21 @@ CREATE TABLE IF NOT EXISTS flagged_rows (
 CREATE TABLE IF NOT EXISTS flag_changes (LIKE flagged_rows, until_load BIGINT NOT NULL);
 CREATE INDEX IF NOT EXISTS flag_changes_company ON flag_changes (company_name, stock_date);
 
+-- Who may load a table of an older version may write these too (init-db --loader gave rights on the tables of then).
+DO $$
+DECLARE
+    loader text;
+BEGIN
+    FOR loader IN
+        SELECT DISTINCT a.grantee::regrole::text FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = 'loaded_companies'::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner)
+    LOOP
+        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON rejected_rows, quarantined_files, flagged_rows, flag_changes TO '
+            || loader;
+    END LOOP;
+END
+$$;
+
 CREATE OR REPLACE VIEW stock_price_flags AS
 SELECT company_name, stock_date::date AS stock_date, line, column_name, value, rule, load FROM flagged_rows;
 

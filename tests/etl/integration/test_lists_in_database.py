@@ -81,7 +81,7 @@ def test_rejected_rows_and_quarantined_files_of_all_runs_are_recorded_with_their
     ]
     assert "x?y" in answer.out
     facts = json.loads(command("rejected", first.run_id, "--json", "--database-url", database.url).out)
-    assert (facts["run_id"], facts["rows_rejected"], facts["rows"][0]["raw_line"]) == (first.run_id, 3, BAD)
+    assert (facts["run_id"], facts["rows_rejected"], facts["rejected"][0]["raw_line"]) == (first.run_id, 3, BAD)
     nobody = command("rejected", "nobody", "--database-url", database.url)
     assert (nobody.code, "No run 'nobody' is recorded" in nobody.err) == (2, True)
 
@@ -93,6 +93,15 @@ def test_attempt_that_is_repeated_records_its_rows_once(three: Files, database: 
     for _ in range(2):
         etl.load(three.job(), target=etl.Target(database.url), run=run)
     assert len(database.rows(REJECTED)) == 1
+
+
+def test_what_old_runs_have_rejected_goes_with_the_journal(three: Files, database: Database, days: Days) -> None:
+    three.put("aa.us.csv", [*days(5), BAD])
+    three.put("bb.us.csv", None)
+    three.load(database)
+    receipt = three.load(database, journal_days=0)
+    assert database.rows("SELECT run_id FROM rejected_rows") == [(receipt.run_id,)]
+    assert database.rows("SELECT run_id FROM quarantined_files") == [(receipt.run_id,)]
 
 
 def test_hostile_bytes_of_rejected_rows_are_recorded(three: Files, database: Database, days: Days) -> None:
@@ -289,3 +298,15 @@ def test_random_days_leave_the_flags_of_a_database_that_is_loaded_at_once(
         three.load(empty_database, job=three.job(output=f"{three.output}-2", reread=True))
         assert database.rows(FLAGS) == empty_database.rows(FLAGS)
     assert database.rows(FLAGS)
+
+
+def test_loader_of_an_older_version_may_write_the_new_tables(database: Database) -> None:
+    role = "a_loader_of_0_1"
+    database.execute(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    database.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON loaded_companies TO {role}")
+    database.execute("DROP TABLE rejected_rows, quarantined_files, flagged_rows, flag_changes CASCADE")
+    etl.make_tables(database.url)
+    tables = ["rejected_rows", "quarantined_files", "flagged_rows", "flag_changes"]
+    rights = "SELECT has_table_privilege(%s, name, 'INSERT') FROM unnest(%s) AS name"
+    assert database.rows(rights, role, tables) == [(True,)] * 4
+    database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
