@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
+import yaml
 
+from tests.support.paths import ROOT
 from tests.support.process import (
     HOST,
     Process,
@@ -135,6 +137,7 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[st
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+        "AIRFLOW__API__THEME": _theme(),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -150,3 +153,9 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[st
         "AIRFLOW__LOGGING__UVICORN_LOGGING_LEVEL": "WARNING",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
+
+
+def _theme() -> str:
+    """That of the stack."""
+    service = yaml.safe_load((ROOT / "airflow" / "service.yml").read_text(encoding="utf-8"))
+    return str(service["services"]["airflow"]["environment"]["AIRFLOW__API__THEME"])
