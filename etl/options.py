@@ -1,4 +1,7 @@
-"""The options of `mbd`, with their helps and examples."""
+"""The options of `mbd`, with their helps and examples.
+
+Long because every option of every command is here, once.
+"""
 
 from __future__ import annotations
 
