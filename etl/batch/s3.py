@@ -107,7 +107,14 @@ class S3Prefix:
                 for upload in uploads.get("Uploads", []):
                     key = upload["Key"]
                     if key == prefix or not exactly:
-                        self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+                        self._abort(key, upload["UploadId"])
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        try:
+            self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":  # it has ended by itself since it was listed
+                raise
 
     def url_of(self, name: str) -> str:
         return self.url + name

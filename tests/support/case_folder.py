@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etl.batch.company_index import parse_index
+from etl.batch.gate import find_company_files
+from etl.batch.storage import Listed
 from tests.support.paths import CASES
 
 NAMES = sorted(folder.name for folder in CASES.iterdir() if folder.is_dir())
@@ -33,6 +36,13 @@ class Case:
     @property
     def rejected(self) -> bytes:
         return (self.folder / "expected_rejected_rows.csv").read_bytes()
+
+    def files(self) -> dict[str, Path]:
+        """The files that are kept of the companies that the index names."""
+        kept = {path.name: path for path in (self.folder / "Stocks").iterdir()}
+        index = parse_index((self.folder / "index.txt").read_bytes())
+        found = find_company_files(index, dict.fromkeys(kept, Listed("", 0)), place="Stocks")
+        return {name: kept[listed.stored_as or name] for name, listed in found.items()}
 
     def lay_out(self, root: Path) -> Batch:
         """A copy of the batch below `root`, with the files that are too large to be kept."""

@@ -25,7 +25,7 @@ def test_company_files_of_all_cases_are_loaded_as_each_case_says(
         refused = {entry["file"] for entry in case.expected["quarantined"]} - case.expected.get("sparse", {}).keys()
         moved = {name: f"{len(names) + number:03}.csv" for number, name in enumerate(sorted(accepted | refused))}
         for name, new in moved.items():
-            (files.source / new).write_bytes((case.folder / "Stocks" / name).read_bytes())
+            (files.source / new).write_bytes(case.files()[name].read_bytes())
         names += moved.values()
         for line in case.combined.decode().splitlines():
             *fields, company = line.split(",")

@@ -275,6 +275,19 @@ def test_stale_upload_of_a_killed_run_is_cleared_by_the_next_and_no_other(large:
     assert bucket.unfinished_uploads() == ["Output/historical_stock_data.csv.other"]
 
 
+def test_stale_upload_that_ends_while_it_is_cleared_is_no_error(large: Files, bucket: Bucket) -> None:
+    bucket.upload(large)
+    stale = bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=COMBINED)["UploadId"]
+
+    def end_first(params: dict[str, Any], **_: object) -> None:
+        if params["UploadId"] == stale:
+            bucket.s3.abort_multipart_upload(Bucket=bucket.name, Key=COMBINED, UploadId=stale)
+
+    bucket.on("provide-client-params.s3.AbortMultipartUpload", end_first)
+    assert _process(bucket).files.accepted == 8
+    assert bucket.unfinished_uploads() == []
+
+
 def _replace_at_get(bucket: Bucket, proxy: S3Proxy, key: str, contents: list[bytes]) -> None:
     """Put the next of `contents` under `key` just before each GET of it."""
 

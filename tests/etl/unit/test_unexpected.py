@@ -73,6 +73,7 @@ COMMANDS = {
     "history": ("--database-url", DATABASE),
     "check": ("--database-url", DATABASE),
     "rejected": ("--database-url", DATABASE),
+    "report": ("--database-url", DATABASE, "--output", "O"),
     "diff": ("RUN", "--database-url", DATABASE),
     "undo": ("--yes", "--database-url", DATABASE),
     "trace": ("a.csv", "2020-01-02", "--database-url", DATABASE),
