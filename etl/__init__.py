@@ -3,6 +3,7 @@
 from etl.batch.aws import Aws
 from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError, as_etl_error
+from etl.outcome.channels import Channels
 from etl.outcome.mail import Mailbox
 from etl.outcome.receipt import Marker, Receipt, Run
 from etl.outcome.wording import receipt_text
@@ -16,13 +17,14 @@ from etl.pipeline import (
     read_history,
     record_failure,
     record_start,
+    report_to_channels,
     run,
     send_mail,
     send_mail_of_run,
 )
 from etl.progress import CompanyFileProgress
 from etl.revision import code_version
-from etl.settings import Settings, read_mailbox, read_policy, read_settings, source_bucket
+from etl.settings import Settings, read_channels, read_mailbox, read_policy, read_settings, source_bucket
 from etl.table.companies import companies
 from etl.table.dsn import database_dsn
 from etl.table.load import Target
@@ -32,6 +34,7 @@ from etl.table.schema import make_tables
 __all__ = [
     "Aws",
     "BatchError",
+    "Channels",
     "CompanyFileProgress",
     "EtlError",
     "Job",
@@ -54,6 +57,7 @@ __all__ = [
     "load",
     "make_tables",
     "process",
+    "read_channels",
     "read_history",
     "read_mailbox",
     "read_policy",
@@ -62,6 +66,7 @@ __all__ = [
     "receipt_text",
     "record_failure",
     "record_start",
+    "report_to_channels",
     "run",
     "send_mail",
     "send_mail_of_run",

@@ -229,6 +229,7 @@ def mail(context: Mapping[str, Any]) -> None:
         succeeded=context["reason"] == "success",
         reason=context["reason"],
         mailbox=etl.read_mailbox(os.environ),
+        channels=etl.read_channels(os.environ),
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import infra_scripts.cli
 from etl.files.rules import FlagRule, QuarantineReason, RowRule
 from etl.options import build_parser
+from etl.outcome.delivery import ChannelState
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
@@ -62,6 +63,7 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
     "flag rules": FlagRule,
     "states of a receipt": State,
     "states of a mail": MailState,
+    "states of a channel": ChannelState,
     "kinds of a restatement": Kind,
 }
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

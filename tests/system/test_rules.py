@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 
 LIBRARIES = {  # what a package may import in addition to the standard library and itself
     "etl": {  # compression: of the standard library since 3.14
+        "apprise",
         "backports",
         "boto3",
         "botocore",
