@@ -4,12 +4,14 @@ from etl.batch.aws import Aws
 from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError, as_etl_error
 from etl.outcome.channels import Channels
+from etl.outcome.datasets import Dataset, Datasets
 from etl.outcome.mail import Mailbox
 from etl.outcome.receipt import Marker, Receipt, Run
 from etl.outcome.wording import receipt_text
 from etl.pipeline import (
     Job,
     combine,
+    datasets,
     forget_work,
     gate,
     load,
@@ -36,6 +38,8 @@ __all__ = [
     "BatchError",
     "Channels",
     "CompanyFileProgress",
+    "Dataset",
+    "Datasets",
     "EtlError",
     "Job",
     "Mailbox",
@@ -52,6 +56,7 @@ __all__ = [
     "combine",
     "companies",
     "database_dsn",
+    "datasets",
     "forget_work",
     "gate",
     "load",

@@ -39,6 +39,7 @@ from etl.files.process import Processing, Progress
 from etl.files.row_lists import REJECTED_ROWS, read_flagged
 from etl.files.shards import combine_shards
 from etl.outcome.channels import Channels, report_to
+from etl.outcome.datasets import Datasets, datasets_of
 from etl.outcome.mail import NOTICES, Mailbox, send
 from etl.outcome.notes import (
     notes_of_load,
@@ -303,6 +304,14 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
         write_receipt(receipt, output=place)
         write_report(receipt, output=place, database=database)
     return receipt
+
+
+@only_etl_errors()
+def datasets(receipt: Receipt, *, job: Job, target: Target) -> Datasets:
+    """What a load read and wrote, named as OpenLineage does. Raises ServiceError or SettingsError."""
+    return datasets_of(
+        receipt, source=job.source, company_index=job.company_index, output=job.output, database=target.database
+    )
 
 
 @only_etl_errors()

@@ -20,14 +20,14 @@ from typing import Any
 
 from etl.batch.aws import Aws
 from etl.batch.storage import Storage
-from etl.errors import EtlError
+from etl.errors import EtlError, only_etl_errors
 from etl.outcome.delivery import ChannelState, Delivery
 from etl.outcome.mail import message_of
 from etl.outcome.metrics import put_metrics
 from etl.outcome.receipt import Receipt, State, file_name, write_receipt
 
 _MESSENGER = Path(__file__).with_name("messenger.py")
-_SECONDS = 15.0  # for all channels together: an Airflow callback is killed after 50, and the mail comes first
+_CHANNEL_SECONDS = 15.0  # for all channels together: an Airflow callback is killed after 50, and the mail comes first
 _NOT_INSTALLED = "apprise is not installed: pip install 'moving-big-data[channels]'"
 _HAS_A_HOST = {"form", "forms", "http", "https", "json", "jsons", "workflow", "workflows", "xml", "xmls"}
 
@@ -69,12 +69,13 @@ def report_to(
             notes.append(f"The channel {one.channel} did not get the message: {one.reason}.")
     if channels.metrics_namespace:
         try:
-            put_metrics(receipt, namespace=channels.metrics_namespace, aws=aws)
+            with only_etl_errors():
+                put_metrics(receipt, namespace=channels.metrics_namespace, aws=aws)
         except EtlError as error:
             notes.append(f"The metrics were not sent: {error}")
     receipt = replace(receipt, channels=deliveries, notes=(*receipt.notes, *notes))
     if output and may_write_receipt:
-        with suppress(EtlError):
+        with suppress(EtlError), only_etl_errors():
             write_receipt(receipt, output=output)
     return receipt
 
@@ -99,13 +100,13 @@ def _send_messages(receipt: Receipt, *, channels: Channels, title: str, output: 
 
 
 def _order_messenger(order: Mapping[str, Any]) -> list[str]:
-    """What is wrong with each of the order's URLs, after at most `_SECONDS`; nothing where all is well."""
+    """What is wrong with each of the order's URLs, after at most `_CHANNEL_SECONDS`; nothing where all is well."""
     urls = order["urls"]
     if not urls:
         return []
     if find_spec("apprise") is None:
         return [_NOT_INSTALLED] * len(urls)
-    answers = [f"no answer within {_SECONDS:g} s"] * len(urls)
+    answers = [f"no answer within {_CHANNEL_SECONDS:g} s"] * len(urls)
     try:
         with subprocess.Popen(  # noqa: S603  our own file; -P: it finds no module of etl by a bare name
             [sys.executable, "-P", _MESSENGER],
@@ -115,7 +116,7 @@ def _order_messenger(order: Mapping[str, Any]) -> list[str]:
             text=True,
         ) as messenger:
             try:
-                printed, _ = messenger.communicate(json.dumps(order), timeout=_SECONDS)
+                printed, _ = messenger.communicate(json.dumps(order), timeout=_CHANNEL_SECONDS)
             except subprocess.TimeoutExpired:
                 messenger.kill()
                 printed, _ = messenger.communicate()

@@ -97,7 +97,7 @@ def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> tup
 
 
 def message_of(receipt: Receipt, *, output: Storage | None) -> str:
-    """What a mail or a message to a channel says of a run; it names the receipt and the page, where there is an output."""
+    """What a mail or a message to a channel says of a run. Where there is an output, it names receipt and page."""
     whole = output.url_of(file_name(receipt.run_id)) if output else ""
     return body(receipt, whole=whole, page=_page(receipt.run_id, output=output) if output else "")
 

@@ -201,7 +201,9 @@ def read_promises() -> list[dict[str, Any]]:
 
 
 def _variables(text: str) -> list[str]:
-    return re.findall(r"\b(?:(?:MBD|AIRFLOW)_[A-Z0-9][A-Z0-9_]*[A-Z0-9]|AWS_REGION|COMPOSE_FILE)\b", text)
+    return re.findall(
+        r"\b(?:(?:MBD|AIRFLOW)_[A-Z0-9][A-Z0-9_]*[A-Z0-9]|AWS_REGION|COMPOSE_FILE|OPENLINEAGE_URL)\b", text
+    )
 
 
 def _without_comments(text: str) -> str:

@@ -1,17 +1,20 @@
 """One whole local system for all end-to-end tests: it takes some 20 seconds to start."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import SAMPLE
-from tests.support.system import LocalSystem
+from tests.support.system import LINEAGE, LocalSystem
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
-    with LocalSystem(tmp_path_factory.mktemp("system")) as running:
+    home = tmp_path_factory.mktemp("system")
+    lineage = {"type": "file", "log_file_path": str(home / LINEAGE), "append": True}
+    with LocalSystem(home, settings={"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(lineage)}) as running:
         yield running
 
 

@@ -114,7 +114,7 @@ def test_channel_that_does_not_end_its_answer_is_left_after_a_bounded_time(
     three: Files, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A byte now and then keeps every timeout of a socket quiet."""
-    monkeypatch.setattr(channels_module, "_SECONDS", 4.0)
+    monkeypatch.setattr(channels_module, "_CHANNEL_SECONDS", 4.0)
     with Webhook(stalls=True) as slow:
         monkeypatch.setenv("MBD_CHANNELS", f"json://{slow.place}/")
         answer = process(three, command)
@@ -128,7 +128,7 @@ def test_what_channels_answered_before_the_time_was_over_counts(
     messenger = tmp_path / "messenger.py"
     messenger.write_text("import time\nprint('[1, \"\"]\\n[0', flush=True)\ntime.sleep(600)\n")
     monkeypatch.setattr(channels_module, "_MESSENGER", messenger)
-    monkeypatch.setattr(channels_module, "_SECONDS", 3.0)
+    monkeypatch.setattr(channels_module, "_CHANNEL_SECONDS", 3.0)
     told = etl.report_to_channels(RECEIPT, job=NOWHERE, channels=etl.Channels(("json://a", "json://b")))
     assert [one.reason for one in told.channels] == ["no answer within 3 s", ""]
 
