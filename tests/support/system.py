@@ -39,6 +39,7 @@ SOURCE_BUCKET = "de-mbd-predict-ada-lovelace-s3-source"
 MONITORED_BUCKET = "de-mbd-predict-ada-lovelace-monitored-bucket"
 TOPIC = "de-mbd-predict-ada-lovelace-SNS"
 LINEAGE = "lineage.jsonl"
+CHANNEL_SECRET = "hunter2-of-a-channel"
 INDEX_KEY = "CompanyNames/top_companies.txt"
 PASSWORD_PARAMETER = "/de-mbd-predict-ada-lovelace/airflow/trigger-password"
 _FINISHED = {"success", "failed"}
@@ -125,6 +126,7 @@ class LocalSystem:
         """What no part of the system may tell, by what it is."""
         environment = self.airflow.environment
         return {
+            "URL of a channel": CHANNEL_SECRET,
             "password of PostgreSQL": self.postgres.password,
             "secret key of AWS": self.aws_secret_key,
             "password of Airflow's admin": self.airflow.password,

@@ -7,14 +7,26 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import SAMPLE
-from tests.support.system import LINEAGE, LocalSystem
+from tests.support.system import CHANNEL_SECRET, LINEAGE, LocalSystem
+from tests.support.webhook import Webhook
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
+def webhook() -> Iterator[Webhook]:
+    """The channel that runs are reported to; its URL is a secret."""
+    with Webhook() as hook:
+        yield hook
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, webhook: Webhook) -> Iterator[LocalSystem]:
     home = tmp_path_factory.mktemp("system")
     lineage = {"type": "file", "log_file_path": str(home / LINEAGE), "append": True}
-    with LocalSystem(home, settings={"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(lineage)}) as running:
+    settings = {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(lineage),
+        "MBD_CHANNELS": f"json://{webhook.place}/{CHANNEL_SECRET}",
+    }
+    with LocalSystem(home, settings=settings) as running:
         yield running
 
 

@@ -20,6 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.process import StackError
 from tests.support.system import DAG_ID, LINEAGE, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 from tests.support.traces import places_of, traces
+from tests.support.webhook import Webhook
 from tests.system import demo
 from trigger.build import BUILD
 from trigger.errors import PausedDagError
@@ -71,7 +72,9 @@ def emptied(system: LocalSystem) -> None:
 
 
 @pytest.mark.usefixtures("emptied")
-def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, sample: dict[str, Path]) -> None:
+def test_one_marker_becomes_one_run_one_table_and_one_mail(
+    system: LocalSystem, sample: dict[str, Path], webhook: Webhook
+) -> None:
     event = system.put_marker("batch of today+1.SUCCESS")
     run_id = start(system, event)
     assert system.finish(run_id) == "success"
@@ -113,6 +116,12 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     assert {link_of(system, run_id, task_id) for task_id in ("gate", "process", "load")} == {
         f"{system.aws.url}/{SOURCE_BUCKET}/Output/receipts/{quote(run_id)}.json"
     }
+    deadline = time.monotonic() + 60  # the channel comes after the mail
+    while not receipt_of(system, run_id).channels and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [one.state for one in receipt_of(system, run_id).channels] == ["sent"]
+    [message] = webhook.messages
+    assert (message["title"], message["message"].rstrip()) == (mail.subject, mail.text.rstrip())
 
     [again] = system.trigger(event)
     assert again == {**again, "outcome": "already_accepted", "dag_run_id": run_id}
