@@ -337,7 +337,7 @@ def report_to_channels(receipt: Receipt, *, job: Job, channels: Channels, mailbo
     if mailbox:
         title = mailbox.subject(success=receipt.state != State.FAILED)
     output = None
-    with suppress(EtlError):
+    with suppress(EtlError), only_etl_errors():
         output = job.open_output() if job.output else None
     return report_to(receipt, channels=channels, title=title, aws=job.aws, output=output)
 
