@@ -3,12 +3,15 @@
 from etl.batch.aws import Aws
 from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError, as_etl_error
+from etl.outcome.channels import Channels
+from etl.outcome.datasets import Dataset, Datasets
 from etl.outcome.mail import Mailbox
 from etl.outcome.receipt import Marker, Receipt, Run
 from etl.outcome.wording import receipt_text
 from etl.pipeline import (
     Job,
     combine,
+    datasets,
     forget_work,
     gate,
     load,
@@ -16,13 +19,14 @@ from etl.pipeline import (
     read_history,
     record_failure,
     record_start,
+    report_to_channels,
     run,
     send_mail,
     send_mail_of_run,
 )
 from etl.progress import CompanyFileProgress
 from etl.revision import code_version
-from etl.settings import Settings, read_mailbox, read_policy, read_settings, source_bucket
+from etl.settings import Settings, read_channels, read_mailbox, read_policy, read_settings, source_bucket
 from etl.table.companies import companies
 from etl.table.dsn import database_dsn
 from etl.table.load import Target
@@ -32,7 +36,10 @@ from etl.table.schema import make_tables
 __all__ = [
     "Aws",
     "BatchError",
+    "Channels",
     "CompanyFileProgress",
+    "Dataset",
+    "Datasets",
     "EtlError",
     "Job",
     "Mailbox",
@@ -49,11 +56,13 @@ __all__ = [
     "combine",
     "companies",
     "database_dsn",
+    "datasets",
     "forget_work",
     "gate",
     "load",
     "make_tables",
     "process",
+    "read_channels",
     "read_history",
     "read_mailbox",
     "read_policy",
@@ -62,6 +71,7 @@ __all__ = [
     "receipt_text",
     "record_failure",
     "record_start",
+    "report_to_channels",
     "run",
     "send_mail",
     "send_mail_of_run",

@@ -11,6 +11,7 @@ from etl.batch.policy import Policy
 from etl.batch.storage import open_storage, read_file
 from etl.errors import EtlError, SettingsError
 from etl.files import native
+from etl.outcome.channels import Channels, try_channels
 from etl.outcome.mail import Mailbox
 from etl.outcome.notes import NO_INDEX
 from etl.table.database import connect, query
@@ -25,6 +26,7 @@ def try_settings(
     database: str | None,
     mailbox: Mailbox | None,
     policy: Policy | None = None,
+    channels: Channels,
 ) -> Iterator[tuple[str, str, EtlError | None]]:
     """For each thing that is named: its name, what was found, and what is wrong with it, if anything.
 
@@ -43,9 +45,10 @@ def try_settings(
         checks.append(("database", lambda: _describe_database(database)))
     if mailbox:
         checks.append(("mail", lambda: _describe_topic(mailbox)))
-    if not checks:
+    if not checks and not channels.urls:
         raise SettingsError(
-            "Nothing to check: name --source, --company-index, --output, --database-url or --topic-arn."
+            "Nothing to check: name --source, --company-index, --output, --database-url or --topic-arn, or set "
+            "MBD_CHANNELS."
         )
     yield "checker", native.describe(), None
     for name, check in checks:
@@ -53,6 +56,9 @@ def try_settings(
             yield name, check(), None
         except EtlError as error:
             yield name, "", error
+    for name, wrong in try_channels(channels):
+        fault = SettingsError(f"The channel {name} gets no message: {wrong}. Correct MBD_CHANNELS.") if wrong else None
+        yield "channel", f"{name}: the URL is complete; nothing was sent", fault
 
 
 def _describe_batch(source: str, company_index: str, policy: Policy | None) -> str:

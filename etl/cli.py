@@ -122,12 +122,15 @@ def _attempt(
 
 
 def _mail(receipt: Receipt, *, mailbox: etl.Mailbox | None, job: etl.Job) -> Receipt:
-    if mailbox is None:
-        return receipt
-    receipt, refused = etl.send_mail(receipt, job=job, mailbox=mailbox)
-    if refused:
-        complain(f"warning: {refused}")
-    return receipt
+    """Send the mail, where a topic is set, and report to the channels of MBD_CHANNELS; what is refused is a warning."""
+    if mailbox:
+        receipt, refused = etl.send_mail(receipt, job=job, mailbox=mailbox)
+        if refused:
+            complain(f"warning: {refused}")
+    reported = etl.report_to_channels(receipt, job=job, channels=etl.read_channels(os.environ), mailbox=mailbox)
+    for note in reported.notes[len(receipt.notes) :]:
+        complain(f"warning: {note}")
+    return reported
 
 
 def _init_db(options: argparse.Namespace) -> int:
@@ -188,6 +191,7 @@ def _check(options: argparse.Namespace) -> int:
         database=options.database_url,
         mailbox=_mailbox(options),
         policy=_policy(options),
+        channels=etl.read_channels(os.environ),
     ):
         if error:
             worst = max(worst, error.exit_code)

@@ -38,6 +38,8 @@ from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
 from etl.files.row_lists import REJECTED_ROWS, read_flagged
 from etl.files.shards import combine_shards
+from etl.outcome.channels import Channels, report_to
+from etl.outcome.datasets import Datasets, datasets_of
 from etl.outcome.mail import NOTICES, Mailbox, send
 from etl.outcome.notes import (
     notes_of_load,
@@ -305,6 +307,14 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
 
 
 @only_etl_errors()
+def datasets(receipt: Receipt, *, job: Job, target: Target) -> Datasets:
+    """What a load read and wrote, named as OpenLineage does. Raises ServiceError or SettingsError."""
+    return datasets_of(
+        receipt, source=job.source, company_index=job.company_index, output=job.output, database=target.database
+    )
+
+
+@only_etl_errors()
 def read_history(database: str, *, last: int = 10) -> list[Receipt]:
     """The receipts of the newest runs, newest first."""
     return [Receipt.from_facts(facts) for facts in last_receipts(database, limit=last)]
@@ -318,12 +328,29 @@ def send_mail(receipt: Receipt, *, job: Job, mailbox: Mailbox) -> tuple[Receipt,
     return send(receipt, mailbox=mailbox, aws=job.aws, output=output)
 
 
-def send_mail_of_run(job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailbox) -> Receipt:
-    """Send the one mail of a run that an orchestrator has finished; `reason` is its word for why it ended.
+def report_to_channels(receipt: Receipt, *, job: Job, channels: Channels, mailbox: Mailbox | None = None) -> Receipt:
+    """Report a run that has just ended to the channels and CloudWatch; the receipt says what became of it.
 
-    The mail says what the run's own receipt says. Where a run was killed or timed out before it could write one, or its
-    output cannot be reached, the mail says that. Raises ServiceError when SNS refuses the mail. The receipt says last
-    that the mail went out: the watchdog reports a run whose receipt does not.
+    Takes a bounded time and raises nothing. The title is the mail's subject; without a mailbox it has no name.
+    """
+    title = f"Pipeline_{'Failure' if receipt.state == State.FAILED else 'Success'}"
+    if mailbox:
+        title = mailbox.subject(success=receipt.state != State.FAILED)
+    output = None
+    with suppress(EtlError), only_etl_errors():
+        output = job.open_output() if job.output else None
+    return report_to(receipt, channels=channels, title=title, aws=job.aws, output=output)
+
+
+def send_mail_of_run(
+    job: Job, *, run: Run, succeeded: bool, reason: str, mailbox: Mailbox, channels: Channels | None = None
+) -> Receipt:
+    """Send the one mail of a run that an orchestrator has finished, and then report it to the channels.
+
+    `reason` is the orchestrator's word for why the run ended. The mail says what the run's own receipt says. Where a
+    run was killed or timed out before it could write one, or its output cannot be reached, the mail says that. Raises
+    ServiceError when SNS refuses the mail. The receipt says last that the mail went out, and what the channels got: the
+    watchdog reports a run whose receipt does not.
     """
     output = None
     receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, dry_run=job.is_dry_run)
@@ -343,6 +370,15 @@ def send_mail_of_run(job: Job, *, run: Run, succeeded: bool, reason: str, mailbo
             why = unreadable_receipt(error) if succeeded and not readable else str(error)
             receipt = replace(receipt, state=State.FAILED, error=why).timed()
     receipt, refused = send(receipt, mailbox=mailbox, aws=job.aws, output=output, may_write_receipt=readable)
+    if channels:
+        receipt = report_to(
+            receipt,
+            channels=channels,
+            title=mailbox.subject(success=receipt.state != State.FAILED),
+            aws=job.aws,
+            output=output,
+            may_write_receipt=readable,
+        )
     if succeeded:
         forget_work(job, run=run)  # a failed run keeps it for another try
     if refused:

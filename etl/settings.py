@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from etl.batch.policy import Choice, Policy
 from etl.errors import SettingsError
+from etl.outcome.channels import Channels
 from etl.outcome.mail import Mailbox
 
 _SET_BY = {
@@ -76,6 +77,14 @@ def read_policy(
             choice = Choice(environment[variable], f"the setting {variable}")
         chosen[name] = choice
     return Policy(**chosen)
+
+
+def read_channels(environment: Mapping[str, str]) -> Channels:
+    """Read MBD_CHANNELS (URLs, separated by blanks) and MBD_METRICS_NAMESPACE. A wrong one stops nothing."""
+    return Channels(
+        urls=tuple(environment.get("MBD_CHANNELS", "").split()),
+        metrics_namespace=environment.get("MBD_METRICS_NAMESPACE", "").strip(),
+    )
 
 
 def _shards(environment: Mapping[str, str]) -> int:

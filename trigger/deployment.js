@@ -2,7 +2,7 @@
 //
 // A missing value is replaced by that of .env.example, so that `serverless package` works in a fresh clone. `deploy`
 // refuses and lists all `problems` at once (see serverless_plugin.js). A setting that a function would refuse
-// (settings.py, watchdog.py) is refused here by the same rule, because nobody notices a watchdog that fails each hour.
+// (settings.py, watchdog.py, expectation.py) is refused here by the same rule, because nobody notices a watchdog that fails each hour.
 
 "use strict";
 
@@ -20,6 +20,21 @@ const REQUIRED = {
 
 // The URL is never quoted, as it may hold a password.
 const isServer = (text) => /^https?:\/\/[^/@?#\s][^@?#\s]*$/i.test(text) && URL.canParse(text) && new URL(text).port !== "0";
+
+// As expectation.py; tests/data/contracts/expect_by.json has examples.
+const DAY = "(mon|tue|wed|thu|fri|sat|sun)";
+const EXPECT_BY = new RegExp(`^([01]?[0-9]|2[0-3]):[0-5][0-9]\\s+(daily|${DAY}(-${DAY})?(,${DAY}(-${DAY})?)*)\\s+([a-z][a-z0-9_+-]*(/[a-z0-9_+-]+)*)$`, "i");
+const isTimeZone = (name) => {
+  try {
+    return Boolean(new Intl.DateTimeFormat("en", { timeZone: name }));
+  } catch {
+    return false;
+  }
+};
+const isDay = (text) => {
+  const day = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/.test(text) ? new Date(`${text}T00:00:00Z`) : new Date(NaN);
+  return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text) && !text.startsWith("0000");
+};
 
 module.exports = ({ env = process.env, options = {} } = {}) => {
   const problems = [];
@@ -69,6 +84,13 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
   if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes < 2880)) {
     problems.push("MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880");
   }
+  const expectBy = value("MBD_EXPECT_BY");
+  if (expectBy && !(EXPECT_BY.test(expectBy) && isTimeZone(expectBy.split(/\s+/)[2]))) {
+    problems.push(`MBD_EXPECT_BY is ${JSON.stringify(expectBy)}: use a time, weekdays and a time zone, such as 18:30 Mon-Fri Europe/Berlin`);
+  }
+  const holidays = value("MBD_HOLIDAYS").split(/[\s,]+/).filter(Boolean);
+  const noDays = holidays.filter((text) => !isDay(text));
+  if (noDays.length) problems.push(`MBD_HOLIDAYS has ${JSON.stringify(noDays[0])}: use days such as 2026-12-25 2027-01-01`);
   if (value("MBD_INSTANCE_ID") && !/^i-[0-9a-f]{8,17}$/.test(value("MBD_INSTANCE_ID"))) {
     problems.push("MBD_INSTANCE_ID is not the id of an EC2 instance (i-...)");
   }
@@ -96,6 +118,8 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
     instanceId: value("MBD_INSTANCE_ID"),
     dryRun: value("MBD_TRIGGER_DRY_RUN"),
     watchdogMinutes: minutes,
+    expectBy,
+    holidays: holidays.join(" "),
     isCourse: value("MBD_PROFILE") === "course",
     hasReservedConcurrency: !["", "none"].includes(value("MBD_RESERVED_CONCURRENCY")),
   };

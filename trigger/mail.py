@@ -7,6 +7,7 @@ from datetime import datetime
 
 from trigger import aws_cli
 from trigger.deadline import Deadline
+from trigger.expectation import Due
 from trigger.settings import MailSettings
 from trigger.states import ReceiptState
 
@@ -50,6 +51,18 @@ def no_mail(
     return (
         f"{found}\n\n{first_line}\n\n{_TABLE} The receipt has the details:\n{look}"
         f"{_AFTERWARDS}\n  {_redrive(settings, key)}\n"
+    )
+
+
+def no_marker(due: Due, *, last: tuple[str, datetime] | None, settings: MailSettings) -> str:
+    """The mail about a day for which no marker came; `last` is the newest marker of all, if there is one."""
+    newest = f"The last one is {last[0]!r}, put {last[1]:%Y-%m-%d %H:%M:%S} UTC. " if last else ""
+    return (
+        f"FAILED: no marker was put into the bucket {settings.monitored_bucket} for {due.day:%A}, {due.day}. "
+        f"It was expected by {due.by:%Y-%m-%d %H:%M} UTC (MBD_EXPECT_BY).\n\n"
+        f"{newest}{_TABLE}\n\n"
+        "Ask those who send the batch. When the marker comes, its run starts by itself: there is nothing to redrive. "
+        f"If no batch was due, add {due.day} to MBD_HOLIDAYS in .env, and deploy.\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Mails a failure for each marker of the last two days that still has no finished run, or whose run sent no mail.
 
-Also sends the mails that SNS refused before. It runs on a schedule, so it works when nothing else did.
+Also mails once when no marker came at all by the time that MBD_EXPECT_BY names, and sends the mails that SNS refused
+before. It runs on a schedule, so it works when nothing else did.
 """
 
 import json
@@ -15,6 +16,7 @@ from trigger import aws_cli, mail
 from trigger.alarm import ALARMS, raise_alarm
 from trigger.deadline import Deadline
 from trigger.errors import SettingsError, TriggerError
+from trigger.expectation import Due, read_expectation
 from trigger.s3_event import MARKER_SUFFIX, marker_name
 from trigger.settings import MailSettings, is_dry_run, read_mail_settings
 from trigger.states import ENDED, MAILED, MailState
@@ -43,24 +45,33 @@ class Put:
 def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: ARG001
     """Returns {"missed": keys of the markers that were mailed about, "sent": names of the notices that were sent}.
 
-    A failure of one marker or notice is logged and does not hold up the others; at the end the first error is raised.
-    While DRY_RUN is on no marker gets a run, so none is missed.
+    Where it mailed that no marker came, `absent` has the day. A failure of one marker or notice is logged and does not
+    hold up the others; at the end the first error is raised. While DRY_RUN is on no marker gets a run, so none is
+    missed.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
-    now = datetime.now(UTC)
+    now = _now()
     failures: list[TriggerError] = []
-    patience = read_patience(os.environ)
+    patience, expectation = read_patience(os.environ), read_expectation(os.environ)
     missed: list[str] = []
+    absent: list[str] = []
     if is_dry_run(os.environ):
         log.info("dry run: markers are not checked, as none of them starts a run")
     else:
-        puts = _puts(settings, since=now - _LOOKS_BACK, until=now - patience, deadline=deadline)
-        missed += _report_missed(puts, settings=settings, deadline=deadline, failures=failures)
+        puts = _puts(settings, deadline=deadline)
+        old = [put for put in puts if now - _LOOKS_BACK <= put.time <= now - patience]
+        missed += _report_missed(old, settings=settings, deadline=deadline, failures=failures)
+        due = expectation.last_due(now) if expectation else None
+        absent += _report_absent(puts, due=due, settings=settings, deadline=deadline, failures=failures)
     sent = list(_send_notices(settings, deadline=deadline, failures=failures))
     if failures:
         raise failures[0]
-    return {"missed": missed, "sent": sent}
+    return {"missed": missed, "sent": sent} | ({"absent": absent} if absent else {})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def read_patience(environment: Mapping[str, str]) -> timedelta:
@@ -75,13 +86,13 @@ def read_patience(environment: Mapping[str, str]) -> timedelta:
     return timedelta(minutes=float(text))
 
 
-def _puts(settings: MailSettings, *, since: datetime, until: datetime, deadline: Deadline) -> list[Put]:
+def _puts(settings: MailSettings, *, deadline: Deadline) -> list[Put]:
+    """All markers that the monitored bucket holds."""
     entries = _listing(settings.monitored_bucket, most=_MOST_KEYS, deadline=deadline)
     if len(entries) == _MOST_KEYS:
         text = mail.too_many_keys(_MOST_KEYS, settings=settings)
-        raise_alarm(f"crowded_{datetime.now(UTC):%Y-%m-%d}", text, settings=settings, deadline=deadline)
-    puts = [Put(key, time) for key, time in entries if key.endswith(MARKER_SUFFIX)]
-    return [put for put in puts if since <= put.time <= until]
+        raise_alarm(f"crowded_{_now():%Y-%m-%d}", text, settings=settings, deadline=deadline)
+    return [Put(key, time) for key, time in entries if key.endswith(MARKER_SUFFIX)]
 
 
 def _report_missed(
@@ -116,6 +127,27 @@ def _report_missed(
         except TriggerError as error:
             log.error("no mail about the marker %r: %s", put.key, error)
             failures.append(error)
+
+
+def _report_absent(
+    puts: list[Put], *, due: Due | None, settings: MailSettings, deadline: Deadline, failures: list[TriggerError]
+) -> Iterator[str]:
+    """Mail once about a day for which no marker came, also not late; yields that day.
+
+    A marker that was deleted or put again since has left a receipt of its run.
+    """
+    if due is None or any(put.time >= due.since for put in puts):
+        return
+    try:
+        if _by_key(_names(RECEIPTS, since=due.since, settings=settings, deadline=deadline)):
+            return
+        last = max(puts, key=lambda put: put.time, default=None)
+        text = mail.no_marker(due, last=(last.key, last.time) if last else None, settings=settings)
+        if raise_alarm(f"expected_{due.day}", text, settings=settings, deadline=deadline):
+            yield str(due.day)
+    except TriggerError as error:
+        log.error("no mail about the day without a marker, %s: %s", due.day, error)
+        failures.append(error)
 
 
 def _names(folder: str, *, since: datetime, settings: MailSettings, deadline: Deadline) -> list[str]:

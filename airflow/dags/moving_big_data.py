@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk import Asset, BaseOperatorLink, Connection, Param, dag, get_current_context, task
+from airflow.sdk import Asset, AssetAlias, BaseOperatorLink, Connection, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 import etl
@@ -30,6 +30,7 @@ import etl
 AWS_CONNECTION = "aws_default"  # without it: the instance role, as boto3 finds it
 DATABASE_CONNECTION = "stocks_database"
 TABLE = Asset("historical_stocks_data")
+PLACES = AssetAlias("historical_stocks_data_places")  # the table and files under their URIs, which a run finds out
 
 # What a task prints arrives late and in pieces, between Airflow's own lines; what it logs stays in order.
 log = logging.getLogger("airflow.task")
@@ -221,6 +222,52 @@ def target_of(params: Mapping[str, Any]) -> etl.Target | None:
         return None
 
 
+def announce(receipt: etl.Receipt, *, job: etl.Job, target: etl.Target) -> None:
+    """Name what a load read and wrote, for DAGs that wait for it and for OpenLineage. Fails no run."""
+    rows = {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
+    events = get_current_context()["outlet_events"]
+    events[TABLE].extra = {"run_id": receipt.run_id, **rows}
+    with suppress(etl.EtlError):  # the load is committed; only the table's address is asked for
+        datasets = etl.datasets(receipt, job=job, target=target)
+        for one in datasets.outputs:
+            events[PLACES].add(Asset(one.uri), extra={"run_id": receipt.run_id, "rows": one.rows})
+        emit_lineage(datasets)
+
+
+def emit_lineage(datasets: etl.Datasets) -> None:
+    """Give the datasets, with columns and counts, to OpenLineage's provider, where it is installed and switched on."""
+    try:
+        from airflow.providers.openlineage.api import emit_dataset_lineage, is_openlineage_active  # noqa: PLC0415
+        from openlineage.client.event_v2 import InputDataset, OutputDataset  # noqa: PLC0415
+        from openlineage.client.facet_v2 import (  # noqa: PLC0415
+            input_statistics_input_dataset,
+            output_statistics_output_dataset,
+            schema_dataset,
+        )
+    except ImportError:
+        return
+    if not is_openlineage_active():
+        return
+
+    def schema(one: etl.Dataset) -> dict[str, Any]:
+        fields = [schema_dataset.SchemaDatasetFacetFields(name=name, type=kind) for name, kind in one.columns.items()]
+        return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields)} if fields else {}
+
+    def read(one: etl.Dataset) -> Any:  # noqa: ANN401
+        facet = input_statistics_input_dataset.InputStatisticsInputDatasetFacet
+        counts = facet(rowCount=one.rows, fileCount=one.files)
+        return InputDataset(one.namespace, one.name, facets=schema(one), inputFacets={"inputStatistics": counts})
+
+    def written(one: etl.Dataset) -> Any:  # noqa: ANN401
+        facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
+        counts = facet(rowCount=one.rows, fileCount=one.files)
+        return OutputDataset(one.namespace, one.name, facets=schema(one), outputFacets={"outputStatistics": counts})
+
+    emit_dataset_lineage(
+        inputs=[read(one) for one in datasets.inputs], outputs=[written(one) for one in datasets.outputs]
+    )
+
+
 def mail(context: Mapping[str, Any]) -> None:
     """Runs in the dag-processor, once, when the run has ended, however it ended."""
     etl.send_mail_of_run(
@@ -229,6 +276,7 @@ def mail(context: Mapping[str, Any]) -> None:
         succeeded=context["reason"] == "success",
         reason=context["reason"],
         mailbox=etl.read_mailbox(os.environ),
+        channels=etl.read_channels(os.environ),
     )
 
 
@@ -282,7 +330,7 @@ def moving_big_data() -> None:
 
     @task(
         doc_md="Changed companies into the table, in one transaction; several shards are combined first.",
-        outlets=[TABLE],
+        outlets=[TABLE, PLACES],
     )
     def load(shards: Iterable[dict[str, float]]) -> dict[str, int | None]:
         with attempt() as (job, run):
@@ -296,6 +344,8 @@ def moving_big_data() -> None:
             target = replace(target, journal_days=etl.read_settings(os.environ).journal_days)
             receipt = etl.load(job, target=target, run=timed)
             log_receipt(receipt)
+            if not target.dry_run:
+                announce(receipt, job=job, target=target)
         return {"inserted": receipt.rows.inserted, "deleted": receipt.rows.deleted, "unchanged": receipt.rows.unchanged}
 
     planned: Any = gate()  # an XComArg now, its value when the task runs

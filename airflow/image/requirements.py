@@ -23,7 +23,8 @@ STACK = (
 
 
 def needed(pyproject: Path) -> list[str]:
-    return [*tomllib.loads(pyproject.read_text())["project"]["dependencies"], *STACK]
+    project = tomllib.loads(pyproject.read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["channels"], *STACK]
 
 
 def pinned(lock: Path) -> list[str]:

@@ -7,8 +7,8 @@ refuse() {
   exit 64
 }
 
-# Connections come as files, so that docker inspect does not show them; Airflow wants them in the environment.
-for file in /run/secrets/AIRFLOW_CONN_*; do
+# Connections and channels come as files, so that docker inspect does not show them; they are wanted in the environment.
+for file in /run/secrets/AIRFLOW_CONN_* /run/secrets/MBD_CHANNELS; do
   if [ -s "$file" ]; then export "${file##*/}=$(<"$file")"; fi
 done
 

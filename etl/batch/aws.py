@@ -15,6 +15,7 @@ from etl.errors import EtlError, FileRefusedError, ServiceError, SettingsError
 if TYPE_CHECKING:
     import boto3
     from botocore.exceptions import ClientError
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
 
@@ -86,6 +87,14 @@ class Aws:
         Raises SettingsError without a region or a usable profile.
         """
         return self._client("sns", attempts=3, connect_timeout=3, read_timeout=8)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        """A CloudWatch client, made once; it gives up sooner than the others, as nothing depends on it.
+
+        Raises SettingsError without a region or a usable profile.
+        """
+        return self._client("cloudwatch", attempts=2, connect_timeout=2, read_timeout=3)
 
     def _client(self, service: str, *, attempts: int, connect_timeout: float, read_timeout: float) -> Any:  # noqa: ANN401
         from botocore.config import Config  # noqa: PLC0415  as above

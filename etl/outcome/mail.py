@@ -57,8 +57,7 @@ def send(
     `Output/notices/` (where there is an output), from where the watchdog sends it later.
     """
     subject = mailbox.subject(success=receipt.state != State.FAILED)
-    whole = output.url_of(file_name(receipt.run_id)) if output else ""
-    text = body(receipt, whole=whole, page=_page(receipt.run_id, output=output) if output else "")
+    text = message_of(receipt, output=output)
     refused = None
     try:
         sns = aws.sns
@@ -95,6 +94,12 @@ def _keep(notice: dict[str, str], *, run_id: str, output: Storage | None) -> tup
     except EtlError as error:
         return None, f"It could not be kept either: {error}"
     return MailState.KEPT, f"It is kept in {output.url_of(name)}."
+
+
+def message_of(receipt: Receipt, *, output: Storage | None) -> str:
+    """What a mail or a message to a channel says of a run. Where there is an output, it names receipt and page."""
+    whole = output.url_of(file_name(receipt.run_id)) if output else ""
+    return body(receipt, whole=whole, page=_page(receipt.run_id, output=output) if output else "")
 
 
 def body(receipt: Receipt, *, whole: str, page: str = "") -> str:

@@ -18,6 +18,7 @@ from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files.flags import FlaggedRow
 from etl.files.manifest import Manifest, QuarantinedFile, RejectedFile
+from etl.outcome.delivery import Delivery
 from etl.revision import code_version
 from etl.table.journal import HeldCompany
 from etl.table.load import Loaded
@@ -173,6 +174,8 @@ class Receipt:
     """Whether the run was asked to write nothing to the table, also where it failed."""
     column_aliases: str = ""
     """Other names by which columns were found too, as they were set."""
+    channels: tuple[Delivery, ...] = ()
+    """Which channels got the message, in addition to the mail. Known after the run has ended: only in `Output/`."""
 
     @classmethod
     def of_run(cls, run: Run, *, state: State, **facts: Any) -> Receipt:  # noqa: ANN401  whatever a receipt has
@@ -293,6 +296,7 @@ class Receipt:
             "new": dict(self.new),
             "grown": dict(self.grown),
             "changed_outside": dict(self.changed_outside),
+            "channels": [vars(one) for one in self.channels],
         }
 
     @classmethod
@@ -320,6 +324,7 @@ class Receipt:
                 "rejected": tuple(RejectedFile(**one) for one in facts.get("rejected", ())),
                 "flagged": tuple(FlaggedRow(**one) for one in facts.get("flagged", ())),
                 "policy": {name: Choice(**choice) for name, choice in facts.get("policy", {}).items()},
+                "channels": tuple(Delivery.of(one) for one in facts.get("channels", ())),
             }
         )
 

@@ -55,6 +55,7 @@ done
 [ -n "${secret[stocks-database]:-}" ] ||
   fail "missing: $MBD_PARAMETERS/stocks-database. Run: python -m infra_scripts init-db. This is tried again in a minute."
 value[AIRFLOW_CONN_STOCKS_DATABASE]=${secret[stocks-database]}
+if [ -n "${secret[channels]:-}" ]; then value[MBD_CHANNELS]=${secret[channels]}; fi # the operator's
 
 # All other lines belong to the operator and are kept.
 [ -f "$ENV_FILE" ] || printf 'COMPOSE_FILE=airflow/docker-compose.yml\n' >"$ENV_FILE"

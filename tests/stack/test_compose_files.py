@@ -96,6 +96,7 @@ def test_no_secret_shows_in_the_config(env_file: Path) -> None:
     settings = {
         "AIRFLOW_CONN_STOCKS_DATABASE": "postgres://u:given-password@host/name",
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://key:given-password@",
+        "MBD_CHANNELS": "slack://given-password/b/c",
     }
     answer = compose_config(COMPOSE, CELERY, env_file=env_file, settings=settings)
     assert answer.returncode == 0, answer.stderr
@@ -123,6 +124,18 @@ def test_connections_that_are_left_out_are_empty_files_and_given_ones_are_handed
         "stocks_database_given",
         "aws_default_given",
     }
+
+
+def test_channels_reach_the_container_that_mails_and_no_other(env_file: Path) -> None:
+    for settings, source in (({}, "channels"), ({"MBD_CHANNELS": "jsons://host/x"}, "channels_given")):
+        found = services(COMPOSE, CELERY, env_file=env_file, settings=settings)
+        holding = {
+            name: one["source"]
+            for name, service in found.items()
+            for one in service["secrets"]
+            if one.get("target", "").endswith("MBD_CHANNELS")
+        }
+        assert holding == {"dag-processor": source}
 
 
 def test_every_container_that_holds_a_secret_that_counts_is_labelled_with_the_digest(env_file: Path) -> None:
@@ -256,7 +269,9 @@ def test_connections_reach_airflow_and_empty_ones_do_not(tmp_path: Path) -> None
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "AIRFLOW_CONN_STOCKS_DATABASE").write_text("postgres://u:p$w@host/name")
     (tmp_path / "secrets" / "AIRFLOW_CONN_AWS_DEFAULT").touch()
+    (tmp_path / "secrets" / "MBD_CHANNELS").write_text("slack://a/b/c jsons://host/x?+a=b")
     printed = start(tmp_path).stdout
+    assert "MBD_CHANNELS=slack://a/b/c jsons://host/x?+a=b\n" in printed
     assert "AIRFLOW_CONN_STOCKS_DATABASE=postgres://u:p$w@host/name\n" in printed
     assert "AIRFLOW_CONN_AWS_DEFAULT" not in printed
 
@@ -294,4 +309,4 @@ def test_a_build_keeps_what_the_image_brings_and_takes_the_rest_from_the_lock(tm
     assert "PyTest==0.1" not in pinned
     needed = run(sys.executable, tmp_path / "requirements.py", "needed").stdout.splitlines()
     assert {"celery<5.7", "apache-airflow-providers-fab"} <= set(needed)
-    assert any(line.startswith("obstore") for line in needed)
+    assert {"obstore", "apprise"} <= {re.split("[<>=]", line)[0] for line in needed}

@@ -72,11 +72,11 @@ def test_the_digest_changes_with_each_secret_and_with_nothing_else(tmp_path: Pat
     first = made["AIRFLOW_SECRETS_DIGEST"]
     text = (tmp_path / ".env").read_text()
     seen = {first}
-    for name in (*SECRETS, "AIRFLOW_CONN_STOCKS_DATABASE", "AIRFLOW_CONN_AWS_DEFAULT"):
+    for name in (*SECRETS, "AIRFLOW_CONN_STOCKS_DATABASE", "AIRFLOW_CONN_AWS_DEFAULT", "MBD_CHANNELS"):
         (tmp_path / ".env").write_text(f"{text}{name}=another\n")  # of two lines compose takes the last
         seen.add(make_env(tmp_path)["AIRFLOW_SECRETS_DIGEST"])
         seen.add(make_env(tmp_path, environment={name: "the shell's"})["AIRFLOW_SECRETS_DIGEST"])
-    assert len(seen) == 1 + 2 * 9
+    assert len(seen) == 1 + 2 * 10
     (tmp_path / ".env").write_text(f"# mine\n{text}AIRFLOW_PORT=8443\n")
     assert make_env(tmp_path)["AIRFLOW_SECRETS_DIGEST"] == first
 

@@ -25,6 +25,7 @@ from typing import Any
 import infra_scripts.cli
 from etl.files.rules import FlagRule, QuarantineReason, RowRule
 from etl.options import build_parser
+from etl.outcome.delivery import ChannelState
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
@@ -62,6 +63,7 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
     "flag rules": FlagRule,
     "states of a receipt": State,
     "states of a mail": MailState,
+    "states of a channel": ChannelState,
     "kinds of a restatement": Kind,
 }
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -199,7 +201,9 @@ def read_promises() -> list[dict[str, Any]]:
 
 
 def _variables(text: str) -> list[str]:
-    return re.findall(r"\b(?:(?:MBD|AIRFLOW)_[A-Z0-9][A-Z0-9_]*[A-Z0-9]|AWS_REGION|COMPOSE_FILE)\b", text)
+    return re.findall(
+        r"\b(?:(?:MBD|AIRFLOW)_[A-Z0-9][A-Z0-9_]*[A-Z0-9]|AWS_REGION|COMPOSE_FILE|OPENLINEAGE_URL)\b", text
+    )
 
 
 def _without_comments(text: str) -> str:

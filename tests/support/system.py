@@ -38,6 +38,8 @@ FIRST_NAME, LAST_NAME = "Ada", "Lovelace"
 SOURCE_BUCKET = "de-mbd-predict-ada-lovelace-s3-source"
 MONITORED_BUCKET = "de-mbd-predict-ada-lovelace-monitored-bucket"
 TOPIC = "de-mbd-predict-ada-lovelace-SNS"
+LINEAGE = "lineage.jsonl"
+CHANNEL_SECRET = "hunter2-of-a-channel"
 INDEX_KEY = "CompanyNames/top_companies.txt"
 PASSWORD_PARAMETER = "/de-mbd-predict-ada-lovelace/airflow/trigger-password"
 _FINISHED = {"success", "failed"}
@@ -71,10 +73,10 @@ class LocalSystem:
         dags: Path = DAGS,
         dag_ids: Sequence[str] = (DAG_ID,),
     ) -> None:
-        self._directory, self._announce, self._settings = directory.resolve(), announce, dict(settings or {})
+        self.directory, self._announce, self._settings = directory.resolve(), announce, dict(settings or {})
         self._stack = ExitStack()
-        self.postgres = PostgresServer(self._directory / "postgres")
-        self.aws = MinistackServer(self._directory / "ministack") if deploys else MotoServer(self._directory / "moto")
+        self.postgres = PostgresServer(self.directory / "postgres")
+        self.aws = MinistackServer(self.directory / "ministack") if deploys else MotoServer(self.directory / "moto")
         self._deploys, self._dags, self._dag_ids = deploys, dags, dag_ids
         self.aws_secret_key = secrets.token_urlsafe(24)  # the stand-ins take any
         self.mails: list[Mail] = []  # all that were received
@@ -95,7 +97,7 @@ class LocalSystem:
                 self._make_monitored_bucket()
             self._announce("Airflow: api-server, scheduler, dag-processor")
             self.airflow = AirflowServer(
-                self._directory / "airflow",
+                self.directory / "airflow",
                 dags=self._dags,
                 database_url=self.postgres.url("airflow"),
                 environment=self._airflow_environment(),
@@ -124,6 +126,7 @@ class LocalSystem:
         """What no part of the system may tell, by what it is."""
         environment = self.airflow.environment
         return {
+            "URL of a channel": CHANNEL_SECRET,
             "password of PostgreSQL": self.postgres.password,
             "secret key of AWS": self.aws_secret_key,
             "password of Airflow's admin": self.airflow.password,

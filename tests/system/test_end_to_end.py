@@ -12,12 +12,15 @@ from zipfile import ZipFile
 import pandas as pd
 import psycopg2
 import pytest
+from psycopg2.extensions import parse_dsn
 
 import etl
+from etl.table.schema import COLUMNS
 from tests.support.paths import ROOT
 from tests.support.process import StackError
-from tests.support.system import DAG_ID, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
+from tests.support.system import DAG_ID, LINEAGE, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 from tests.support.traces import places_of, traces
+from tests.support.webhook import Webhook
 from tests.system import demo
 from trigger.build import BUILD
 from trigger.errors import PausedDagError
@@ -69,7 +72,9 @@ def emptied(system: LocalSystem) -> None:
 
 
 @pytest.mark.usefixtures("emptied")
-def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, sample: dict[str, Path]) -> None:
+def test_one_marker_becomes_one_run_one_table_and_one_mail(
+    system: LocalSystem, sample: dict[str, Path], webhook: Webhook
+) -> None:
     event = system.put_marker("batch of today+1.SUCCESS")
     run_id = start(system, event)
     assert system.finish(run_id) == "success"
@@ -111,6 +116,12 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(system: LocalSystem, 
     assert {link_of(system, run_id, task_id) for task_id in ("gate", "process", "load")} == {
         f"{system.aws.url}/{SOURCE_BUCKET}/Output/receipts/{quote(run_id)}.json"
     }
+    deadline = time.monotonic() + 60  # the channel comes after the mail
+    while not receipt_of(system, run_id).channels and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [one.state for one in receipt_of(system, run_id).channels] == ["sent"]
+    [message] = webhook.messages
+    assert (message["title"], message["message"].rstrip()) == (mail.subject, mail.text.rstrip())
 
     [again] = system.trigger(event)
     assert again == {**again, "outcome": "already_accepted", "dag_run_id": run_id}
@@ -214,9 +225,57 @@ def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> No
         assert answer.status_code == 400
 
 
-def test_the_table_is_announced_as_an_asset(system: LocalSystem) -> None:
-    events = system.airflow.request("GET", "assets/events").json()["asset_events"]
-    assert {event["uri"] for event in events} == {"historical_stocks_data"}
+def table_uri(system: LocalSystem, separator: str) -> str:
+    where = parse_dsn(system.database_url)
+    return f"postgres://{where['host']}:{where['port']}/stocks{separator}public{separator}historical_stocks_data"
+
+
+def test_table_and_files_are_announced_as_assets(system: LocalSystem) -> None:
+    events = system.airflow.request("GET", "assets/events?limit=100").json()["asset_events"]
+    places = [
+        table_uri(system, "/"),
+        f"s3://{SOURCE_BUCKET}/Output/historical_stock_data.csv",
+        f"s3://{SOURCE_BUCKET}/Output/rejected_rows.csv",
+    ]
+    assert {event["uri"] for event in events} == {"historical_stocks_data", *places}  # and none of a dry run
+    loads = [event for event in events if event["uri"] == "historical_stocks_data" and event["extra"]]
+    assert {event["name"] for event in loads} == {"historical_stocks_data"}  # what DAGs of others wait for
+    run_id = loads[0]["extra"]["run_id"]
+    rows = receipt_of(system, run_id).rows
+    counts = {"inserted": rows.inserted, "deleted": rows.deleted, "unchanged": rows.unchanged}
+    assert loads[0]["extra"] == {"run_id": run_id, **counts}
+    of_run = {event["uri"]: event["extra"].get("rows") for event in events if event["extra"].get("run_id") == run_id}
+    assert [of_run[place] for place in places] == [rows.inserted, rows.accepted, rows.rejected]
+
+
+def test_datasets_with_columns_and_counts_reach_openlineage(system: LocalSystem) -> None:
+    """What the provider wrote for the first run by its file transport."""
+    lines = (system.directory / LINEAGE).read_text().splitlines()
+    events = [event for event in map(json.loads, lines) if event["job"]["name"] == f"{DAG_ID}.load"]
+    first = next(event for event in events if event["outputs"])
+    found = {(one["namespace"], one["name"]): one for one in (*first["inputs"], *first["outputs"])}
+    namespace, table = table_uri(system, ".").rsplit("/", 1)
+    bucket = f"s3://{SOURCE_BUCKET}"
+    assert set(found) == {
+        (namespace, table),
+        *((bucket, f"Output/{name}") for name in ("historical_stock_data.csv", "rejected_rows.csv")),
+        *((bucket, name) for name in ("Stocks", "CompanyNames/top_companies.txt")),
+    }
+    fields = found[namespace, table]["facets"]["schema"]["fields"]
+    assert [(one["name"], one["type"]) for one in fields] == [(name, "VARCHAR(56)") for name in COLUMNS]
+    run = first["run"]["facets"]["airflow"]["dagRun"]["run_id"]
+    receipt = receipt_of(system, run)
+    counts = {
+        (namespace, table): ("output", receipt.rows.inserted, None),
+        (bucket, "Output/historical_stock_data.csv"): ("output", receipt.rows.accepted, 1),
+        (bucket, "Stocks"): ("input", receipt.rows.read, receipt.files.listed),
+    }
+    for place, (side, rows, files) in counts.items():
+        facet = found[place][f"{side}Facets"][f"{side}Statistics"]
+        assert (facet.get("rowCount"), facet.get("fileCount")) == (rows, files), place
+    ended = [event for event in events if event["run"]["runId"] == first["run"]["runId"]]
+    assert ended[-1]["eventType"] == "COMPLETE"
+    assert {(one["namespace"], one["name"]) for one in ended[-1]["outputs"]} >= {(namespace, table)}
 
 
 def test_demo_that_stays_up_shows_markers_runs_and_mails_as_they_come_and_brings_its_tools(

@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 
 LIBRARIES = {  # what a package may import in addition to the standard library and itself
     "etl": {  # compression: of the standard library since 3.14
+        "apprise",
         "backports",
         "boto3",
         "botocore",
@@ -30,7 +31,7 @@ LIBRARIES = {  # what a package may import in addition to the standard library a
     "trigger": {"requests"},  # in the function's zip; the awscli layer is called as a program
     "infra_scripts": {"boto3", "botocore", "tqdm"},  # they run where the pipeline is not installed
     "infra_scripts/instance": set(),  # the instance's own Python has none
-    "airflow/dags": {"airflow", "etl"},
+    "airflow/dags": {"airflow", "etl", "openlineage"},  # the last where its provider is installed
 }
 FOR_TYPES_ONLY = {"mypy_boto3_"}  # in blocks that never run
 LONGEST_MODULE = 300  # lines; one that is longer says why at its top: "Long because ..."

@@ -9,6 +9,7 @@ import pytest
 
 import etl
 from etl.files.rules import QuarantineReason
+from etl.outcome.delivery import ChannelState
 from etl.outcome.mail import body
 from etl.outcome.receipt import MailState, State
 from etl.settings import DEFAULT_GRACE_SECONDS
@@ -40,6 +41,7 @@ def test_states_are_those_of_the_contract() -> None:
     states = contract("states")
     assert [*State] == states["receipt"]
     assert [*MailState] == states["mail"]
+    assert [*ChannelState] == states["channel"]
     assert {*State} - {State.RUNNING} == set(states["ended"])
 
 

@@ -75,6 +75,15 @@ def test_a_changed_secret_changes_the_digest_by_which_compose_sees_it(instance: 
     assert (instance.stack / ".env").stat().st_mode & 0o777 == 0o600
 
 
+def test_channels_come_from_their_parameter_or_are_the_operators_own(instance: Instance) -> None:
+    assert "MBD_CHANNELS" not in instance.start()
+    instance.write(MBD_CHANNELS="'jsons://mine.example.org/x'")
+    assert instance.start()["MBD_CHANNELS"] == "jsons://mine.example.org/x"
+    first = instance.start(channels="slack://a/b/c jsons://host/x?a=b")
+    assert first["MBD_CHANNELS"] == "slack://a/b/c jsons://host/x?a=b"
+    assert instance.start(channels="slack://d/e/f")["AIRFLOW_SECRETS_DIGEST"] != first["AIRFLOW_SECRETS_DIGEST"]
+
+
 def test_profile_course_keeps_the_logs_of_the_tasks_in_the_source_bucket(instance: Instance) -> None:
     assert "AIRFLOW_REMOTE_LOGS" not in instance.start()
     assert instance.start(profile="course")["AIRFLOW_REMOTE_LOGS"] == "s3://source/Output/logs"

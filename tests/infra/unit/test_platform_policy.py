@@ -31,6 +31,7 @@ PARAMETERS = {
 REASONS = {
     "Role: TakeAndAnswerCommands on *": "the actions of Systems Manager's message channels know no resource",
     "Role: TellThatItIsThere on instance/*": "the role cannot name the instance, which is made with it",
+    "Role: PutTheMetrics on *": "the action knows no resource; its condition allows only namespaces of this platform",
     "Database: has a public address": "init-db and psql come from my address, which the security group lets in",
 }
 
@@ -183,6 +184,15 @@ def _list(one_or_many: str | list[str]) -> list[str]:
 
 def test_default_profile_has_no_finding_without_a_reason(platform: dict[str, Any]) -> None:
     assert findings(platform, profile="default") == REASONS.keys()
+
+
+@pytest.mark.parametrize("profile", PARAMETERS)
+def test_the_role_puts_metrics_only_into_namespaces_of_this_platform(platform: dict[str, Any], profile: str) -> None:
+    role = resolved(platform, parameters=PARAMETERS[profile])["Role"]["Properties"]
+    statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    [metrics] = [one for one in statements if "cloudwatch" in str(one["Action"])]
+    assert metrics["Action"] == "cloudwatch:PutMetricData"
+    assert metrics["Condition"] == {"StringLike": {"cloudwatch:namespace": [PREFIX, f"{PREFIX}/*"]}}
 
 
 def test_findings_of_the_course_profile_are_exactly_the_briefs_list(platform: dict[str, Any]) -> None:

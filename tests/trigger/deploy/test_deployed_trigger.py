@@ -4,6 +4,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.process import StackError
 from tests.support.system import DAG_ID, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
 
 PREFIX = "de-mbd-predict-ada-lovelace"
+EXPECTED_BY = datetime.now(UTC) - timedelta(minutes=5)
 SUCCESS, FAILURE = "Ada_Lovelace_Pipeline_Success", "Ada_Lovelace_Pipeline_Failure"
 
 pytestmark = pytest.mark.skipif(deployment.missing() is not None, reason=str(deployment.missing()))
@@ -36,6 +38,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalSy
             "MBD_SOURCE_BUCKET": SOURCE_BUCKET,
             "AIRFLOW_URL": system.airflow.url,
             "AWS_REGION": "eu-west-1",
+            "MBD_EXPECT_BY": f"{EXPECTED_BY:%H:%M} daily UTC",
         }
         service = Deployment({**settings, **system.aws.environment}, home=home)
         said = service.run("deploy")
@@ -76,6 +79,16 @@ def marker_of(system: LocalSystem, run_id: str) -> Any:  # noqa: ANN401
 def aws(system: LocalSystem, service: str) -> Any:  # noqa: ANN401
     session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-west-1")
     return session.client(service, endpoint_url=system.aws.url)  # type: ignore[call-overload]
+
+
+def test_deployed_watchdog_mails_once_that_no_marker_came(system: LocalSystem, service: Deployment) -> None:
+    """The first test of the module: no marker was put yet."""
+    day = f"{EXPECTED_BY:%Y-%m-%d}"
+    assert service.invoke("watchdog") == {"missed": [], "sent": [], "absent": [day]}
+    mail = system.receive_mail()
+    assert mail.subject == FAILURE
+    assert mail.text.startswith(f"FAILED: no marker was put into the bucket {MONITORED_BUCKET} for ")
+    assert service.invoke("watchdog") == {"missed": [], "sent": []}
 
 
 def test_marker_in_the_bucket_becomes_one_run_by_the_deployed_function(system: LocalSystem) -> None:

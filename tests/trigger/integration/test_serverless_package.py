@@ -22,6 +22,7 @@ from tests.support.paths import CONTRACTS, ROOT
 from tests.support.trigger_build import zipped
 from trigger import watchdog
 from trigger.errors import SettingsError
+from trigger.expectation import read_expectation
 from trigger.settings import _airflow_url
 
 SETTINGS = {
@@ -195,6 +196,8 @@ def test_package_without_an_account_makes_a_sound_closed_template(service: Servi
 
     functions = {one["FunctionName"].rpartition("-")[2]: one for one in service.of("AWS::Lambda::Function").values()}
     assert set(functions) == {"trigger", "report", "watchdog", "redrive"}
+    watches = functions["watchdog"]["Environment"]["Variables"]
+    assert (watches["EXPECT_BY"], watches["HOLIDAYS"]) == ("", "")
     assert not [one for one in functions.values() if "ReservedConcurrentExecutions" in one]
     assert "PASSWORD" not in " ".join(functions["trigger"]["Environment"]["Variables"]).replace(
         "PASSWORD_PARAMETER", ""
@@ -344,6 +347,36 @@ def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str)
     ]
     with pytest.raises(SettingsError):
         watchdog.read_patience({"WATCHDOG_MINUTES": minutes})
+
+
+EXPECT_BY = json.loads((CONTRACTS / "expect_by.json").read_text())
+
+
+def test_expectations_that_the_watchdog_accepts_are_accepted_and_handed_on() -> None:
+    for text in EXPECT_BY["accepted"]:
+        made = derive({**SETTINGS, "MBD_EXPECT_BY": text, "MBD_HOLIDAYS": "2026-12-25, 2027-01-01"})
+        assert (made["problems"], made["expectBy"], made["holidays"]) == ([], text, "2026-12-25 2027-01-01")
+    assert [problems({"MBD_HOLIDAYS": text}) for text in EXPECT_BY["holidays"]["accepted"]] == [[], [], []]
+
+
+def test_every_time_zone_that_a_deployment_knows_is_one_that_the_watchdog_knows() -> None:
+    require("node")
+    command = ["node", "-p", "JSON.stringify(Intl.supportedValuesOf('timeZone'))"]
+    zones = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(zones) > 300
+    for zone in zones:
+        assert read_expectation({"EXPECT_BY": f"18:30 Mon-Fri {zone}"}), zone
+
+
+def test_expectations_that_the_watchdog_would_refuse_are_refused_before() -> None:
+    """A watchdog that refuses its settings would mail about nothing."""
+    for text in EXPECT_BY["refused"]:
+        [problem] = problems({"MBD_EXPECT_BY": text})
+        assert problem.startswith("MBD_EXPECT_BY is ")
+        assert problem.endswith("use a time, weekdays and a time zone, such as 18:30 Mon-Fri Europe/Berlin")
+    for text in EXPECT_BY["holidays"]["refused"]:
+        [problem] = problems({"MBD_HOLIDAYS": f"2026-12-24 {text}"})
+        assert problem.startswith("MBD_HOLIDAYS has ")
 
 
 @pytest.mark.parametrize(

@@ -241,3 +241,63 @@ def test_watchdog_mails_a_bounded_number_of_times_and_goes_on_an_hour_later(
         history.put(f"m{number}.SUCCESS", hours_ago=3)
     assert [len(handler({}, None)["missed"]) for _ in range(3)] == [3, 2, 0]
     assert len(office.mails()) == 5
+
+
+@pytest.fixture
+def due(history: History, monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """A marker was expected half an hour ago; the last one came the day before yesterday."""
+    time = datetime.now(UTC) - timedelta(minutes=30)
+    monkeypatch.setenv("EXPECT_BY", f"{time:%H:%M} daily UTC")
+    history.put("earlier.SUCCESS", hours_ago=49)
+    return time
+
+
+def test_day_without_a_marker_is_mailed_once_and_the_next_one_again(
+    due: datetime, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = f"{due:%Y-%m-%d}"
+    assert handler({}, None) == {"missed": [], "sent": [], "absent": [day]}
+    [(subject, text)] = office.mails()
+    assert subject == "Ada_Lovelace_Pipeline_Failure"
+    assert text.startswith(f"FAILED: no marker was put into the bucket {MONITORED} for {due:%A}, {day}. ")
+    assert f"It was expected by {due:%Y-%m-%d %H:%M} UTC" in text
+    assert "The last one is 'earlier.SUCCESS', put " in text
+    assert f"add {day} to MBD_HOLIDAYS" in text
+
+    cloud.proxy.calls.clear()
+    assert [handler({}, None) for _ in range(2)] == [{"missed": [], "sent": []}] * 2
+    assert "Publish" not in cloud.proxy.operations()
+
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    monkeypatch.setattr(watchdog, "_now", lambda: tomorrow)
+    assert handler({}, None)["absent"] == [f"{due + timedelta(days=1):%Y-%m-%d}"]
+    assert len(office.mails()) == 1
+
+
+def test_marker_that_came_is_no_alarm_whether_late_deleted_or_not_expected(
+    due: datetime, history: History, job: etl.Job, office: Office, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: dict[str, list[str]] = {"missed": [], "sent": []}
+    monkeypatch.setenv("HOLIDAYS", f"2020-12-25 {due:%Y-%m-%d}")
+    assert handler({}, None) == nothing
+    monkeypatch.setenv("HOLIDAYS", "")
+    monkeypatch.setenv("DRY_RUN", "on")
+    assert handler({}, None) == nothing
+    monkeypatch.setenv("DRY_RUN", "off")
+    history.put("late.SUCCESS", hours_ago=0.1)
+    assert handler({}, None) == nothing
+    cloud.s3.delete_object(Bucket=MONITORED, Key="late.SUCCESS")
+    leave_receipt(job, run_of("late.SUCCESS", datetime.now(UTC)), state="running")
+    assert handler({}, None) == nothing
+    assert office.mails() == []
+
+
+def test_mail_about_a_day_without_a_marker_that_is_refused_is_sent_an_hour_later(
+    due: datetime, history: History, office: Office
+) -> None:
+    history.refused_subjects = {"Ada_Lovelace_Pipeline_Failure"}
+    with pytest.raises(errors.AwsRefusedError, match="AuthorizationError"):
+        handler({}, None)
+    history.refused_subjects = set()
+    assert handler({}, None)["absent"] == [f"{due:%Y-%m-%d}"]
+    assert len(office.mails()) == 1
