@@ -138,6 +138,7 @@ def attempt(*, alone: bool = True) -> Iterator[tuple[etl.Job, etl.Run]]:
     context = get_current_context()
     job, run = job_of(context["params"]), run_of(context)
     ReceiptLink.url = url_of(f"{job.output}receipts/{run.run_id}.json", aws=job.aws)
+    ReportLink.url = url_of(f"{job.output}reports/{run.run_id}.html", aws=job.aws)
     try:
         job = replace(job, policy=policy_of(context["params"]))
         if alone:
@@ -163,6 +164,12 @@ class ReceiptLink(BaseOperatorLink):
 
     def get_link(self, operator: object, *, ti_key: object) -> str:  # noqa: ARG002  as Airflow calls it
         return self.url
+
+
+class ReportLink(ReceiptLink):
+    """The button that opens the run's page, which is written when the run has ended."""
+
+    name = "Report page"
 
 
 def url_of(output: str, *, aws: etl.Aws) -> str:
@@ -357,7 +364,7 @@ def moving_big_data() -> None:
         processed = process(planned)
     loaded: Any = load(processed)
     for one in (planned, loaded) if divided else (planned, processed, loaded):
-        one.operator.operator_extra_links = (ReceiptLink(),)
+        one.operator.operator_extra_links = (ReceiptLink(), ReportLink())
 
 
 def log_receipt(receipt: etl.Receipt) -> None:

@@ -127,6 +127,7 @@ class Demo:
             _show_outputs()
             self._show_times(receipt)
             print("\nAll of it held: receipts balanced; table, combined file and mails agree with them.", flush=True)
+            print(f"The page of the second day, for a browser: {(_OUTPUT / _PAGE).relative_to(ROOT)}")
             if keep:
                 _stay_up(system)
         print("Everything is stopped again. To look around next time: make demo KEEP=1")
@@ -306,9 +307,8 @@ def _stay_up(system: LocalSystem) -> None:
     print(f"  Airflow   {system.airflow.url}  login {system.airflow.username} / {system.airflow.password}")
     print(f"  Table     {psql} -c 'SELECT * FROM stock_prices LIMIT 5'")
     print(f"  S3        {aws} s3 ls s3://{SOURCE_BUCKET}/ --recursive")
-    if (_OUTPUT / _PAGE).exists():
-        print(f"  Page      {(_OUTPUT / _PAGE).as_uri()}")
-        _open_page()
+    print(f"  Page      {(_OUTPUT / _PAGE).as_uri()}")
+    _open_page()
     print("  Change a company file if you like, then put a marker. It starts a run, whose mail appears here:")
     print(f"    {aws} s3 cp FILE s3://{SOURCE_BUCKET}/Stocks/")
     print(f"    {aws} s3api put-object --bucket {MONITORED_BUCKET} --key again.SUCCESS", flush=True)
@@ -332,8 +332,7 @@ def _show_what_comes(system: LocalSystem) -> None:
         title("A mail")
         _show_mail(mail)
         _copy_outputs(system)
-        if (_OUTPUT / _PAGE).exists():
-            print(f"\n  Page: {(_OUTPUT / _PAGE).as_uri()}", flush=True)
+        print(f"\n  Page: {(_OUTPUT / _PAGE).as_uri()}", flush=True)
 
 
 def _make_tools(system: LocalSystem) -> None:

@@ -12,10 +12,12 @@ from zipfile import ZipFile
 import pandas as pd
 import psycopg2
 import pytest
+import requests
 from psycopg2.extensions import parse_dsn
 
 import etl
 from etl.table.schema import COLUMNS
+from tests.support.browser import MISSING, chromium, find_chromium
 from tests.support.paths import ROOT
 from tests.support.process import StackError
 from tests.support.system import DAG_ID, LINEAGE, MONITORED_BUCKET, SOURCE_BUCKET, LocalSystem
@@ -50,10 +52,10 @@ def said(log: list[dict[str, Any]]) -> list[str]:
     return [str(entry["event"]) for entry in log if entry.get("logger") == TASK]
 
 
-def link_of(system: LocalSystem, run_id: str, task_id: str) -> str:
-    """The button on a task that leads to the receipt."""
+def links_of(system: LocalSystem, run_id: str, task_id: str) -> dict[str, str]:
+    """The buttons on a task, and where they lead."""
     path = f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}/links"
-    return str(system.airflow.request("GET", path).json()["extra_links"]["Receipt"])
+    return dict(system.airflow.request("GET", path).json()["extra_links"])
 
 
 def expect_no_mail(system: LocalSystem) -> None:
@@ -104,8 +106,8 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(
     while not progress[-1].startswith("company files: "):
         receipt_lines.insert(0, progress.pop())
     assert progress[-1] == "company files: 40 of 40"
-    assert "\n".join(receipt_lines).startswith("Processed 76,653 rows of 35 companies.\n\nrun ")
-    assert "\n".join(said(load)) == mail.text.rpartition("\n\nreceipt ")[0]
+    assert "\n".join(receipt_lines).startswith("Processed 76,653 rows of 35 companies.\n\nWhat changed:")
+    assert "\n".join(said(load)) == mail.text.rpartition("\n\nreport ")[0]
     for log in (process, load):
         own = [number for number, entry in enumerate(log) if entry.get("logger") == TASK]
         events = [str(entry["event"]) for entry in log]
@@ -113,9 +115,14 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(
         assert events.index("::group::Post Execute") > own[-1]
     tasks = system.airflow.request("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances").json()["task_instances"]
     assert {(task["task_id"], task["map_index"]) for task in tasks} == {("gate", -1), ("process", -1), ("load", -1)}
-    assert {link_of(system, run_id, task_id) for task_id in ("gate", "process", "load")} == {
-        f"{system.aws.url}/{SOURCE_BUCKET}/Output/receipts/{quote(run_id)}.json"
-    }
+    output = f"{system.aws.url}/{SOURCE_BUCKET}/Output"
+    for task_id in ("gate", "process", "load"):
+        assert links_of(system, run_id, task_id) == {
+            "Receipt": f"{output}/receipts/{quote(run_id)}.json",
+            "Report page": f"{output}/reports/{quote(run_id)}.html",
+        }
+    pages = [requests.get(url, timeout=30) for url in links_of(system, run_id, "load").values()]
+    assert [page.status_code for page in pages] == [200, 200]
     deadline = time.monotonic() + 60  # the channel comes after the mail
     while not receipt_of(system, run_id).channels and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -165,7 +172,7 @@ def test_a_failing_run_leaves_the_table_and_sends_one_mail_with_cause_and_advice
     assert [(one["exc_type"], one["exc_value"]) for one in wrong[1]["error_detail"]] == [
         ("AirflowFailException", error)
     ]
-    assert link_of(system, run_id, "gate").endswith(f"{quote(run_id)}.json")
+    assert links_of(system, run_id, "gate")["Report page"].endswith(f"{quote(run_id)}.html")
     assert query(system, f"SELECT state FROM pipeline_runs WHERE run_id = '{run_id}'") == [("failed",)]
     assert rows_in_table(system) == before
     expect_no_mail(system)
@@ -301,6 +308,23 @@ def test_demo_that_stays_up_shows_markers_runs_and_mails_as_they_come_and_brings
     assert "Marker mine.SUCCESS: started, run marker_" in shown
     assert f"A mail\n  Subject: {SUCCESS}\n" in shown
     assert (tmp_path / "Output" / "manifest.json").read_bytes() == system.output("manifest.json")
+
+
+@pytest.mark.skipif(find_chromium() is None, reason=MISSING)
+def test_nothing_on_the_home_page_is_red_that_is_as_it_should_be(system: LocalSystem) -> None:
+    airflow = system.airflow
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(airflow.url)
+        page.fill("input[name=username]", airflow.username)
+        page.fill("input[name=password]", airflow.password)
+        page.keyboard.press("Enter")
+        page.get_by_text("Dag Processor").wait_for()
+        health = page.get_by_text("Dag Processor").locator("..").get_by_test_id("state-badge")
+        shown = [badge.inner_text() for badge in health.all() if badge.is_visible()]
+        cross = page.get_by_text("Dag Processor").locator("..").locator("line:visible")
+        assert shown == ["MetaDatabase", "Scheduler", "Dag Processor"]
+        assert cross.count() == 0, "a check mark is a path, a cross is two lines"
 
 
 def test_no_secret_is_in_logs_confs_xcoms_serialised_dags_or_receipts(
