@@ -21,7 +21,8 @@ def receipt_text(receipt: Receipt) -> str:
     files, rows = receipt.files, receipt.rows
     lines = [headline(receipt), ""]
     if changes := list(changed(receipt)):
-        lines += ["What would change:" if receipt.state == State.DRY_RUN else "What changed:"]
+        title = "What would change" if receipt.state == State.DRY_RUN else "What changed"
+        lines.append("Left out:" if rows.inserted is None else f"{title}:")  # nothing was loaded
         lines += [f"  {change}" for change in changes] + [""]
     lines += [
         f"run        {receipt.run_id}",

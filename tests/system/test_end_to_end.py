@@ -106,7 +106,7 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(
     while not progress[-1].startswith("company files: "):
         receipt_lines.insert(0, progress.pop())
     assert progress[-1] == "company files: 40 of 40"
-    assert "\n".join(receipt_lines).startswith("Processed 76,653 rows of 35 companies.\n\nWhat changed:")
+    assert "\n".join(receipt_lines).startswith("Processed 76,653 rows of 35 companies.\n\nLeft out:\n")
     assert "\n".join(said(load)) == mail.text.rpartition("\n\nreport ")[0]
     for log in (process, load):
         own = [number for number, entry in enumerate(log) if entry.get("logger") == TASK]

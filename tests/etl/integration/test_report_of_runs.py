@@ -30,6 +30,11 @@ def page_of(files: Files, run_id: str) -> Page:
     return Page((files.output / "reports" / f"{run_id}.html").read_text())
 
 
+def _times(row: str, factor: float) -> str:
+    day, *prices, volume, interest = row.split(",")
+    return ",".join([day, *(f"{float(price) * factor:.6g}" for price in prices), volume, interest])
+
+
 def changed_batch(three: Files, database: Database, days: Days) -> etl.Receipt:
     """A second run: aa restated, bb grown, cc quarantined, dd new, ee with a bad row."""
     three.load(database)
@@ -60,12 +65,16 @@ def test_receipt_and_mail_name_each_company_that_changed(three: Files, database:
     assert three.receipts()[receipt.run_id]["grown"] == {"bb.us.csv": 1}
 
 
-def test_company_that_was_restated_and_grew_is_named_for_both(three: Files, database: Database, days: Days) -> None:
+@pytest.mark.parametrize("restated", [1, 10], ids=["one row", "all rows"])
+def test_company_that_was_restated_and_grew_is_named_for_both(
+    three: Files, database: Database, days: Days, restated: int
+) -> None:
     three.load(database)
-    three.put("bb.us.csv", [*(row.replace(",1003,", ",9,") for row in days(10, price=20)), *days(12, price=20)[10:]])
+    before, after = days(10, price=20)[:-restated], days(10, price=20)[-restated:]
+    three.put("bb.us.csv", [*before, *(_times(row, 2) for row in after), *days(12, price=20)[10:]])
     tried, real = three.load(database, dry_run=True), three.load(database)
     assert real.grown == tried.grown == {"bb.us.csv": 2}
-    assert [one.rows for one in real.restatements] == [1]
+    assert [one.rows for one in real.restatements] == [restated]
     assert real.new == {}
 
 
