@@ -12,6 +12,7 @@ from math import isfinite
 from etl import BatchError
 from etl.batch.company_index import CompanyIndex, parse_index
 from etl.files.company_file import CompanyFile, UnusableFile
+from etl.files.packed import unpack
 from tests.support.company_files import check, kept
 
 SINCE = date(2020, 1, 3)
@@ -32,7 +33,7 @@ def check_company_file(content: bytes) -> Outcome:
 
 def _check(checked: CompanyFile | UnusableFile, content: bytes) -> None:
     if checked.rejected:
-        lines = re.split("\r\n|\n|\r", content.decode("utf-8-sig"))
+        lines = re.split("\r\n|\n|\r", unpack(content).decode("utf-8-sig"))
         numbers = [row.line for row in checked.rejected]
         assert all(one < other for one, other in pairwise(numbers))
         assert numbers[0] > 1
@@ -79,7 +80,7 @@ def check_index(content: bytes) -> Outcome:
 
 
 def _check_names(index: CompanyIndex, content: bytes) -> Outcome:
-    text = content.decode("utf-8-sig")
+    text = unicodedata.normalize("NFC", content.decode("utf-8-sig"))
     assert index.names
     assert len(set(index.names)) == len(index.names)
     assert set(index.repeated) <= set(index.names)
