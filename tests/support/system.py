@@ -280,6 +280,15 @@ class LocalSystem:
         self._mail_queue, mail_arn = self._make_queue("mails")
         sns.subscribe(TopicArn=self.topic_arn, Protocol="sqs", Endpoint=mail_arn)
         self._make_bucket(SOURCE_BUCKET)
+        if not self._deploys:
+            self._let_browsers_read_outputs()
+
+    def _let_browsers_read_outputs(self) -> None:
+        """The buttons on a task lead to receipt and page; on AWS that is the console, where a person is logged in."""
+        anybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}
+        statement = {**anybody, "Resource": f"arn:aws:s3:::{SOURCE_BUCKET}/Output/*"}
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        self.s3.put_bucket_policy(Bucket=SOURCE_BUCKET, Policy=json.dumps(policy))
 
     def _make_monitored_bucket(self) -> None:
         self._event_queue, event_arn = self._make_queue("events")
