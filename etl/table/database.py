@@ -24,10 +24,10 @@ def _parse(text: str) -> dict[str, str]:
 
 QUERIES = {
     name: text
-    for file in ("queries", "journal", "history", "lists", "report")
+    for file in ("queries", "journal", "whole", "history", "lists", "report")
     for name, text in _parse(sql(file)).items()
 }
-"""Every query of queries.sql, journal.sql, history.sql, lists.sql and report.sql by its name."""
+"""Every query of queries.sql, journal.sql, whole.sql, history.sql, lists.sql and report.sql by its name."""
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:
