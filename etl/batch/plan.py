@@ -14,7 +14,6 @@ Shard = Mapping[str, Listed]
 """Company files that follow each other in the plan, by name: what one task processes."""
 
 _WORK = "work"
-_WORK_OF_0_1 = "parts"  # a run of version 0.1 that was killed has left it
 _PLAN = "plan.json"
 
 
@@ -101,7 +100,6 @@ def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:
 def write_plan(plan: Plan, *, output: Storage, run_id: str) -> None:
     """Keep the plan for the tasks of this run, and remove what other runs have left: an output serves one at a time."""
     output.remove(_WORK, unfinished=True)
-    output.remove(_WORK_OF_0_1)
     with output.write(f"{work_folder(run_id)}/{_PLAN}") as file:
         file.write(plan.to_json())
 

@@ -21,6 +21,8 @@ from etl.files.manifest import Manifest, check_usable, join
 from etl.files.outputs import OutputFile
 from etl.files.row_lists import HEADERS
 
+_WORK_OF_0_1 = "parts"  # a run of version 0.1 that was killed has left it; later manifests are known
+
 
 @dataclass
 class Outputs:
@@ -79,6 +81,8 @@ def _write_manifest(outputs: Outputs, *, output: Storage, last: Manifest | None)
     made = replace(made, rules=rules_digest(), combined_version=combined_version, list_versions=versions)
     with output.write(manifest.NAME) as file:
         file.write(made.to_json())
+    if last is None:
+        output.remove(_WORK_OF_0_1)
     return made
 
 

@@ -119,7 +119,8 @@ def replace_companies(
         else:
             contents = dict(fill(names))
             for one in replace_whole(cursor, contents, load=load) if may_be_whole else ():
-                done = done.plus(Replaced(one.after, one.before, restatements=one.restatements))
+                grown = {one.company_name: one.after - one.before} if one.after > one.before else {}
+                done = done.plus(Replaced(one.after, one.before, restatements=one.restatements, grown=grown))
                 del contents[one.company_name]
             names = list(contents)  # noqa: PLW2901
             copy_rows(cursor, QUERIES["copy_incoming"], iter(contents.values()))

@@ -114,6 +114,7 @@ def test_history_that_is_multiplied_whole_is_replaced_whole_and_named(
     three.put("cc.us.csv", [*scaled(rows[:400], 0.9975), *rows[400:]])
     receipt = three.load(database)
     assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (400 + grown, 400, 15)
+    assert receipt.grown == ({"cc.us.csv": grown} if grown else {})
     [one] = receipt.restatements
     assert (one.kind, one.rows, one.whole, one.last_day) == ("factor", 400, True, rows[399][:10])
     assert one.factor == pytest.approx(0.9975, rel=1e-5)
