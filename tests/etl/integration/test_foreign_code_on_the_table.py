@@ -79,7 +79,9 @@ def _whole(files: Files, database: Database, days: Days) -> Callable[[], object]
     """Every row of a company times one factor, which is not looked for row by row where the table is ours alone."""
     files.load(database)
     halved = [row.split(",") for row in days(20, price=30)]
-    files.put("cc.us.csv", [",".join([row[0], *(str(float(cell) / 2) for cell in row[1:5]), *row[5:]]) for row in halved])
+    files.put(
+        "cc.us.csv", [",".join([row[0], *(str(float(cell) / 2) for cell in row[1:5]), *row[5:]]) for row in halved]
+    )
     return lambda: files.load(database)
 
 
