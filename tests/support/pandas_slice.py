@@ -38,6 +38,9 @@ def digit_errors(prices: list[float]) -> list[int]:
     position = 1
     while position < len(prices):
         before, ended = prices[position - 1], 0
+        if before / 5 < prices[position] < before * 5:  # nearly all
+            position += 1
+            continue
         for factor in (10.0, 100.0, 0.1, 0.01):
             for end in range(position + 1, min(position + 6, len(prices))):
                 wrong, behind = prices[position:end], prices[end]
