@@ -105,6 +105,7 @@ def _attempt(
         reread=getattr(options, "reread", False),
         policy=_policy(options),
         column_aliases=getattr(options, "column_aliases", ""),
+        report=getattr(options, "report", True),
     )
     run = etl.Run.begin("cli")
     try:

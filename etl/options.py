@@ -190,6 +190,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_false",
         help="do not build the table's index where there is none",
     )
+    loading.add_argument(
+        "--no-report", dest="report", action="store_false", help="do not write the report page; `mbd report` can later"
+    )
     dry = _options()
     dry.add_argument(
         "--dry-run",

@@ -75,6 +75,8 @@ class Job:
     """What may be wrong with a batch that is loaded all the same."""
     column_aliases: str = ""
     """Other names by which columns are found too, such as `Close=Adj Close, Date=Datum`."""
+    report: bool = True
+    """Write the report page next to the receipt."""
     aws: Aws = field(default_factory=Aws)
 
     @property
@@ -245,7 +247,8 @@ def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: st
             f"The load was committed, but its receipt could not be written: {error} "
             "Fix that and run it again: it will find nothing to load."
         ) from error
-    write_report(receipt, output=output, database=target.database)
+    if job.report:
+        write_report(receipt, output=output, database=target.database)
     return receipt
 
 
@@ -302,7 +305,8 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
     with suppress(EtlError), only_etl_errors():
         place = job.open_output()
         write_receipt(receipt, output=place)
-        write_report(receipt, output=place, database=database)
+        if job.report:
+            write_report(receipt, output=place, database=database)
     return receipt
 
 

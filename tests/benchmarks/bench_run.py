@@ -150,6 +150,8 @@ def _rows(batch: Batch, *, root: Path, database: Database) -> list[Row]:
         Row(report.UNCHANGED, etl_run(root), "kept", base, reads=batch),
         Row(report.NEW_ROWS, etl_run(root), "kept", day_after, reads=grown),
         Row(report.RESTATED, etl_run(root), "kept", restated, reads=changed),
+        Row(report.FIRST_PAGE, etl_run(root, page=True), "ours", base, reads=batch),
+        Row(report.UNCHANGED_PAGE, etl_run(root, page=True), "kept", base, reads=batch),
     ]
 
 
@@ -272,10 +274,11 @@ def lay(batch: Batch, *, root: Path) -> None:
     place.symlink_to(batch.folder)
 
 
-def etl_run(root: Path, *more: str) -> Sequence[str | Path]:
+def etl_run(root: Path, *more: str, page: bool = False) -> Sequence[str | Path]:
+    """A run of the batch in `today`; the report page, which nobody else's load writes, is measured apart."""
     today = Batch(root / "today")
     places = ("--source", today.stocks, "--company-index", today.index, "--output", root / "Output")
-    return [*_ETL, "run", "--quiet", "--json", *places, *more]
+    return [*_ETL, "run", "--quiet", "--json", *places, *([] if page else ["--no-report"]), *more]
 
 
 def _run(command: Command, *, database: Database) -> Figures:

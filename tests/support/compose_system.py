@@ -124,7 +124,7 @@ class ComposeSystem(LocalSystem):
     airflow: StackAirflow
 
     def __init__(self, directory: Path, *, workers: int = 0, settings: Mapping[str, str] | None = None) -> None:
-        self.directory, self.workers = directory, workers
+        self.directory, self.workers, self._deploys = directory, workers, False
         self.mails: list[Mail] = []
         self.project = f"mbd-test-{secrets.token_hex(4)}"
         port = {name: str(free_port()) for name in ("airflow", "moto", "target", "redis")}
