@@ -80,7 +80,18 @@ def _measure_runs(batch: Batch, *, root: Path, database: Database) -> dict[str, 
         environment = {**database.environment, **server.environment, "AWS_ENDPOINT_URL": proxy.url}
         place = f"s3://{_BUCKET}"
         places = ["--source", f"{place}/Stocks", "--company-index", f"{place}/CompanyNames/top_companies.txt"]
-        command = [sys.executable, "-m", "etl", "run", "--quiet", "--json", *places, "--output", f"{place}/Output"]
+        command = [
+            sys.executable,
+            "-m",
+            "etl",
+            "run",
+            "--quiet",
+            "--json",
+            "--no-report",
+            *places,
+            "--output",
+            f"{place}/Output",
+        ]
         changed = batches.restated(batch, root / "restated-in-s3", companies=10)
         for name in ("first load", "nothing changed", "ten companies restated"):
             if name == "ten companies restated":

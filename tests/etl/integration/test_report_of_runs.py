@@ -47,6 +47,21 @@ def changed_batch(three: Files, database: Database, days: Days) -> etl.Receipt:
     return three.load(database)
 
 
+def test_load_without_a_report_page_writes_none_and_one_can_be_made_later(
+    three: Files, database: Database, command: Command
+) -> None:
+    places = ("--source", three.source, "--company-index", three.index, "--output", three.output)
+    options = (*places, "--database-url", database.url, "--quiet", "--no-report")
+    assert command("run", *options).code == 0
+    three.put("aa.us.csv", None)
+    three.put("bb.us.csv", None)
+    three.put("cc.us.csv", None)
+    assert command("run", *options).code == 1
+    assert not (three.output / "reports").exists()
+    assert command("report", "--database-url", database.url, "--output", three.output).code == 0
+    assert (three.output / "reports").exists()
+
+
 def test_receipt_and_mail_name_each_company_that_changed(three: Files, database: Database, days: Days) -> None:
     receipt = changed_batch(three, database, days)
     assert (receipt.new, receipt.grown) == ({"dd.us.csv": 4, "ee.us.csv": 2}, {"bb.us.csv": 1})

@@ -176,6 +176,9 @@ def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
     pages = [one for one in proxy.requests if one.operation == "ListObjectsV2" and "prefix=Stocks" in one.target]
     assert len(pages) == 2
     assert len(proxy.requests) - len(pages) <= 16, [f"{one.method} {one.target}" for one in proxy.requests]
+    proxy.requests.clear()
+    assert _run(proxied, database, report=False).rows.unchanged == first.rows.accepted
+    assert len(proxy.requests) - len(pages) <= 10, [f"{one.method} {one.target}" for one in proxy.requests]
 
 
 def test_combined_file_over_8_mib_is_uploaded_in_parts(large: Files, bucket: Bucket) -> None:
