@@ -49,7 +49,7 @@ from etl.outcome.notes import (
     unreadable_receipt,
 )
 from etl.outcome.receipt import FOLDER, FileCounts, Receipt, Run, State, read_receipt, write_receipt
-from etl.outcome.report import write_report
+from etl.outcome.report import REPORTS, write_report
 from etl.table.flagged import FIRST_FLAGS
 from etl.table.load import Loaded, Source, Target, load_slices
 from etl.table.rejected import record_quarantined, record_rejected
@@ -115,7 +115,7 @@ def gate_index(
     )
     output = job.open_output()
     write_plan(plan, output=output, run_id=run.run_id)
-    for folder in (FOLDER, NOTICES):
+    for folder in (FOLDER, NOTICES, REPORTS):
         output.remove_unfinished(folder)
     return plan
 

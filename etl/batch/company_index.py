@@ -44,7 +44,7 @@ class CompanyIndex:
                 "The company index names no company file. Write names such as 'wex.us.csv', between commas."
             )
         for name in counted:
-            if len(name) > _LONGEST_NAME or not _is_safe_name(name):
+            if len(name) > _LONGEST_NAME or name != name.strip() or not _is_safe_name(name):
                 raise _unsafe(written[name])
         return cls(
             names=tuple(counted),

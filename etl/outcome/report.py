@@ -26,9 +26,9 @@ from etl.table.database import sql
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
 from etl.table.overview import LoadedCompany, Move, Overview, read_overview
 
-FOLDER = "reports"
-LATEST = f"{FOLDER}/latest.html"
-MONTHS = f"{FOLDER}/months.json"
+REPORTS = "reports"
+LATEST = f"{REPORTS}/latest.html"
+MONTHS = f"{REPORTS}/months.json"
 LARGEST_BYTES = 1_000_000
 _OUTLIER = 1.5  # a close that is more than this multiple of the last one, or less than its inverse
 _DIGIT_ERROR = 1.25  # how near to 10 or 100 a multiple is that looks like a misplaced point
@@ -52,7 +52,7 @@ _SMALLER = (Limits(), Limits(200, 50, 50), Limits(20, 10, 20, calendar=False, pl
 
 def page_name(run_id: str) -> str:
     """The page's name below the output."""
-    return f"{FOLDER}/{run_id}.html"
+    return f"{REPORTS}/{run_id}.html"
 
 
 def write_report(receipt: Receipt, *, output: Storage, database: str | None) -> None:

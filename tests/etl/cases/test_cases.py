@@ -46,7 +46,7 @@ def test_case_comes_out_as_a_careful_operator_expects(
         error = case.expected["error"].format_map({"index": batch.index, "source": batch.source})
         assert (code, told.err, receipt.error) == (1, f"error: {error}\n", error)
         assert error.isprintable()
-        assert [path.name for path in batch.output.iterdir()] == ["receipts"]
+        assert [path.name for path in sorted(batch.output.iterdir())] == ["receipts", "reports"]
     else:
         assert (code, told.err) == (0, "")
         assert sorted(path.name for path in batch.output.iterdir()) == OUTPUTS

@@ -116,7 +116,7 @@ def company_files(draw: st.DrawFn) -> Made:
         case "latin-1":
             return Made(content.rstrip() + end.encode() + b"\xe9", "not UTF-8 text")
         case "gzip":
-            return Made(gzip.compress(content), "not CSV")
+            content = gzip.compress(content)
     if not accepted:
         return Made(content, "no usable row" if rejected else "no rows", [], rejected)
     return Made(content, None, accepted, rejected)

@@ -126,10 +126,11 @@ def test_password_is_asked_for_only_at_a_terminal(database: Database, command: C
 def test_database_without_the_reading_role_says_what_to_run(
     database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database.execute("DROP OWNED BY stock_prices_reader; DROP ROLE stock_prices_reader")
+    database.execute("ALTER ROLE stock_prices_reader RENAME TO stock_prices_reader_of_before")
     answer = command("grant-reader", "ada", "--database-url", database.url)
     assert answer.code == 2
     assert "Run init-db" in answer.err
+    database.execute("ALTER ROLE stock_prices_reader_of_before RENAME TO stock_prices_reader")
 
 
 def _log_in(database: Database, password: str, *, stay: bool = False) -> psycopg2.extensions.connection:

@@ -98,7 +98,7 @@ def test_run_after_a_kill_at_any_moment_gives_the_same_table_and_file(
         assert outputs_of(new) == change.files[1], moment
         figures.check_truth(new, database)
         assert database.table() == change.tables[1], moment
-        assert {path.name for path in new.output.iterdir() if path.is_dir()} == {"receipts"}, moment
+        assert {path.name for path in new.output.iterdir() if path.is_dir()} == {"receipts", "reports"}, moment
         # The receipt of the killed run itself, half written, has a name that no later run writes again.
         assert [path for path in new.output.rglob("*.partial") if path.parent.name != "receipts"] == [], moment
         figures.counts["commands_killed"] += 1

@@ -148,15 +148,17 @@ FUNCTIONS: dict[str, Callable[[etl.Job], object]] = {
     "record_failure": lambda job: etl.record_failure(Surprise(), job=job, target=TARGET, run=RUN),
     "forget_work": lambda job: etl.forget_work(job, run=RUN),
     "read_history": lambda job: etl.read_history(DATABASE),
+    "datasets": lambda job: etl.datasets(etl.Receipt.of_run(RUN, state=State.SUCCESS), job=job, target=TARGET),
     "send_mail": lambda job: etl.send_mail(etl.Receipt.of_run(RUN, state=State.SUCCESS), job=job, mailbox=MAILBOX),
     "send_mail_of_run": lambda job: etl.send_mail_of_run(
         job, run=RUN, succeeded=True, reason="success", mailbox=MAILBOX
     ),
 }
 WORK_NOTHING = {  # functions of the face that the DAG calls and that reach nothing outside
-    "Aws", "CompanyFileProgress", "EtlError", "Job", "Marker", "Policy", "Receipt", "Run", "ServiceError",
-    "SettingsError",
-    "Target", "as_etl_error", "database_dsn", "read_mailbox", "read_policy", "read_settings", "receipt_text",
+    "Aws", "CompanyFileProgress", "Dataset", "Datasets", "EtlError", "Job", "Marker", "Policy", "Receipt", "Run",
+    "ServiceError", "SettingsError",
+    "Target", "as_etl_error", "database_dsn", "read_channels", "read_mailbox", "read_policy", "read_settings",
+    "receipt_text",
     "source_bucket",
 }  # fmt: skip
 
