@@ -81,7 +81,7 @@ def test_plan_estimates_the_cost_from_the_dated_table(person: Person) -> None:
 
 def test_plan_of_a_deployed_platform_says_what_would_change(owner: Person) -> None:
     assert "Nothing to change" in owner.says("plan").out
-    owner.settings["MBD_MY_ADDRESS"] = "198.51.100.9/32"
+    owner.settings["MBD_MY_ADDRESS"] = "192.31.196.9/32"
     owner.write_settings()
     changes = {one["resource"]: one["action"] for one in learned(owner, "plan")["changes"]}
     assert changes == {"SshFromMe": "changed", "PostgresFromMe": "changed"}
@@ -302,9 +302,9 @@ def test_into_profile_course_and_back_leaves_nothing_open(owner: Person) -> None
 
 
 def test_a_new_address_of_mine_replaces_the_old_one(owner: Person) -> None:
-    changed_settings(owner, MBD_MY_ADDRESS="198.51.100.9/32")
+    changed_settings(owner, MBD_MY_ADDRESS="192.31.196.9/32")
     assert owner.says("apply", "--yes").code == 0
-    assert openness(owner)["rules"] == [("tcp", 22, "198.51.100.9/32"), ("tcp", 5432, "198.51.100.9/32")]
+    assert openness(owner)["rules"] == [("tcp", 22, "192.31.196.9/32"), ("tcp", 5432, "192.31.196.9/32")]
 
 
 # stop, start
