@@ -111,7 +111,11 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
     if create:
         with _file_errors(f"make the folder {url}"):
             folder.mkdir(parents=True, exist_ok=True)
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:  # no right to look, or a name that no file system takes
+        raise SettingsError(f"Cannot find the folder {url}: {error.strerror}.") from error
+    if not is_folder:
         raise SettingsError(f"No such folder: {url}")
     return _Folder(folder)
 

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,8 +176,15 @@ def test_shortage_of_memory_is_no_fault_of_a_file(three: Files, monkeypatch: pyt
         process(three.job())
 
 
+@pytest.mark.parametrize("what", ["source", "company_index"])
+def test_folder_that_cannot_be_looked_for_is_named_with_the_cause(three: Files, what: str) -> None:
+    beyond = f"{three.root}/{'a' * 300}"
+    with pytest.raises(etl.SettingsError, match=r"Cannot find the folder .*: File name too long"):
+        process(three.job(**{what: beyond if what == "source" else f"{beyond}/index.txt"}))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-def test_file_without_the_right_to_read_it_is_quarantined(three: Files, tmp_path: Path) -> None:
+def test_file_without_the_right_to_read_it_is_quarantined(three: Files) -> None:
     script = (  # once as root, so that all that is needed of Python is loaded
         "import os, sys, etl; source, index, output = sys.argv[1:]; job = etl.Job(source, index, output, reread=True)\n"
         "from tests.support.batch_files import process\n"
@@ -185,7 +193,7 @@ def test_file_without_the_right_to_read_it_is_quarantined(three: Files, tmp_path
     )
     for folder in (three.root, *three.root.parents):
         folder.chmod(folder.stat().st_mode | 0o055)
-        if folder == tmp_path.parent.parent:
+        if folder.parent == Path(tempfile.gettempdir()):
             break
     done = subprocess.run(
         [sys.executable, "-c", script, str(three.source), str(three.index), str(three.output)],
