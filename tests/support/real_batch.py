@@ -6,11 +6,12 @@ from pathlib import Path
 
 MISSING = "MBD_REAL_BATCH does not name the archive of the real batch (stocks-1000.tar.xz): set it to run this"
 
+_NAMED = os.environ.get("MBD_REAL_BATCH")  # before tests take all MBD_ variables out of the environment
+
 
 def archive() -> Path | None:
     """Where the archive is, or None when the environment does not say."""
-    named = os.environ.get("MBD_REAL_BATCH")
-    return Path(named) if named else None
+    return Path(_NAMED) if _NAMED else None
 
 
 def unpack(target: Path) -> Path:

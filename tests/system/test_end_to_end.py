@@ -214,7 +214,7 @@ def test_a_dry_run_from_the_form_writes_nothing_to_the_table(system: LocalSystem
 def test_the_form_has_the_params_and_refuses_nonsense(system: LocalSystem) -> None:
     details = system.airflow.request("GET", f"dags/{DAG_ID}/details").json()
     params = {"source_bucket", "index_key", "since", "dry_run", "reload", "reread", "accept_shrunk", "shards"}
-    params |= {"max_rejected", "allow_missing"}
+    params |= {"max_rejected", "allow_missing", "column_aliases"}
     assert set(details["params"]) == params
     assert (details["max_active_runs"], details["timetable_summary"]) == (1, None)
     assert "one mail reports how it went" in details["doc_md"]
