@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.http_server import LocalServer
 
 _NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 
@@ -84,47 +86,31 @@ def refusing(operation: str, code: str, *, status: int = 400, times: int = 1000)
     return script
 
 
-class AwsProxy:
+class AwsProxy(LocalServer):
     """Listens during its `with` block; `script` is asked before a call is passed on to moto."""
 
     def __init__(self, server_url: str) -> None:
         self.calls: list[Call] = []
         self.script: Script = lambda call: None
         self.released = threading.Event()
-        self._faults: list[BaseException] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self, urlsplit(server_url).netloc))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self, urlsplit(server_url).netloc))
 
     def operations(self) -> list[str]:
         return [call.operation for call in self.calls]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        if self._faults:
-            raise self._faults[0]
+        super().__exit__(kind, error, trace)
 
     def received(self, call: Call) -> Answer | None:
         self.calls.append(call)
         try:
             return self.script(call)
         except Exception as error:
-            self._faults.append(error)
+            self.faults.append(error)
             return refusal(call, "ScriptFailed")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # else a connection that its client keeps open would block
 
 
 def _handler(proxy: AwsProxy, upstream: str) -> type[BaseHTTPRequestHandler]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import botocore.session
+
+from tests.support.http_server import LocalServer
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,14 @@ def model_errors(service: str) -> Iterator[tuple[str, int]]:
             yield shape.error_code, shape.metadata.get("error", {}).get("httpStatusCode", 400)
 
 
-class AwsStub:
+class AwsStub(LocalServer):
     """Listens while its `with` block lasts, and answers with `page`."""
 
     def __init__(self) -> None:
         self.page = Page(200, "")
         self.requests: list[str] = []
         """Methods and targets of the requests that came."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(_handler_of(self))
 
 
 def _handler_of(stub: AwsStub) -> type[BaseHTTPRequestHandler]:

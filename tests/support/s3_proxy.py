@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.http_server import LocalServer
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 _OPERATIONS = {  # by method, whether there is a key, and the parameter that tells; of those that etl calls
@@ -94,7 +95,7 @@ class HangUp:
 Hook = Callable[[Request], Refusal | Cut | HangUp | None]
 
 
-class S3Proxy:
+class S3Proxy(LocalServer):
     """Listens while its `with` block lasts; `hook` is called before a request is passed on."""
 
     def __init__(self, server_url: str) -> None:
@@ -103,10 +104,7 @@ class S3Proxy:
         self.most_gets_at_once = 0
         """The most GETs of objects that were under way at one time, hook and bucket waited for."""
         self._gets_now, self._lock = 0, threading.Lock()
-        self._faults: list[BaseException] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self, urlsplit(server_url).netloc))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self, urlsplit(server_url).netloc))
 
     def gets(self, prefix: str = "") -> list[Request]:
         """The GETs of objects under `prefix`, in the order in which they came."""
@@ -127,19 +125,6 @@ class S3Proxy:
         self.hook = hold
         return reached, released
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        if self._faults:
-            raise self._faults[0]
-
     def received(self, request: Request) -> Refusal | Cut | HangUp | None:
         """What the hook wants done with a request; its own failure is kept for the end of the `with` block."""
         with self._lock:
@@ -150,18 +135,13 @@ class S3Proxy:
         try:
             return self.hook(request)
         except Exception as error:
-            self._faults.append(error)
+            self.faults.append(error)
             return Refusal(400, "HookFailed")
 
     def ready(self, request: Request) -> None:
         """Called when an answer is there, before any of it is sent: its client may ask the next from then on."""
         with self._lock:
             self._gets_now -= request.operation == "GetObject"
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # one waits on each idle connection of a client
-    request_queue_size = 64
 
 
 def _handler(proxy: S3Proxy, upstream: str) -> type[BaseHTTPRequestHandler]:
