@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -57,7 +56,7 @@ def check_plain(
         columns[position] = number
     name = company_name.encode()
     capacity = len(body) + (body.count(b"\n") + 1) * (len(name) + _MORE_IN_A_ROW)
-    out = _room(capacity)
+    out = bytearray(capacity)
     counts = (ctypes.c_int64 * (3 + MOST_SUSPECTS))()
     first_day = since.year * 10000 + since.month * 100 + since.day if since else 0
     place = ctypes.byref(ctypes.c_char.from_buffer(out))
@@ -70,20 +69,6 @@ def check_plain(
         raise AssertionError(f"the native checker has no room in {capacity} bytes for {len(body)}")
     with memoryview(out) as written:
         return Checked.of(bytes(written[:length]), counts)
-
-
-_rooms = threading.local()
-_LARGEST_KEPT = 4 << 20
-
-
-def _room(capacity: int) -> bytearray:
-    """At least so many bytes to write into. A thread keeps its own for the next file: fresh memory costs time."""
-    room: bytearray = getattr(_rooms, "bytes", bytearray())
-    if len(room) < capacity:
-        room = bytearray(capacity)
-        if capacity <= _LARGEST_KEPT:
-            _rooms.bytes = room
-    return room
 
 
 def available() -> bool:

@@ -61,7 +61,6 @@ class Move:
     company_name: str
     open: float
     close: float
-    day_before: str | None
     close_before: float | None
 
     @property

@@ -134,9 +134,9 @@ def full_overview(text: Callable[[str], str] = str) -> Overview:
         ),
         day="2017-11-10",
         moves=(
-            Move(company, 20.0, 20.5, "2017-11-09", 20.0),
-            Move(text("eix.us.csv"), 2.7, 27.0, "2017-11-09", 2.71),
-            Move(text("new.us.csv"), 2.7, 27.0, None, None),
+            Move(company, 20.0, 20.5, 20.0),
+            Move(text("eix.us.csv"), 2.7, 27.0, 2.71),
+            Move(text("new.us.csv"), 2.7, 27.0, None),
         ),
         closes=(Closes(company, days, tuple(20.0 + n for n in range(29)), tuple(19.9 + n for n in range(29))),),
         months=months_of((company, "2017-09", 20), (company, "2017-11", 8), (text("smg.us.csv"), "2017-10", 22)),

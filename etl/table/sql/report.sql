@@ -18,9 +18,9 @@ SELECT company_name, rows, last_day, loaded_at, run_id, sha256 FROM loaded_compa
 
 -- name: report_moves
 -- Of the companies whose last day this is: open and close, and the close of the day before, of the ten days before.
-SELECT company_name, open_value, close_value, day_before, close_before FROM (
+SELECT company_name, open_value, close_value, close_before FROM (
     SELECT t.company_name, t.stock_date, t.open_value::float8, t.close_value::float8,
-           lag(t.stock_date) OVER days AS day_before, lag(t.close_value::float8) OVER days AS close_before
+           lag(t.close_value::float8) OVER days AS close_before
     FROM loaded_companies l CROSS JOIN generate_series(0, 10) AS back JOIN historical_stocks_data t
         ON t.company_name = l.company_name
         AND make_date(substr(t.stock_date, 1, 4)::int, substr(t.stock_date, 6, 2)::int, substr(t.stock_date, 9, 2)::int)

@@ -209,7 +209,7 @@ def test_page_of_1000_companies_stays_under_its_limit_also_when_everything_happe
         full_overview(),
         months=months,
         companies=tuple(LoadedCompany(name, 1, "2017-01-01", STARTED, "r", "") for name in names),
-        moves=tuple(Move(name, 1, 2, "2017-01-01", 1) for name in names),
+        moves=tuple(Move(name, 1, 2, 1) for name in names),
     )
     rows = tuple((name, "5", "Date", "x" * 200, reason) for name in names for _ in range(5))
     page = render(receipt, overview, lists={"rejected_rows.csv": RowList(("file", "line", "a", "b", "c"), rows)})
