@@ -29,7 +29,7 @@ from etl.outcome.delivery import ChannelState
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
-from tests.support import dictionary, figures
+from tests.support import dictionary, figures, proof
 from tests.support.paths import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -81,6 +81,8 @@ def blocks() -> dict[str, Callable[[], str]]:
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
         **report.blocks(),
     }
+    for file in proof.FOLDER.glob("*.json"):
+        made[f"proof: {file.stem}"] = lambda name=file.stem: proof.block(name)  # type: ignore[misc]
     for section in env_sections():
         made[f"settings: {section}"] = lambda section=section: _settings(section)  # type: ignore[misc]
     for section in dict.fromkeys(promise["section"] for promise in read_promises()):
