@@ -20,8 +20,8 @@ from etl.files.header import find_columns, parse_aliases
 from etl.files.manifest import read_manifest
 from etl.files.packed import UnpackingError, unpack
 from etl.files.rules import COLUMNS
-from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, read_receipt, write_receipt
-from etl.outcome.report import LATEST, make_report, page_name, write_report
+from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, page_name, read_receipt, write_receipt
+from etl.outcome.report import LATEST, make_report, write_report
 from etl.table.database import connect, query
 from etl.table.history import (
     CompanyDiff,

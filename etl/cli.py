@@ -13,15 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import etl
-from etl import audit_commands, readers
-from etl.audit import journal_size
-from etl.check import try_settings
 from etl.console import close_streams, complain, let_go, open_streams, show
 from etl.errors import SettingsError, as_etl_error
 from etl.options import build_parser
 from etl.outcome.receipt import Receipt
 from etl.signals import end_on_signals
-from etl.table.roles import make_loader
 from etl.table.schema import make_day_index
 
 
@@ -140,6 +136,8 @@ def _init_db(options: argparse.Namespace) -> int:
     if options.day_index and not make_day_index(url):
         print("The table is empty: run init-db --day-index again after the first load, which it would slow down.")
     if options.loader:
+        from etl.table.roles import make_loader  # noqa: PLC0415  as below: a command is not kept waiting by another's
+
         password = os.environ.get("MBD_LOADER_PASSWORD", "")
         if not password:
             raise SettingsError("Set MBD_LOADER_PASSWORD, the password that the role of --loader gets.")
@@ -155,6 +153,8 @@ def _init_db(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    from etl.audit import journal_size  # noqa: PLC0415
+
     receipts = etl.read_history(_database(options), last=options.last)
     size = journal_size(_database(options))
     if options.json:
@@ -176,14 +176,16 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
+    from etl.audit_commands import undo  # noqa: PLC0415
+
     mailbox = _mailbox(options)
     job = etl.Job(source="", company_index="", output=options.output or "")
-    return audit_commands.undo(
-        options, database=_database(options), mail=lambda receipt: _mail(receipt, mailbox=mailbox, job=job)
-    )
+    return undo(options, database=_database(options), mail=lambda receipt: _mail(receipt, mailbox=mailbox, job=job))
 
 
 def _check(options: argparse.Namespace) -> int:
+    from etl.check import try_settings  # noqa: PLC0415
+
     worst = 0
     for name, found, error in try_settings(
         source=options.source,
@@ -198,6 +200,21 @@ def _check(options: argparse.Namespace) -> int:
             worst = max(worst, error.exit_code)
         print(f"{'error' if error else 'ok':<6} {name:<14} {error or found}")
     return worst
+
+
+def _grant_reader(options: argparse.Namespace) -> int:
+    from etl.readers import grant  # noqa: PLC0415
+
+    return grant(options, database=_database(options))
+
+
+def _look_back(options: argparse.Namespace) -> int:
+    from etl import audit_commands  # noqa: PLC0415
+
+    if options.command == "report":
+        return audit_commands.report(options)
+    command: Callable[..., int] = getattr(audit_commands, options.command)
+    return command(options, database=_database(options))
 
 
 def _database(options: argparse.Namespace) -> str:
@@ -245,13 +262,13 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "process": _process,
     "load": _load,
     "init-db": _init_db,
-    "grant-reader": lambda options: readers.grant(options, database=_database(options)),
+    "grant-reader": _grant_reader,
     "history": _history,
     "check": _check,
-    "diff": lambda options: audit_commands.diff(options, database=_database(options)),
+    "diff": _look_back,
     "undo": _undo,
-    "trace": lambda options: audit_commands.trace(options, database=_database(options)),
-    "rejected": lambda options: audit_commands.rejected(options, database=_database(options)),
-    "report": audit_commands.report,
-    "verify": lambda options: audit_commands.verify(options, database=_database(options)),
+    "trace": _look_back,
+    "rejected": _look_back,
+    "report": _look_back,
+    "verify": _look_back,
 }

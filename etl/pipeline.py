@@ -48,8 +48,7 @@ from etl.outcome.notes import (
     silent_end,
     unreadable_receipt,
 )
-from etl.outcome.receipt import FOLDER, FileCounts, Receipt, Run, State, read_receipt, write_receipt
-from etl.outcome.report import REPORTS, write_report
+from etl.outcome.receipt import FOLDER, REPORTS, FileCounts, Receipt, Run, State, read_receipt, write_receipt
 from etl.table.flagged import FIRST_FLAGS
 from etl.table.load import Loaded, Source, Target, load_slices
 from etl.table.rejected import record_quarantined, record_rejected
@@ -248,8 +247,14 @@ def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: st
             "Fix that and run it again: it will find nothing to load."
         ) from error
     if job.report:
-        write_report(receipt, output=output, database=target.database)
+        _write_report(receipt, output=output, database=target.database)
     return receipt
+
+
+def _write_report(receipt: Receipt, *, output: Storage, database: str | None) -> None:
+    from etl.outcome.report import write_report  # noqa: PLC0415  a run without a page does not pay for it
+
+    write_report(receipt, output=output, database=database)
 
 
 def _record_of(receipt: Receipt) -> RunRecord:
@@ -306,7 +311,7 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
         place = job.open_output()
         write_receipt(receipt, output=place)
         if job.report:
-            write_report(receipt, output=place, database=database)
+            _write_report(receipt, output=place, database=database)
     return receipt
 
 
@@ -367,7 +372,7 @@ def send_mail_of_run(
             why = silent_end(receipt, reason)
             receipt = replace(receipt, state=State.FAILED, error=why, output=output.url).timed()
             write_receipt(receipt, output=output)
-            write_report(receipt, output=output, database=None)
+            _write_report(receipt, output=output, database=None)
     except Exception as failure:  # the mail goes out whatever happens
         error = as_etl_error(failure)
         if not receipt.error:

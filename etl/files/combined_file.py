@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from etl.batch.storage import Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files.manifest import Manifest, Slice
+from etl.files.native import count_lines
 
 NAME = "historical_stock_data.csv"
 
@@ -18,7 +19,7 @@ def make_slice(
 ) -> Slice:
     """Describe a slice by its bytes; rows are counted in what was written, apart from how they were made."""
     digest = hashlib.sha256(content).hexdigest()
-    return Slice(company_name, offset, len(content), digest, content.count(b"\n"), flagged, in_day_order)
+    return Slice(company_name, offset, len(content), digest, count_lines(content), flagged, in_day_order)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def check_plain(
     for number, position in enumerate(positions):
         columns[position] = number
     name = company_name.encode()
-    capacity = len(body) + (body.count(b"\n") + 1) * (len(name) + _MORE_IN_A_ROW)
+    capacity = len(body) + (library.mbd_count_lines(body, len(body)) + 1) * (len(name) + _MORE_IN_A_ROW)
     out = bytearray(capacity)
     counts = (ctypes.c_int64 * (3 + MOST_SUSPECTS))()
     first_day = since.year * 10000 + since.month * 100 + since.day if since else 0
@@ -69,6 +69,15 @@ def check_plain(
         raise AssertionError(f"the native checker has no room in {capacity} bytes for {len(body)}")
     with memoryview(out) as written:
         return Checked.of(bytes(written[:length]), counts)
+
+
+def count_lines(content: bytes) -> int:
+    """How many line feeds there are."""
+    library = _usable()
+    if isinstance(library, str):
+        return content.count(b"\n")
+    lines: int = library.mbd_count_lines(content, len(content))
+    return lines
 
 
 def available() -> bool:
@@ -88,7 +97,8 @@ def load(path: Path) -> ctypes.CDLL:
     library.mbd_source.restype = ctypes.c_char_p
     check = library.mbd_check_plain
     size, text = ctypes.c_int64, ctypes.c_char_p
-    check.restype = size
+    check.restype = library.mbd_count_lines.restype = size
+    library.mbd_count_lines.argtypes = (text, size)
     check.argtypes = [
         *(text, size),  # body
         *(text, ctypes.c_int32),  # columns

@@ -4,6 +4,7 @@
 //
 // Nothing is allocated, nothing is thrown, no locale is asked, and no byte outside of the given buffers is touched.
 
+#include <algorithm>
 #include <cfloat>
 #include <charconv>
 #include <cmath>
@@ -114,6 +115,9 @@ char *spell(char *out, double value) {
 } // namespace
 
 extern "C" const char *mbd_source() { return MBD_SOURCE; }
+
+// How many of the bytes are line feeds: some twenty times as fast as Python counts them where they are many.
+extern "C" int64_t mbd_count_lines(const char *text, int64_t length) { return std::count(text, text + length, '\n'); }
 
 // `body`: what follows the header's line. `columns`: for each of the file's `width` columns a Column, each of the six
 // once. `since`: rows of days before it are counted and left out; yyyymmdd, or 0. `name`: the company, for the ninth

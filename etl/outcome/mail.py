@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from etl.batch.aws import Aws, aws_errors, field_of
 from etl.batch.storage import Storage
 from etl.errors import EtlError, FileChangedError, SettingsError, as_etl_error, only_etl_errors
-from etl.outcome.receipt import MailState, Receipt, State, file_name, write_receipt
-from etl.outcome.report import page_name
+from etl.outcome.receipt import MailState, Receipt, State, file_name, page_name, write_receipt
 from etl.outcome.wording import receipt_text
 
 NOTICES = "notices"

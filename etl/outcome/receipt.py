@@ -26,6 +26,7 @@ from etl.table.restatements import Restatement
 from etl.table.undo import Undone
 
 FOLDER = "receipts"
+REPORTS = "reports"
 
 
 class State(StrEnum):
@@ -348,3 +349,8 @@ def read_receipt(run_id: str, *, output: Storage) -> Receipt | None:
 def file_name(run_id: str) -> str:
     """The receipt's name below the output."""
     return f"{FOLDER}/{run_id}.json"
+
+
+def page_name(run_id: str) -> str:
+    """The name below the output of a run's report page."""
+    return f"{REPORTS}/{run_id}.html"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from etl.batch.storage import Storage
@@ -20,13 +20,12 @@ from etl.errors import EtlError, FileChangedError
 from etl.files.row_lists import FLAGGED_ROWS, REJECTED_ROWS, RowList, read_list
 from etl.outcome import pictures
 from etl.outcome.advice import next_steps
-from etl.outcome.receipt import Receipt, State
+from etl.outcome.receipt import REPORTS, Receipt, State, page_name
 from etl.outcome.wording import changed, headline, held_back, receipt_text, restated
 from etl.table.database import sql
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
 from etl.table.overview import LoadedCompany, Move, Overview, read_overview
 
-REPORTS = "reports"
 LATEST = f"{REPORTS}/latest.html"
 MONTHS = f"{REPORTS}/months.json"
 LARGEST_BYTES = 1_000_000
@@ -48,11 +47,6 @@ class Limits:
 
 
 _SMALLER = (Limits(), Limits(200, 50, 50), Limits(20, 10, 20, calendar=False, plots=False))
-
-
-def page_name(run_id: str) -> str:
-    """The page's name below the output."""
-    return f"{REPORTS}/{run_id}.html"
 
 
 def write_report(receipt: Receipt, *, output: Storage, database: str | None) -> None:
@@ -206,9 +200,7 @@ def _template() -> Any:  # noqa: ANN401  jinja2.Template, which is imported only
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  a run without a page does not pay for it
     from markupsafe import Markup  # noqa: PLC0415
 
-    texts = {
-        name: (resources.files(__package__) / f"report.{name}").read_text("utf-8") for name in ("html", "css", "js")
-    }
+    texts = {name: Path(__file__).with_name(f"report.{name}").read_text("utf-8") for name in ("html", "css", "js")}
     # Of all that a page holds only these two come unescaped; the policy lets a browser run and apply nothing else.
     ours = {name: Markup(texts[name]) for name in ("css", "js")}  # noqa: S704
     hashes = {name: base64.b64encode(hashlib.sha256(texts[name].encode()).digest()).decode() for name in ours}

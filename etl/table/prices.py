@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import io
+import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import date as calendar_day
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from etl.table.companies import database_url, find_companies
 from etl.table.database import QUERIES, connect
 from etl.table.history import find_run
 from etl.table.schema import COLUMNS
+from etl.threads import Pool
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +58,6 @@ def read_prices(
         raise SettingsError("date is one day. Pass date, or since and until.")
     first, last = _iso_days(since, until) if date is None else _iso_days(date, date)
     wanted = _wanted_columns(columns)
-    answer = io.BytesIO()
     with connect(url) as connection, connection.cursor() as cursor:
         values: dict[str, composed.Composable] = {
             "companies": composed.Literal(find_companies(cursor, list(names)) if names is not None else None),
@@ -65,8 +66,8 @@ def read_prices(
             "columns": composed.SQL(", ").join(map(composed.Identifier, dict.fromkeys([*wanted, *_ORDER]))),
             "relation": _relation(cursor, as_of, day=first if date is not None else None, flagged=flagged),
         }
-        cursor.copy_expert(composed.SQL(QUERIES["read_prices"]).format(**values), answer)
-    return _typed(answer, wanted)
+        prices = _copied(cursor, composed.SQL(QUERIES["read_prices"]).format(**values))
+    return _typed(prices, wanted)
 
 
 def _wanted_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -86,24 +87,41 @@ def _iso_days(*days: calendar_day | str | None) -> list[str | None]:
         raise SettingsError(f"Days are ISO dates such as 2017-11-10: {error}") from error
 
 
-def _typed(answer: io.BytesIO, wanted: Collection[str]) -> pd.DataFrame:
-    """The rows of stock_prices_as_written as read_prices gives them, of these columns."""
+def _copied(cursor: Cursor, copy: composed.Composable) -> pd.DataFrame:
+    """The answer of a COPY of stock_prices_as_written, with days and companies as categories."""
+    try:
+        return _parsed(cursor, copy, volume="int64")
+    except ValueError:  # some are written as 1e5 or 100.0
+        prices = _parsed(cursor, copy, volume="str")
+        prices["volume_traded"] = [int(Decimal(text)) for text in prices["volume_traded"]]
+        return prices
+
+
+def _parsed(cursor: Cursor, copy: composed.Composable, *, volume: str) -> pd.DataFrame:
+    """The same, with volumes as a type of pandas. It is parsed while PostgreSQL still sends."""
     import pandas as pd  # noqa: PLC0415  here, because it costs half a second that no load needs
 
     # Days and companies repeat: as categories, each text is parsed once.
-    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_ORDER, "category")
+    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_ORDER, "category") | {"volume_traded": volume}
     is_exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)  # it parses floats to the last bit by itself
     options: dict[str, Any] = {"low_memory": False} | ({} if is_exact else {"float_precision": "round_trip"})
+    parsed_end, written_end = map(os.fdopen, os.pipe(), ("rb", "wb"))
 
-    def read(volume: str) -> pd.DataFrame:
-        answer.seek(0)
-        return pd.read_csv(answer, dtype=types | {"volume_traded": volume}, **options)
+    def parse() -> pd.DataFrame:
+        with parsed_end:  # an error on the way ends the COPY too
+            return pd.read_csv(parsed_end, dtype=types, **options)
 
-    try:
-        prices = read("int64")
-    except ValueError:  # some are written as 1e5 or 100.0
-        prices = read("str")
-        prices["volume_traded"] = [int(Decimal(text)) for text in prices["volume_traded"]]
+    with Pool(1, name="prices") as pool:
+        prices = pool.submit(parse)
+        with suppress(BrokenPipeError), written_end:
+            cursor.copy_expert(copy, written_end)
+        return pool.result_of(prices)
+
+
+def _typed(prices: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
+    """The rows of stock_prices_as_written as read_prices gives them, of these columns."""
+    import pandas as pd  # noqa: PLC0415
+
     prices = prices.sort_values(list(_ORDER), ignore_index=True)
     if "volume_traded" in prices:
         prices["volume_traded"] = prices["volume_traded"].astype("Int64")

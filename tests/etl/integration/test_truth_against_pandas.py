@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -213,6 +213,20 @@ def test_rows_that_no_load_wrote_are_found_by_their_company(database: Database) 
         "INSERT INTO historical_stocks_data VALUES ('2001-01-02', '1', '2', '1', '2', '9', '100.0', '1', 'mine')"
     )
     assert len(etl.read_prices("mine", database=database.url)) == 1
+
+
+def test_read_prices_ends_with_the_error_of_the_parser_and_hangs_nowhere(
+    sample: Files, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample.load(database)
+
+    def fail(file: IO[bytes], **_: object) -> None:
+        assert file.read(10)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(pd, "read_csv", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        etl.read_prices(database=database.url)
 
 
 def test_read_prices_of_a_day_is_what_a_filter_on_all_of_them_gives(sample: Files, database: Database) -> None:

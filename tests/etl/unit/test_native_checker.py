@@ -248,6 +248,12 @@ def test_derived_columns_are_spelled_as_repr(pair: tuple[str, str]) -> None:
         assert checked.content.decode().split(",")[6:8] == [percent, repr(closed - opened)]
 
 
+@given(st.binary(max_size=200).map(lambda some: some.replace(b"a", b"\n")))
+@property_test
+def test_lines_are_counted_as_python_counts_them(content: bytes) -> None:
+    assert native.count_lines(content) == content.count(b"\n")
+
+
 def test_threads_get_what_each_alone_gets() -> None:
     bodies = [Body(path.read_bytes().partition(b"\n")[2]) for path in REAL] * 4
     with ThreadPoolExecutor(4) as pool:

@@ -19,8 +19,8 @@ from etl.files.row_lists import RowList, read_list
 from etl.outcome import report
 from etl.outcome.advice import next_steps
 from etl.outcome.pictures import calendar, plot
-from etl.outcome.receipt import FileCounts, Receipt, RowCounts, State
-from etl.outcome.report import LARGEST_BYTES, LATEST, make_report, page_name, render, write_report
+from etl.outcome.receipt import FileCounts, Receipt, RowCounts, State, page_name
+from etl.outcome.report import LARGEST_BYTES, LATEST, make_report, render, write_report
 from etl.outcome.wording import receipt_text
 from etl.table.journal import HeldCompany
 from etl.table.months import CompanyMonths, months_of_json, months_to_json

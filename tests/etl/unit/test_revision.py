@@ -1,7 +1,7 @@
 """Which version of the code runs, in a clone, in an unpacked archive, and without either."""
 
 import subprocess
-from importlib import metadata
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,9 @@ import pytest
 import etl
 from etl.cli import main
 from etl.files import native
+from tests.support.paths import ROOT
 
-RELEASED = metadata.version("moving-big-data")
+RELEASED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 @pytest.fixture
