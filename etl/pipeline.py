@@ -230,11 +230,11 @@ def _load_source(source: Source, *, job: Job, target: Target, run: Run, step: st
 
     def record(manifest: Manifest, loaded: Loaded) -> RunRecord:
         _check_policy(manifest, job=job)
-        receipt = Receipt.of_manifest(manifest, run=run, output=output.url, policy=job.policy)
-        notes = (*notes_of_manifest(manifest), *notes_of_load(loaded, accepted=receipt.rows.accepted))
+        receipt = Receipt.of_manifest(manifest, run=run, output=output.url, policy=job.policy).with_load(loaded)
+        notes = (*notes_of_manifest(manifest), *notes_of_load(loaded, receipt=receipt))
         state = State.DRY_RUN if target.dry_run else State.SUCCESS
         receipt = replace(receipt, state=state, notes=notes, dry_run=target.dry_run)
-        receipt = receipt.with_load(loaded).timed(**{step: loaded.elapsed_seconds})
+        receipt = receipt.timed(**{step: loaded.elapsed_seconds})
         receipt.check_balance()
         return _record_of(receipt)
 

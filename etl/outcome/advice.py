@@ -10,6 +10,8 @@ from etl.files.row_lists import REJECTED_ROWS
 from etl.outcome.receipt import Receipt, State
 from etl.outcome.wording import counted, first_names
 
+_ALIASES = "MBD_COLUMN_ALIASES"  # as the reason names it
+
 
 @dataclass(frozen=True)
 class Step:
@@ -42,10 +44,7 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
             f"{load} --accept-shrunk {' '.join(map(shlex.quote, names[:10]))}" if len(names) <= 10 else "",
         )
     if receipt.quarantined and receipt.state != State.FAILED:
-        yield Step(
-            f"Ask the exporter for new files of the {counted(len(receipt.quarantined), 'quarantined file')}, upload "
-            "them, and put the marker again. Until then their earlier rows stay in the table."
-        )
+        yield from _quarantined(receipt)
     if receipt.missing and receipt.state != State.FAILED:
         yield Step(
             f"Ask for the {counted(len(receipt.missing), 'missing file')}: the run was allowed to go on without. Until "
@@ -64,6 +63,25 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
         )
 
 
+def _quarantined(receipt: Receipt) -> Iterator[Step]:
+    new, files = receipt.newly_quarantined, [one.file for one in receipt.quarantined]
+    which = f"whole files of {first_names(new or files)}"
+    were = f"; the other {len(files) - len(new):,} were quarantined before too" if 0 < len(new) < len(files) else ""
+    yield Step(
+        f"Ask the exporter for {which}{were}. Upload them, and put the marker again. Until then their earlier rows "
+        "stay in the table."
+    )
+    yield from _renamed_columns(receipt)
+
+
+def _renamed_columns(receipt: Receipt) -> Iterator[Step]:
+    if any(_ALIASES in one.reason for one in receipt.quarantined):
+        yield Step(
+            f"Or, where the exporter has renamed a column for good, set {_ALIASES} in .env as the reason says: with it "
+            "in the DAG's form, as column_aliases, one run tries it."
+        )
+
+
 def _after_failure(receipt: Receipt) -> Iterator[Step]:
     again = "put the marker again, or clear the run in Airflow"
     if receipt.missing:
@@ -71,6 +89,7 @@ def _after_failure(receipt: Receipt) -> Iterator[Step]:
         yield Step(f"Upload the {files}, or take them out of the company index; then {again}.")
     elif receipt.quarantined:
         yield Step(f"Have the export fixed: the reason for each file is below. Then {again}.")
+        yield from _renamed_columns(receipt)
     else:
         yield Step(f"Fix what the first sentence names; then {again}.")
     yield Step("Until then the table holds the whole old batch or the whole new one, never a part.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from etl.batch.aws import Aws, aws_errors, field_of
 from etl.batch.storage import Storage
 from etl.errors import EtlError, FileChangedError, SettingsError, as_etl_error, only_etl_errors
+from etl.outcome.advice import next_steps
 from etl.outcome.receipt import MailState, Receipt, State, file_name, page_name, write_receipt
 from etl.outcome.wording import receipt_text
 
@@ -102,11 +103,14 @@ def message_of(receipt: Receipt, *, output: Storage | None) -> str:
 
 
 def body(receipt: Receipt, *, whole: str, page: str = "") -> str:
-    """The receipt's text, safe for SNS: no control characters, and cut with a pointer to the `whole` receipt.
+    """The receipt's text and what to do next, safe for SNS: no control characters, cut with a pointer to `whole`.
 
-    `page`: where the run's report page is.
+    `whole`: where the whole receipt is; `page`: where the run's report page is.
     """
-    safe = re.sub(r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", receipt_text(receipt))
+    to_do = [line for step in next_steps(receipt) for line in (step.text, f"  {step.command}") if line.strip()]
+    safe = re.sub(
+        r"[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", receipt_text(receipt, to_do=to_do)
+    )
     if page:
         safe += f"\nreport     {page}"
     if whole:

@@ -60,13 +60,15 @@ def notes_of_shrunk_files(manifest: Manifest, *, before: Manifest) -> Iterator[s
             )
 
 
-def notes_of_load(loaded: Loaded, *, accepted: int) -> Iterator[str]:
-    """What a person should know about the table, and no count shows; `accepted` rows of the batch."""
+def notes_of_load(loaded: Loaded, *, receipt: Receipt) -> Iterator[str]:
+    """What a person should know about the table, and no count shows; `receipt`: of the batch and its load."""
+    accepted = receipt.rows.accepted
     last_run, last_accepted = loaded.last_success or ("", 0)
     is_small = accepted < _DROP_WARNING * last_accepted
     if loaded.outside_writes and not loaded.outside_writes.is_new_start:
         yield _outside_writes(loaded.outside_writes, loaded=loaded)
-    if loaded.same_as_run and not is_small:  # of a small batch it is true of each company, and misleading of the whole
+    # Where companies are missing it is true of each that is there, and misleading of the whole batch.
+    if loaded.same_as_run and not (is_small or receipt.newly_quarantined):
         yield f"Same content as run {loaded.same_as_run}."
     if loaded.earlier_attempt:
         inserted, deleted = loaded.earlier_attempt

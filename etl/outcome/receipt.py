@@ -134,6 +134,8 @@ class Receipt:
     files: FileCounts = FileCounts()
     rows: RowCounts = RowCounts()
     quarantined: tuple[QuarantinedFile, ...] = ()
+    newly_quarantined: tuple[str, ...] = ()
+    """Which of these the last successful load did not quarantine; none where there was no load before."""
     notes: tuple[str, ...] = ()
     source: str = ""
     output: str = ""
@@ -236,6 +238,11 @@ class Receipt:
             rows=replace(
                 self.rows, inserted=loaded.inserted, deleted=loaded.deleted, unchanged=loaded.unchanged, held=held
             ),
+            newly_quarantined=tuple(
+                one.file
+                for one in self.quarantined
+                if loaded.quarantined_before is not None and one.file not in loaded.quarantined_before
+            ),
             held=loaded.held,
             restatements=loaded.restatements,
             restated=len(loaded.restatements),
@@ -317,6 +324,7 @@ class Receipt:
                 "files": FileCounts(**facts["files"]),
                 "rows": RowCounts(**facts["rows"]),
                 "quarantined": tuple(QuarantinedFile(**entry) for entry in facts["quarantined"]),
+                "newly_quarantined": tuple(facts.get("newly_quarantined", ())),
                 "notes": tuple(facts["notes"]),
                 "held": tuple(HeldCompany(**one) for one in facts.get("held", ())),
                 "restatements": tuple(Restatement.of(one) for one in facts.get("restatements", ())),

@@ -21,7 +21,7 @@ from etl.files.row_lists import FLAGGED_ROWS, REJECTED_ROWS, RowList, read_list
 from etl.outcome import pictures
 from etl.outcome.advice import next_steps
 from etl.outcome.receipt import REPORTS, Receipt, State, page_name
-from etl.outcome.wording import changed, headline, held_back, receipt_text, restated
+from etl.outcome.wording import changed, headline, held_back, quarantined, receipt_text, restated
 from etl.table.database import sql
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
 from etl.table.overview import LoadedCompany, Move, Overview, read_overview
@@ -128,6 +128,7 @@ def _facts(receipt: Receipt, overview: Overview, lists: Mapping[str, RowList], p
         "steps": list(next_steps(receipt)),
         "restatements": [(one, restated(one).removeprefix(f"{one.company_name}: ")) for one in receipt.restatements],
         "held": [(one.company_name, held_back(one).removeprefix(f"{one.company_name}: ")) for one in receipt.held],
+        "quarantined": quarantined(receipt),
         "plots": plots,
         "rejected_rows": lists.get(REJECTED_ROWS, RowList()),
         "flagged_rows": lists.get(FLAGGED_ROWS, RowList()),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from itertools import groupby
 
-from etl.files.manifest import RejectedFile
+from etl.files.manifest import QuarantinedFile, RejectedFile
 from etl.files.row_lists import REJECTED_ROWS
 from etl.outcome.receipt import Receipt, State
 from etl.table.journal import HeldCompany
@@ -16,14 +16,16 @@ _LISTED = 50  # quarantined files that the text names
 _NAMED = 10  # companies of one kind of change
 
 
-def receipt_text(receipt: Receipt) -> str:
-    """The receipt for a person: what happened, what changed, the counts, what to look at."""
+def receipt_text(receipt: Receipt, *, to_do: Sequence[str] = ()) -> str:
+    """The receipt for a person: what happened, what changed, what is `to_do`, the counts, what to look at."""
     files, rows = receipt.files, receipt.rows
     lines = [headline(receipt), ""]
     if changes := list(changed(receipt)):
         title = "What would change" if receipt.state == State.DRY_RUN else "What changed"
         lines.append("Left out:" if rows.inserted is None else f"{title}:")  # nothing was loaded
         lines += [f"  {change}" for change in changes] + [""]
+    if to_do:
+        lines += ["To do:", *(f"  {step}" for step in to_do), ""]
     lines += [
         f"run        {receipt.run_id}",
         f"started    {receipt.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, took {receipt.elapsed_seconds:.1f} s"
@@ -68,9 +70,10 @@ def _not_loaded(receipt: Receipt) -> Iterator[str]:
     """Files and companies that the table does not have as they are now."""
     if receipt.quarantined:
         yield from ["", "Quarantined files (their earlier rows, if any, stay in the table):"]
-        yield from [f"  {entry.file}: {entry.reason}" for entry in receipt.quarantined[:_LISTED]]
-        if len(receipt.quarantined) > _LISTED:
-            yield f"  and {len(receipt.quarantined) - _LISTED:,} more, all in the receipt's JSON"
+        by_reason = _by_reason(quarantined(receipt))
+        yield from [f"  {first_names(files)}: {reason}" for reason, files in by_reason[:_LISTED]]
+        if left := sum(len(files) for _, files in by_reason[_LISTED:]):
+            yield f"  and {left:,} more, all in the receipt's JSON"
     if receipt.missing and receipt.state != State.FAILED:
         consent = receipt.policy.get("allow_missing")
         by = f", as {consent.set_by} allows ({consent.value})" if consent else ""
@@ -83,6 +86,19 @@ def _not_loaded(receipt: Receipt) -> Iterator[str]:
         yield from [f"  {held_back(one)}" for one in receipt.held]
         named = " ".join(one.company_name for one in receipt.held)
         yield f"  To load them all the same: --accept-shrunk {named}, or accept_shrunk in the DAG's form."
+
+
+def quarantined(receipt: Receipt) -> list[QuarantinedFile]:
+    """The quarantined files, those first that are newly so."""
+    new = set(receipt.newly_quarantined)
+    return sorted(receipt.quarantined, key=lambda one: one.file not in new)
+
+
+def _by_reason(files: Sequence[QuarantinedFile]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for one in files:
+        found.setdefault(one.reason, []).append(one.file)
+    return list(found.items())
 
 
 def headline(receipt: Receipt) -> str:
@@ -106,7 +122,9 @@ def headline(receipt: Receipt) -> str:
             f"This run loaded {rows.inserted:,} rows and left the others as they are."
         )
     if rows.inserted == 0 and rows.deleted == 0 and not rows.held:
-        return f"0 changes: the table already held these {rows.unchanged:,} rows."
+        same = f"0 changes: the table already held these {rows.unchanged:,} rows"
+        new = len(receipt.newly_quarantined)
+        return f"{same}; {counted(new, 'file is', 'files are')} newly quarantined." if new else f"{same}."
     return f"Loaded {rows.inserted:,} rows; {_up_to_date(receipt)}."
 
 
@@ -134,7 +152,9 @@ def changed(receipt: Receipt) -> Iterator[str]:
         yield f"{counted(len(names), 'company', 'companies')} changed outside the pipeline ({first_names(names)})"
     if receipt.quarantined:
         files = [one.file for one in receipt.quarantined]
-        yield f"{counted(len(files), 'file')} quarantined ({first_names(files)})"
+        new = receipt.newly_quarantined
+        which = f"new among them: {first_names(new)}" if 0 < len(new) < len(files) else first_names(files)
+        yield f"{counted(len(files), 'file')} {'newly ' * (len(new) == len(files))}quarantined ({which})"
     if receipt.rejected:
         yield _rejected(receipt.rejected, where=f"{receipt.output.rstrip('/')}/{REJECTED_ROWS}")
 

@@ -98,7 +98,9 @@ class Loaded:
     earlier_attempt: tuple[int, int] | None
     """Rows that an earlier attempt of this run inserted and deleted, where that was committed."""
     last_success: tuple[str, int] | None
-    """The last run that succeeded, and its accepted rows."""
+    """The last load that succeeded, and its accepted rows."""
+    quarantined_before: Collection[str] | None = None
+    """The files that it quarantined."""
     lacks_index: bool = False
     """The traders' index is not there, and this user may not build it."""
     flagged: tuple[FlaggedRow, ...] = ()
@@ -236,7 +238,8 @@ class _Load:
             changed_outside={name: rows for name, rows, _ in outside if name not in corrected},
             same_as_run=newest.run_id if newest and newest.run_id != run_id else None,
             earlier_attempt=earlier[0] if earlier else None,
-            last_success=last[0] if last else None,
+            last_success=last[0][:2] if last else None,
+            quarantined_before=frozenset(last[0][2]) if last else None,
             lacks_index=self._target.table_index and not has_index and not may_build_index,
             flagged=flagged,
         )

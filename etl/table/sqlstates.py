@@ -53,7 +53,10 @@ MEANINGS = {
     "25P04": _gave_up(_TIMEOUT),
     "27": _refuses(_FOREIGN_CODE),
     "28": _refuses("The server does not let this user in from here. Check the user, pg_hba.conf and sslmode."),
-    "28P01": _refuses("The server refuses the user name or the password. Check both."),
+    "28P01": _refuses(
+        "The server refuses the user name or the password. Check both where they are set: in MBD_DATABASE_URL, or in "
+        "Airflow's connection stocks_database."
+    ),
     "38": _refuses(_FOREIGN_CODE),
     "39": _refuses(_FOREIGN_CODE),
     "3D": _refuses("There is no such database. Check its name, or create it."),

@@ -183,9 +183,11 @@ SELECT (receipt->'rows'->>'inserted')::bigint, (receipt->'rows'->>'deleted')::bi
 FROM pipeline_runs WHERE run_id = %(run_id)s AND state = 'success' ORDER BY elapsed_seconds LIMIT 1;
 
 -- name: last_success
--- The run that a new load is compared with, and its accepted rows.
-SELECT run_id, (receipt->'rows'->>'accepted')::bigint
-FROM pipeline_runs WHERE state = 'success' ORDER BY started_at DESC LIMIT 1;
+-- The load that a new one is compared with, its accepted rows, and the files that it quarantined.
+SELECT run_id, (receipt->'rows'->>'accepted')::bigint, ARRAY(
+    SELECT one->>'file' FROM jsonb_array_elements(receipt->'quarantined') AS one
+)
+FROM pipeline_runs WHERE state = 'success' AND receipt->>'undone' IS NULL ORDER BY started_at DESC LIMIT 1;
 
 -- name: last_runs
 -- The newest receipts, newest first.

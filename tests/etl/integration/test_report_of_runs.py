@@ -74,10 +74,22 @@ def test_receipt_and_mail_name_each_company_that_changed(three: Files, database:
         "  1 company restated (aa.us.csv)",
         "  1 company grew by 1 row (bb.us.csv)",
         "  2 new companies with 6 rows (dd.us.csv, ee.us.csv)",
-        "  1 file quarantined (cc.us.csv)",
+        "  1 file newly quarantined (cc.us.csv)",
         f"  2 rows rejected in ee.us.csv (line 4, Date: no such day; all in {three.output}/rejected_rows.csv)",
     ]
     assert three.receipts()[receipt.run_id]["grown"] == {"bb.us.csv": 1}
+
+
+def test_file_is_newly_quarantined_until_a_load_has_said_so(three: Files, database: Database, days: Days) -> None:
+    first = changed_batch(three, database, days)
+    again = three.load(database)
+    assert (first.newly_quarantined, again.newly_quarantined) == (("cc.us.csv",), ())
+    assert f"Same content as run {first.run_id}." in again.notes
+    three.put("dd.us.csv", None)
+    with_another = three.load(database, dry_run=True)
+    assert with_another.newly_quarantined == three.load(database).newly_quarantined == ("dd.us.csv",)
+    assert not [note for note in with_another.notes if "Same content" in note]
+    assert "2 files quarantined (new among them: dd.us.csv)" in etl.receipt_text(with_another)
 
 
 @pytest.mark.parametrize("restated", [1, 10], ids=["one row", "all rows"])

@@ -7,6 +7,7 @@ import pytest
 
 import etl
 from etl import Mailbox, Receipt, SettingsError, read_settings, source_bucket
+from etl.outcome.advice import next_steps
 from etl.outcome.mail import body
 from etl.outcome.receipt import State
 
@@ -58,8 +59,11 @@ def test_long_body_is_cut_under_the_limit_of_sns_with_a_pointer_to_the_whole(err
 
 def test_short_body_is_the_receipt_as_text_with_where_it_is_kept() -> None:
     text = body(RECEIPT, whole="/out/receipts/test__1.json")
-    assert text == etl.receipt_text(RECEIPT) + "\nreceipt    /out/receipts/test__1.json\n"
-    assert body(RECEIPT, whole="") == etl.receipt_text(RECEIPT)
+    head, to_do, rest = text.partition("To do:\n")
+    steps, counts = rest.split("\n\n", 1)
+    assert head + counts == etl.receipt_text(RECEIPT) + "\nreceipt    /out/receipts/test__1.json\n"
+    assert [line.strip() for line in steps.splitlines()] == [step.text for step in next_steps(RECEIPT)]
+    assert body(RECEIPT, whole="") == head + to_do + steps + "\n\n" + counts.partition("\nreceipt ")[0]
 
 
 def test_body_holds_no_control_character_that_sns_refuses() -> None:

@@ -11,6 +11,7 @@ import etl
 from etl import BatchError, Receipt, Run
 from etl.files.manifest import QuarantinedFile, RejectedFile
 from etl.outcome.receipt import FileCounts, Marker, RowCounts, State
+from etl.outcome.wording import headline
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PROCESSED = Receipt(
@@ -181,10 +182,24 @@ def test_marker_of_a_conf_is_taken_where_it_has_one(conf: object, marker: Marker
 
 
 def test_long_list_of_quarantined_files_is_cut_with_its_count() -> None:
-    many = tuple(QuarantinedFile(f"{n}.csv", "empty: 0 bytes") for n in range(1050))
+    many = tuple(QuarantinedFile(f"{n}.csv", f"too large: {n} bytes") for n in range(1050))
     text = etl.receipt_text(replace(LOADED, quarantined=many))
-    assert text.count("empty: 0 bytes") == 50
+    assert text.count("too large:") == 50
     assert "and 1,000 more, all in the receipt's JSON" in text
+
+
+def test_files_that_are_quarantined_for_one_reason_are_one_line_and_new_ones_come_first() -> None:
+    old = tuple(QuarantinedFile(f"{n:02}.csv", "empty: 0 bytes") for n in range(12))
+    receipt = replace(LOADED, quarantined=(*old, QuarantinedFile("x.csv", "no header")), newly_quarantined=("x.csv",))
+    assert "  13 files quarantined (new among them: x.csv)\n" in etl.receipt_text(receipt)
+    first_ten = ", ".join(f"{n:02}.csv" for n in range(10))
+    assert f"  x.csv: no header\n  {first_ten} and 2 more: empty: 0 bytes\n" in etl.receipt_text(receipt)
+
+
+def test_nothing_new_and_a_newly_quarantined_file_is_no_quiet_day() -> None:
+    same = replace(LOADED, rows=RowCounts(read=100, accepted=100, rejected=0, inserted=0, deleted=0, unchanged=100))
+    receipt = replace(same, quarantined=(QuarantinedFile("x.csv", "no header"),), newly_quarantined=("x.csv",))
+    assert headline(receipt) == "0 changes: the table already held these 100 rows; 1 file is newly quarantined."
 
 
 def lines_of_changes(receipt: Receipt) -> list[str]:
