@@ -12,6 +12,8 @@ DBT := .venv-dbt
 LAYER := trigger/.build/layer.zip
 NODE := node_modules/.ready
 PEERS_LOCK := tests/benchmarks/requirements.lock
+# Each worker has servers of its own and takes whole files; PARALLEL= runs one test after the other, as pytest does.
+PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
@@ -29,10 +31,10 @@ demo-platform: $(READY) $(LAYER) $(NODE) ## rehearse the way to AWS and back wit
 	@$(RUN) -m tests.system.demo_platform
 
 test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
-	@$(RUN) -m pytest $(TESTS)
+	@$(RUN) -m pytest $(PARALLEL) $(TESTS)
 
 test-lowest: $(LOWEST)/.ready ## test etl with the lowest versions that pyproject.toml allows, as the Airflow image may bring them
-	@env -u MBD_REAL_BATCH $(LOWEST)/bin/python -m pytest $(or $(TESTS),--ignore-glob='*killed*' --ignore-glob='*reading_page*' tests/etl/unit tests/etl/cases tests/etl/integration)
+	@env -u MBD_REAL_BATCH $(LOWEST)/bin/python -m pytest $(PARALLEL) $(or $(TESTS),--ignore-glob='*killed*' --ignore-glob='*reading_page*' tests/etl/unit tests/etl/cases tests/etl/integration)
 
 test-tools: $(READY) $(DBT)/.ready ## test the library alone as a wheel in a venv of its own, and the sources for dbt by dbt itself
 	@$(RUN) -m pytest $(or $(TESTS),tests/etl/tools)
@@ -41,13 +43,13 @@ test-trigger: $(READY) $(LAYER) $(MINISTACK)/.ready $(NODE) ## test the trigger 
 	@$(RUN) -m pytest -s $(or $(TESTS),tests/trigger/integration tests/trigger/deploy)
 
 test-infra: $(READY) ## test the platform and its commands (s3fs and Docker are used where they are there)
-	@$(RUN) -m pytest $(or $(TESTS),tests/infra/integration)
+	@$(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/infra/integration)
 
 test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills and restarts (needs Docker)
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/stack)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
 
 fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)

@@ -1,4 +1,4 @@
-"""What holds for all tests: signals, and the long suite of `make test-faults` with the figures of its run."""
+"""What holds for all tests: signals, several workers, and the long suite of `make test-faults` with its figures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import signal
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.figures import STASH, Figures
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and its children with it; tests send it to these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,6 +29,9 @@ settings.register_profile(
 settings.load_profile("same everywhere")
 
 _TEMPORARY = pytest.StashKey[str]()
+
+# With several workers (pytest-xdist) a file is one worker's: these come first, so that none works on alone at the end.
+_LONG_FILES = ("test_end_to_end.py", "test_shards_and_kills.py", "test_native_on_the_real_batch.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,10 +45,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Removes the temporary files, unless a test failed: then a person may want to see them."""
+    """Removes the temporary files, unless a test failed: then a person may want to see them. A worker hands over."""
+    done = session.config.stash.get(STASH, None)
+    if done is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = (dict(done.counts), done.measured)
     folder = session.config.stash.get(_TEMPORARY, None)
     if folder and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Adds what a worker has counted to the figures of the session."""
+    counts, measured = getattr(node, "workeroutput", {}).get("figures", ({}, {}))
+    if counts or measured:
+        done = node.config.stash.setdefault(STASH, Figures())
+        done.counts.update(counts)
+        done.measured.update(measured)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +71,8 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the long suite of faults, and nothing else, where it is not asked for."""
+    """Begins with the long files, and skips the long suite of faults, and nothing else, where it is not asked for."""
+    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
     if os.environ.get("MBD_FAULTS"):
         return
     skip = pytest.mark.skip(reason="the long suite of faults is run by `make test-faults`")
