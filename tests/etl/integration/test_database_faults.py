@@ -403,7 +403,10 @@ def test_lock_timeout_below_0_is_a_usage_error(three: Files, database: Database,
     assert code == 2
 
 
-def test_table_locked_by_somebody_else_gives_up_and_says_so(three: Files, database: Database, command: Command) -> None:
+def test_table_locked_by_somebody_else_gives_up_and_says_so(
+    three: Files, database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.table.overview._SECONDS_IN_ALL", 0.2)  # the report page asks the same table
     three.load(database)
     session = database.session()
     with session.cursor() as cursor:

@@ -132,6 +132,7 @@ def test_corrected_price_is_plotted_before_and_after(three: Files, database: Dat
     assert label.startswith("cc.us.csv, close from 2001-01-01 to 2001-01-20")
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("fault", ["missing file", "wrong password", "nothing usable", "no server"])
 def test_run_that_failed_has_a_page_too(
     three: Files, database: Database, command: Command, closed_port: int, fault: str
