@@ -56,16 +56,18 @@ def test_fuzzer_ends_an_input_that_takes_too_long(monkeypatch: pytest.MonkeyPatc
 def test_fuzzer_notices_memory_that_only_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_fuzz, "_WARM_UP", 10)
     monkeypatch.setattr(byte_fuzz, "MOST_GROWTH_MB", 4)
+    monkeypatch.setattr(byte_fuzz, "_MOST_FINDINGS", 1)
     kept: list[mmap.mmap] = []  # pages of its own: the heap may hold some that were freed before
 
     def hoard(content: bytes) -> int:
-        if len(kept) < 40:
-            kept.append(mmap.mmap(-1, 1 << 20))
-            kept[-1].write(b"x" * (1 << 20))
+        if len(kept) == 40:
+            raise ValueError("enough")
+        kept.append(mmap.mmap(-1, 1 << 20))
+        kept[-1].write(b"x" * (1 << 20))
         return 0
 
-    report = fuzz(hoard, target="index", seconds=1, seed=1)
-    assert [finding["error"].split(" by ")[0] for finding in report.findings] == ["memory grew"]
+    report = fuzz(hoard, target="index", seconds=60, seed=1)
+    assert [finding["error"].split(" by ")[0] for finding in report.findings] == ["ValueError: enough", "memory grew"]
 
 
 def test_program_prints_its_counts_as_json() -> None:

@@ -29,6 +29,12 @@ UNREACHABLE = "it could not be reached, or refused the message"
 UNKNOWN = "apprise does not know such a URL, or a part of it is missing"
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than 15 seconds to start the messenger."""
+    monkeypatch.setattr(channels_module, "_CHANNEL_SECONDS", 120.0)
+
+
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
     with Webhook() as hook:
