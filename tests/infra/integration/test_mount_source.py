@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,10 @@ def is_in_kernel(mount_point: Path) -> bool:
 def s3fs_of(mount_point: Path) -> int:
     """The pid of the s3fs that serves this mount point."""
     for entry in Path("/proc").glob("[0-9]*"):
-        words = (entry / "cmdline").read_bytes().split(b"\0") if (entry / "cmdline").exists() else []
-        if words[0:1] == [b"s3fs"] and str(mount_point).encode() in words:
-            return int(entry.name)
+        with suppress(OSError):  # of a process that has just ended
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[0] == b"s3fs" and str(mount_point).encode() in words:
+                return int(entry.name)
     raise AssertionError(f"no s3fs serves {mount_point}")
 
 
