@@ -12,7 +12,8 @@ DBT := .venv-dbt
 LAYER := trigger/.build/layer.zip
 NODE := node_modules/.ready
 PEERS_LOCK := tests/benchmarks/requirements.lock
-# Each worker has servers of its own and takes whole files; PARALLEL= runs one test after the other, as pytest does.
+# Each worker has servers of its own and takes whole files in their order, so the longest come first. PARALLEL= runs one
+# test after the other, as pytest does.
 PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
@@ -49,7 +50,7 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/stack)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/etl/faults tests/trigger/faults tests/system/test_shards_and_kills.py tests/etl/integration/test_killed_at_random.py)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/system/test_shards_and_kills.py tests/etl/faults tests/trigger/faults tests/etl/integration/test_killed_at_random.py)
 
 flakes: $(READY) $(LAYER) ## run the tests N times (10) next to LOAD busy processes (2), and print what was not green each time
 	@$(RUN) -m tests.support.flakes --runs $(or $(N),10) --load $(or $(LOAD),2) $(PARALLEL) $(TESTS)

@@ -30,9 +30,6 @@ settings.load_profile("same everywhere")
 
 _TEMPORARY = pytest.StashKey[str]()
 
-# With several workers (pytest-xdist) a file is one worker's: these come first, so that none works on alone at the end.
-_LONG_FILES = ("test_end_to_end.py", "test_shards_and_kills.py", "test_native_on_the_real_batch.py")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each session a folder of its own for temporary files.
@@ -71,8 +68,7 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the long files, and skips the long suite of faults, and nothing else, where it is not asked for."""
-    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
+    """Skip the long suite of faults, and nothing else, where it is not asked for."""
     if os.environ.get("MBD_FAULTS"):
         return
     skip = pytest.mark.skip(reason="the long suite of faults is run by `make test-faults`")
