@@ -2,6 +2,7 @@
 
 The batch is the real one where MBD_REAL_BATCH names it, else a generated one of the same shape: as many rows a file on
 average, file sizes as uneven, prices in four or five digits, CRLF, one file in 200 of 0 bytes. Same size, same bytes.
+Other than the real one, it has LF in each seventh file, so that a peer that loses such files is seen.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def first_batch(folder: Path, *, generated_files: int) -> Batch:
     for number in range(generated_files):
         file = batch.stocks / f"gen{number:04}.us.csv"
         rows = 0 if number % 200 == 199 else min(_MOST_ROWS, int(dice.lognormvariate(math.log(_MEDIAN_ROWS), _SPREAD)))
-        file.write_text(_company_file(dice, rows=rows), newline="")
+        content = _company_file(dice, rows=rows)
+        file.write_text(content if number % 7 else content.replace("\r\n", "\n"), newline="")
     return batch
 
 
