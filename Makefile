@@ -18,7 +18,7 @@ PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults flakes fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults flakes fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -106,6 +106,9 @@ bench-journal: $(READY) ## measure what the journal costs loads and readers; BEN
 
 bench-stack: $(READY) ## measure a batch through the compose stack (needs Docker); BENCH='--workers 2 --shards 2 --runs 3'
 	@$(RUN) -m tests.benchmarks.bench_stack $(BENCH)
+
+compare-dirt: $(READY) $(PEERS)/.ready ## load the dirty cases with what people use instead, and judge every row; 20 minutes; CASES='crlf json' for some; KEEP=1 for the docs
+	@$(RUN) -m tests.proof.dirt.compare --peers $(PEERS)/bin/python $(if $(CASES),--cases '$(CASES)') $(if $(WAYS),--ways '$(WAYS)') $(if $(KEEP),--keep)
 
 check: $(READY) ## lint, format, types, imports, spelling, docs, shell scripts, CloudFormation, Dockerfile
 	@$(VENV)/bin/ruff check .

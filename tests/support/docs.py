@@ -29,6 +29,7 @@ from etl.outcome.delivery import ChannelState
 from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
+from tests.proof.dirt import kept as dirt
 from tests.support import dictionary, figures, proof
 from tests.support.paths import ROOT
 
@@ -79,6 +80,8 @@ def blocks() -> dict[str, Callable[[], str]]:
         "number of promises": _number_of_promises,
         "dictionary": dictionary.page,
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
+        "dirt: heading": dirt.heading,
+        "dirt: contestable cases": dirt.contestable_table,
         **report.blocks(),
     }
     for file in proof.FOLDER.glob("*.json"):

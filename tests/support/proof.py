@@ -6,7 +6,7 @@ Each program writes `tests/data/proof/NAME.json`; a page shows it as the generat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,19 +15,29 @@ from tests.support.paths import ROOT
 FOLDER = ROOT / "tests" / "data" / "proof"
 
 
-def keep(name: str, how: str, rows: Mapping[str, int | float | str], folder: Path = FOLDER) -> Path:
-    """Writes what was counted today, by the command `how`: a figure for each thing counted."""
+def keep(
+    name: str,
+    how: str,
+    rows: Mapping[str, int | float | str | Sequence[str]],
+    folder: Path = FOLDER,
+    *,
+    columns: Sequence[str] = ("what", "figure"),
+) -> Path:
+    """Writes what was counted today, by the command `how`: a figure for each thing counted, or one for each column."""
+    folder.mkdir(exist_ok=True)
     file = folder / f"{name}.json"
-    counted = {"day": f"{datetime.now(UTC):%Y-%m-%d}", "how": how, "rows": dict(rows)}
+    counted = {"day": f"{datetime.now(UTC):%Y-%m-%d}", "how": how, "columns": list(columns), "rows": dict(rows)}
     file.write_text(json.dumps(counted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return file
 
 
 def block(name: str) -> str:
-    """The table of one program: what it counted, and its figure."""
+    """The table of one program: what it counted, and its figures."""
     kept = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    rows = "\n".join(
-        f"| {what} | {figure:,} |" if isinstance(figure, int) else f"| {what} | {figure} |"
-        for what, figure in kept["rows"].items()
-    )
-    return f"\n`{kept['how']}`, {kept['day']}:\n\n| what | figure |\n|---|---|\n{rows}\n\n"
+    columns = kept.get("columns", ["what", "figure"])
+    lines = [columns, ["---"] * len(columns)]
+    for what, figures in kept["rows"].items():
+        shown = figures if isinstance(figures, list) else [f"{figures:,}" if isinstance(figures, int) else f"{figures}"]
+        lines.append([what, *shown])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"\n`{kept['how']}`, {kept['day']}:\n\n{table}\n\n"

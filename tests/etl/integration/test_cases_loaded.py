@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.proof.dirt.judge import Outcome, Ran, comparable, judge
 from tests.support.case_folder import loadable
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ def test_company_files_of_all_cases_are_loaded_as_each_case_says(
     receipt = files.load(database)
 
     assert database.table() == sorted(expected, key=lambda row: (row[8], row[0]))
+    # by the judge of `make compare-dirt` too, which compares what other tools make of the same files
+    found, wanted = (Counter(comparable([*row[:6], row[8]]) for row in rows) for rows in (database.table(), expected))
+    assert judge(Ran(), found=found, expected=wanted) is Outcome.RIGHT
     assert (receipt.files.listed, receipt.files.quarantined) == (len(names), quarantined)
     assert (receipt.rows.inserted, receipt.rows.rejected) == (len(expected), rejected)
     assert receipt.rows.flagged == flagged
