@@ -62,6 +62,7 @@ def no_marker(due: Due, *, last: tuple[str, datetime] | None, settings: MailSett
         f"It was expected by {due.by:%Y-%m-%d %H:%M} UTC (MBD_EXPECT_BY).\n\n"
         f"{newest}{_TABLE}\n\n"
         "Ask those who send the batch. When the marker comes, its run starts by itself: there is nothing to redrive. "
+        "Do not put it yourself: it says that the batch is complete, and only they know that. "
         f"If no batch was due, add {due.day} to MBD_HOLIDAYS in .env, and deploy.\n"
     )
 

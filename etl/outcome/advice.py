@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from etl.files.row_lists import REJECTED_ROWS
 from etl.outcome.receipt import Receipt, State
 from etl.outcome.wording import counted, first_names
+from etl.table.restatements import Kind
 
 _ALIASES = "MBD_COLUMN_ALIASES"  # as the reason names it
 
@@ -38,9 +39,10 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
         )
     if receipt.held:
         names = [one.company_name for one in receipt.held]
+        lost = sum(one.loaded_rows - one.rows for one in receipt.held)
         yield Step(
-            f"Ask the exporter for whole files of {first_names(names)}: the new ones lack days that are loaded. If the "
-            "loss is meant, consent to it.",
+            f"Ask the exporter for whole files of {first_names(names)}: the new ones lack days that are loaded, and "
+            f"these stay. Only if the exporter confirms the loss: this removes {counted(lost, 'loaded row')}.",
             f"{load} --accept-shrunk {' '.join(map(shlex.quote, names[:10]))}" if len(names) <= 10 else "",
         )
     if receipt.quarantined and receipt.state != State.FAILED:
@@ -51,9 +53,14 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
             "then their earlier rows stay in the table."
         )
     if receipt.rows.rejected:
+        fewer = {one.company_name for one in receipt.restatements if one.kind == Kind.REMOVED}
+        removed = [one.file for one in receipt.rejected if one.file in fewer]
+        loss = f" Days of {first_names(removed)} that were loaded are gone until then." if removed else ""
+        is_recorded = receipt.state == State.SUCCESS and receipt.rows.inserted is not None
         yield Step(
             f"Have the {counted(receipt.rows.rejected, 'rejected row')} corrected at the source: {REJECTED_ROWS} names "
-            "line, column and value of each."
+            f"line, column and value of each{', until the next run; later this does' * is_recorded}.{loss}",
+            f"mbd rejected {shlex.quote(receipt.run_id)}" if is_recorded else "",
         )
     if receipt.restatements and receipt.state == State.SUCCESS:
         yield Step(
@@ -65,7 +72,7 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
 
 def _quarantined(receipt: Receipt) -> Iterator[Step]:
     new, files = receipt.newly_quarantined, [one.file for one in receipt.quarantined]
-    which = f"whole files of {first_names(new or files)}"
+    which = f"usable files of {first_names(new or files)}"
     were = f"; the other {len(files) - len(new):,} were quarantined before too" if 0 < len(new) < len(files) else ""
     yield Step(
         f"Ask the exporter for {which}{were}. Upload them, and put the marker again. Until then their earlier rows "
@@ -77,19 +84,26 @@ def _quarantined(receipt: Receipt) -> Iterator[Step]:
 def _renamed_columns(receipt: Receipt) -> Iterator[Step]:
     if any(_ALIASES in one.reason for one in receipt.quarantined):
         yield Step(
-            f"Or, where the exporter has renamed a column for good, set {_ALIASES} in .env as the reason says: with it "
-            "in the DAG's form, as column_aliases, one run tries it."
+            "Only if the exporter confirms that a column has another name and means the same: start the DAG with these "
+            f"pairs in its form, as column_aliases, which loads with them once; or set {_ALIASES} in .env (all pairs, "
+            "with commas) and start the stack again."
         )
 
 
 def _after_failure(receipt: Receipt) -> Iterator[Step]:
-    again = "put the marker again, or clear the run in Airflow"
     if receipt.missing:
-        files = counted(len(receipt.missing), "missing file")
-        yield Step(f"Upload the {files}, or take them out of the company index; then {again}.")
+        count = len(receipt.missing)
+        yield Step(
+            f"Upload the {counted(count, 'missing file')}. If they cannot come, consent for one run: "
+            f"allow_missing={count} in the DAG's form; their companies keep their rows."
+        )
     elif receipt.quarantined:
-        yield Step(f"Have the export fixed: the reason for each file is below. Then {again}.")
+        yield Step("Have the export fixed: the reason for each file is below.")
         yield from _renamed_columns(receipt)
     else:
-        yield Step(f"Fix what the first sentence names; then {again}.")
-    yield Step("Until then the table holds the whole old batch or the whole new one, never a part.")
+        yield Step("Fix what the first sentences name.")
+    before_load = receipt.missing or receipt.quarantined or receipt.rejected
+    table = "is unchanged" if before_load else "holds a whole batch, the last one or this one, and never a part"
+    text = f"Then clear the run in Airflow, from gate on, or put the marker again. Until then the table {table}."
+    url = shlex.quote(receipt.marker.url) if receipt.marker else ""
+    yield Step(text, f"aws s3 cp --metadata-directive REPLACE {url} {url}" if url else "")

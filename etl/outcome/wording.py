@@ -41,7 +41,11 @@ def receipt_text(receipt: Receipt, *, to_do: Sequence[str] = ()) -> str:
     else:
         lines += [
             f"files      {files.listed:,} listed = {files.accepted:,} accepted + {files.quarantined:,} quarantined"
-            f" + {files.missing:,} missing ({files.read:,} read, {files.taken_over:,} as in the last run)",
+            f" + {files.missing:,} missing"
+            + (
+                f" ({files.read:,} read, {files.taken_over:,} as in the last run)"
+                * bool(files.read or files.taken_over)
+            ),
             f"rows       {rows.read:,} read = {rows.accepted:,} accepted + {rows.rejected:,} rejected"
             f" ({rows.flagged:,} of the accepted flagged)",
         ]

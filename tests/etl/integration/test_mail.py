@@ -48,7 +48,7 @@ def test_success_is_one_mail_with_the_whole_receipt(
     for line in (
         *etl.receipt_text(etl.Receipt.from_facts(receipt)).splitlines(),
         "To do:",
-        "Ask the exporter for whole files of dd.us.csv.",
+        "Ask the exporter for usable files of dd.us.csv.",
         "Loaded 35 rows; 3 companies are up to date.",
         run_id,
         "4 listed = 3 accepted + 1 quarantined + 0 missing",

@@ -19,7 +19,7 @@ from etl.files.row_lists import RowList, read_list
 from etl.outcome import report
 from etl.outcome.advice import next_steps
 from etl.outcome.pictures import calendar, plot
-from etl.outcome.receipt import FileCounts, Receipt, RowCounts, State, page_name
+from etl.outcome.receipt import FileCounts, Marker, Receipt, RowCounts, State, page_name
 from etl.outcome.report import LARGEST_BYTES, LATEST, make_report, render, write_report
 from etl.outcome.wording import receipt_text
 from etl.table.journal import HeldCompany
@@ -176,6 +176,28 @@ def test_command_of_a_next_step_is_quoted_for_the_shell() -> None:
     held = (HeldCompany("a b;rm -rf $HOME.csv", 1, None, 2, None),)
     [step] = next_steps(replace(FAILED, state=State.SUCCESS, missing=(), output="O p", held=held))
     assert step.command == "mbd load --output 'O p' --accept-shrunk 'a b;rm -rf $HOME.csv'"
+
+
+def test_marker_of_a_failed_run_is_put_again_by_a_command_for_the_shell() -> None:
+    *_, last = next_steps(replace(FAILED, marker=Marker("b", "26 nov.SUCCESS")))
+    assert last.command == "aws s3 cp --metadata-directive REPLACE 's3://b/26 nov.SUCCESS' 's3://b/26 nov.SUCCESS'"
+    *_, last = next_steps(replace(FAILED, marker=None))
+    assert (last.text.partition(",")[0], last.command) == ("Then clear the run in Airflow", "")
+
+
+def test_loaded_days_that_went_because_their_rows_are_rejected_are_a_thing_to_do() -> None:
+    gone = Restatement("smg.us.csv", Kind.REMOVED, 3, "2005-03-02", "2008-09-23")
+    receipt = replace(
+        FAILED,
+        state=State.SUCCESS,
+        missing=(),
+        rows=RowCounts(read=100, accepted=97, rejected=3, inserted=0, deleted=3, unchanged=97),
+        rejected=(RejectedFile("smg.us.csv", 3, 5, "Date", "not an ISO date"),),
+        restatements=(gone, replace(gone, company_name="ge.us.csv")),
+    )
+    of_rows = next(step for step in next_steps(receipt) if "rejected" in step.text)
+    assert "Days of smg.us.csv that were loaded are gone until then." in of_rows.text
+    assert of_rows.command == f"mbd rejected {receipt.run_id}"
 
 
 def test_page_of_1000_companies_stays_under_its_limit_also_when_everything_happened_to_each() -> None:
