@@ -148,7 +148,7 @@ def report(
     place = place or open_storage(found.output, aws=aws)
     content = make_report(found, output=place, database=database, is_last=is_last)
     for name in [page_name(found.run_id)] + [LATEST] * (is_last and not found.dry_run):
-        with place.write(name) as file:
+        with place.write(name, lasting=False) as file:
             file.write(content)
     return place.url_of(page_name(found.run_id)), content
 

@@ -100,7 +100,7 @@ def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:
 def write_plan(plan: Plan, *, output: Storage, run_id: str) -> None:
     """Keep the plan for the tasks of this run, and remove what other runs have left: an output serves one at a time."""
     output.remove(_WORK, unfinished=True)
-    with output.write(f"{work_folder(run_id)}/{_PLAN}") as file:
+    with output.write(f"{work_folder(run_id)}/{_PLAN}", lasting=False) as file:
         file.write(plan.to_json())
 
 
@@ -108,7 +108,7 @@ def read_plan(*, output: Storage, run_id: str) -> Plan:
     """The plan that gate wrote for this run. Raises BatchError when it is not there any more."""
     try:
         return Plan.from_json(output.read(f"{work_folder(run_id)}/{_PLAN}"))
-    except FileChangedError as error:
+    except (FileChangedError, ValueError) as error:  # a power cut may leave an incomplete one
         raise work_is_gone(run_id) from error
 
 

@@ -80,7 +80,7 @@ class S3Prefix:
                 raise FileChangedError(name)
             yield block
 
-    def write(self, name: str) -> AbstractContextManager[Writer]:
+    def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:  # noqa: ARG002  all last
         return Upload(self._s3, bucket=self._bucket, name=name, place=self)
 
     def remove(self, folder: str, *, unfinished: bool = False) -> None:

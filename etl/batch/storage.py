@@ -1,7 +1,8 @@
 """Lists, reads and writes files in a folder or under `s3://bucket/prefix`.
 
 A written file appears under its name only when it is whole: in a folder by a rename, in S3 because an object is born
-when its upload completes. What a killed writer left behind is removed by the next one.
+when its upload completes. What a killed writer left behind is removed by the next one. In a folder, a file that lasts
+is on the disk before it gets its name, and its name is before the next file is written (docs/contracts.md, power cuts).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
 from etl.batch.aws import Aws
+from etl.batch.disk import begin_sync, is_at, make_folder, sync_names
 from etl.errors import FileChangedError, FileRefusedError, ServiceError, SettingsError
 
 BLOCK_BYTES = 8 << 20  # one piece of a multipart upload (S3 wants at least 5 MiB), one request of a read in S3
@@ -76,8 +78,11 @@ class Storage(Protocol):
         """`length` bytes from `start`, in blocks. Raises FileChangedError when they are not there."""
 
     @abstractmethod
-    def write(self, name: str) -> AbstractContextManager[Writer]:
-        """A new file, streamed; it replaces the old one when the block ends well."""
+    def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:
+        """A new file, streamed; it replaces the old one when the block ends well.
+
+        After a power cut, one that is not `lasting` may be gone, empty or incomplete.
+        """
 
     @abstractmethod
     def remove(self, folder: str, *, unfinished: bool = False) -> None:
@@ -110,7 +115,7 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
     folder = Path(url)
     if create:
         with _file_errors(f"make the folder {url}"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
     try:
         is_folder = folder.is_dir()
     except OSError as error:  # no right to look, or a name that no file system takes
@@ -187,8 +192,8 @@ class _Folder:
                 length -= len(block)
                 yield block
 
-    def write(self, name: str) -> AbstractContextManager[Writer]:
-        return _PartialFile(self, name)
+    def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:
+        return _PartialFile(self, name, lasting=lasting)
 
     def remove(self, folder: str, *, unfinished: bool = False) -> None:  # noqa: ARG002  they are files too
         with suppress(FileChangedError), _file_errors(f"remove {self._folder / folder}"):
@@ -200,7 +205,7 @@ class _Folder:
         for partial in (self._folder / folder).glob(f"*{_PARTIAL}"):
             with suppress(OSError), partial.open("ab") as file:  # it is gone by now, or not ours to remove
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is writing it
-                if _is_at(partial, file):
+                if is_at(partial, file):
                     partial.unlink()
 
     def url_of(self, name: str) -> str:
@@ -210,13 +215,14 @@ class _Folder:
 class _PartialFile:
     """A file under another name until it is whole; locked, so that two runs cannot write it at once."""
 
-    def __init__(self, folder: _Folder, name: str) -> None:
-        self._folder, self._path = folder, Path(folder.url_of(name))
+    def __init__(self, folder: _Folder, name: str, *, lasting: bool) -> None:
+        self._folder, self._path, self._lasting = folder, Path(folder.url_of(name)), lasting
         self._partial = self._path.with_name(self._path.name + _PARTIAL)
+        self._begun = 0
 
     def __enter__(self) -> Self:
         with _file_errors(f"write {self._path}"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent, lasting=self._lasting)
             self._file = self._partial.open("ab")
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
@@ -224,7 +230,7 @@ class _PartialFile:
                 self._file.close()
                 raise self._taken() from error
             # Between opening and locking, another run may have finished: then this is its whole file.
-            if not _is_at(self._partial, self._file):
+            if not is_at(self._partial, self._file):
                 self._file.close()
                 raise self._taken()
             self._file.truncate(0)  # what a killed writer left
@@ -236,6 +242,7 @@ class _PartialFile:
     def write(self, content: bytes) -> None:
         with _file_errors(f"write {self._path}"):
             self._file.write(content)
+            self._begun = begin_sync(self._file, since=self._begun) if self._lasting else 0
 
     def append(self, name: str, *, start: int = 0, length: int) -> None:
         for block in self._folder.read_range(name, start=start, length=length):
@@ -248,6 +255,8 @@ class _PartialFile:
             try:
                 if kind is None:
                     self._file.flush()
+                    if self._lasting:
+                        os.fsync(self._file.fileno())
                     self._partial.replace(self._path)
             except BaseException:
                 kind = OSError
@@ -255,13 +264,8 @@ class _PartialFile:
             finally:
                 if kind is not None:
                     self._partial.unlink()
-
-
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+            if kind is None and self._lasting:
+                sync_names(self._path.parent)
 
 
 def _listed_entry(entry: os.DirEntry[str]) -> Listed | None:

@@ -58,7 +58,7 @@ def write_report(receipt: Receipt, *, output: Storage, database: str | None) -> 
         content = make_report(receipt, output=output, database=database)
         names = [page_name(receipt.run_id)] + [LATEST] * (not receipt.dry_run and receipt.state != State.DRY_RUN)
         for name in names:
-            with output.write(name) as file:
+            with output.write(name, lasting=False) as file:
                 file.write(content)
     except Exception as error:
         _log.warning("The report page of run %s was not written: %s", receipt.run_id, error)
@@ -73,7 +73,7 @@ def make_report(receipt: Receipt, *, output: Storage | None, database: str | Non
             before = _read_months_before(output)
             overview = read_overview(database, run_id=receipt.run_id, restatements=receipt.restatements, months=before)
             if output and overview.months and overview.months != before:
-                with output.write(MONTHS) as file:
+                with output.write(MONTHS, lasting=False) as file:
                     file.write(months_to_json(overview.months))
     except Exception as error:
         problems.append(f"The database could not be asked. {error}")

@@ -75,6 +75,12 @@ def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's files need not survive a power cut, as its server's need not: nothing waits for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda opened: None)
+
+
 # --- the database ------------------------------------------------------------------------------------------------
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tests.support.figures import Figures
 
 KILLS = int(os.environ.get("MBD_KILLS", "3"))  # of each command; CI has more, and MBD_KILLS=1000 is each step once
-FILES = {"mkdir", "truncate", "write", "flush", "replace"}
+FILES = {"truncate", "write", "flush", "fsync", "replace"}
 STATEMENTS = {"execute", "copy_expert", "block", "commit"}
-STEPS = {"run": FILES | STATEMENTS, "process": FILES, "load": FILES | STATEMENTS}
+STEPS = {"run": FILES | STATEMENTS | {"mkdir"}, "process": FILES | {"mkdir"}, "load": FILES | STATEMENTS}
 """What a command does at least; or else the kills would miss it."""
 
 
