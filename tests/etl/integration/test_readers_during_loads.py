@@ -1,96 +1,77 @@
-"""What a trader who asks while a load is under way is told: the batch before or the batch after, never between."""
+"""What a reader sees who asks while a load is under way: the batch before or the batch after, never between."""
 
 from __future__ import annotations
 
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import etl
+from etl.files.combined_file import CombinedFile
+from etl.table.load import _Load
+from etl.table.runs import RunRecord
+from tests.proof.histories.checker import Verdict, check
+from tests.proof.histories.workload import WRITES, History, record
+from tests.support.proof import keep
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
     from tests.support.database import Database
 
-_ASK = (
-    "SELECT (SELECT count(*) FROM historical_stocks_data), "
-    "(SELECT coalesce(sum(tuples_processed), 0) FROM pg_stat_progress_copy)"
-)
+LOADS = int(os.environ.get("MBD_HISTORY_LOADS", "24"))
+SESSIONS = 3
+KEEP = "MBD_KEEP_PROOF" in os.environ
 
 
-@contextmanager
-def polling(database: Database) -> Iterator[list[tuple[int, int]]]:
-    """Asks all the time, in one session: rows that a reader sees, and rows that a COPY under way has put by then."""
-    seen: list[tuple[int, int]] = []
-    over = threading.Event()
-
-    def poll() -> None:
-        session = database.session()
-        session.autocommit = True
-        with session.cursor() as cursor:
-            while not over.is_set():
-                cursor.execute(_ASK)
-                seen.append(cursor.fetchall()[0])
-                time.sleep(0.002)
-        session.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        polled = pool.submit(poll)
-        try:
-            wait_until(lambda: bool(seen))
-            yield seen
-            asked = len(seen)
-            wait_until(lambda: len(seen) > asked + 1)
-        finally:
-            over.set()
-            polled.result(30)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def load_with_questions(files: Files, database: Database, seen: list[tuple[int, int]]) -> etl.Receipt:
-    """Load the sample; what writes to the table goes on from the middle only when questions have fallen into it."""
-    with ThreadPoolExecutor(1) as pool:
-        with database.copy_stopped_at("1962-01-02", company="ge.us.csv") as stopped:
-            loading = pool.submit(files.load, database)
-            stopped()
-            asked = len(seen)
-            wait_until(lambda: len(seen) > asked + 2)
-        return loading.result(60)
-
-
-def test_reader_sees_nothing_or_everything_of_a_first_load(sample: Files, database: Database) -> None:
-    with polling(database) as seen:
-        load_with_questions(sample, database, seen)
-    assert {rows for rows, _ in seen} == {0, 76_653}
-    assert any(copied > 0 for rows, copied in seen if rows == 0), "no question fell into the COPY"
-
-
-def test_reader_sees_the_old_or_the_new_rows_of_a_replacement_and_is_never_kept_waiting(
-    sample: Files, database: Database
+def test_each_read_is_one_committed_batch_and_no_reader_goes_back(
+    make_files: Callable[[str], Files], database: Database, tmp_path: Path
 ) -> None:
-    sample.load(database)
-    for path in sample.source.iterdir():
-        if path.stat().st_size > 5_000:
-            head, first, _, *rows = path.read_bytes().splitlines(keepends=True)  # a day less, and other volumes
-            path.write_bytes(head + re.sub(rb",(\d+),0", rb",1\1,0", b"".join([first, *rows])))
-    with polling(database) as seen:
-        receipt = load_with_questions(sample, database, seen)
-    assert receipt.rows.deleted is not None
-    assert receipt.rows.deleted > 70_000
-    assert {rows for rows, _ in seen} == {76_653, database.count()}
-    assert database.count() < 76_653
+    history = History(tmp_path / "history.jsonl")
+    record(history, database=database, batches=[make_files("one"), make_files("two")], loads=LOADS, sessions=SESSIONS)
+    verdict = check(history.path.read_text().splitlines())
+    assert verdict.anomalies == (), "\n".join(verdict.anomalies[:10])
+    assert verdict.writes.total() == LOADS
+    assert database.rows("SELECT count(*) FROM loads") == [(verdict.batches,)]
+    assert verdict.reads.total() > LOADS
+    if LOADS >= 100:
+        assert set(verdict.began_during) == {"any", *WRITES}, "no read fell into one kind of write"
+    if KEEP:
+        keep("histories", f"make test-histories LOADS={LOADS}", figures_of(verdict))
+
+
+def figures_of(verdict: Verdict) -> dict[str, int | float | str]:
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in sorted(verdict.writes.items()))
+    return {
+        "loads and undos by two loaders at once": verdict.writes.total(),
+        "which were": by_kind,
+        "batches committed": verdict.batches,
+        f"reads by {SESSIONS} sessions": verdict.reads.total(),
+        "which were of": ", ".join(f"{count:,} {kind}" for kind, count in sorted(verdict.reads.items())),
+        "reads that began while a load or an undo was under way": verdict.began_during["any"],
+        "of these: an undo": verdict.began_during["undo"],
+        "reads that were no committed batch, were not current, or went back": len(verdict.anomalies),
+    }
+
+
+def test_load_that_commits_rows_before_its_ledger_is_found(
+    make_files: Callable[[str], Files], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History(tmp_path / "history.jsonl")
+
+    commit = _Load.commit
+
+    def commit_before(load: _Load, record: RunRecord, *, combined: CombinedFile) -> None:
+        load.cursor.connection.commit()
+        history.wait_for_reads(10 * SESSIONS)
+        commit(load, record, combined=combined)
+
+    monkeypatch.setattr(_Load, "commit", commit_before)
+    record(history, database=database, batches=[make_files("one")], loads=3, sessions=SESSIONS)
+    anomalies = check(history.path.read_text().splitlines()).anomalies
+    assert any("transaction" in anomaly and "saw no committed batch" in anomaly for anomaly in anomalies)
 
 
 @pytest.mark.parametrize("reload", [False, True])
