@@ -491,7 +491,7 @@ def test_rows_are_committed_with_ledger_journal_and_receipt_or_not_at_all(
     three: Files, database: Database, days: Callable[..., list[str]], table: str
 ) -> None:
     three.load(database)
-    before = database.table(), database.ledger(), database.states()
+    before = database.table(), database.ledger(), database.states(), three.receipts()
     three.put("bb.us.csv", days(10, price=21))
     three.put("cc.us.csv", days(22, price=30))
     database.execute(
@@ -500,6 +500,6 @@ def test_rows_are_committed_with_ledger_journal_and_receipt_or_not_at_all(
     database.execute(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
     with pytest.raises(etl.EtlError, match="disk on fire"):
         three.load(database)
-    assert (database.table(), database.ledger(), database.states()) == before
+    assert (database.table(), database.ledger(), database.states(), three.receipts()) == before
     database.execute(f"DROP TRIGGER refuse ON {table}")
     assert (three.load(database).rows.inserted, database.count()) == (12, 37)

@@ -316,6 +316,26 @@ def test_file_replaced_between_list_and_get_is_read_again_once(
     assert proxied.get(COMBINED) == three.combined
 
 
+def test_file_replaced_while_its_first_read_fails_is_read_again_as_it_is_listed_then(
+    three: Files, proxied: Bucket, proxy: S3Proxy, days: Days
+) -> None:
+    proxied.upload(three)
+    three.put("bb.us.csv", days(12, price=22))
+
+    def replace_and_fail(request: Request) -> Refusal | None:
+        if (request.operation, request.key) != ("GetObject", "Stocks/bb.us.csv") or len(proxy.gets(request.key)) > 1:
+            return None
+        proxied.put(request.key, (three.source / "bb.us.csv").read_bytes())
+        return Refusal(503, "SlowDown")
+
+    proxy.hook = replace_and_fail
+    assert _process(proxied).rows.accepted == 37
+    gets = proxy.gets("Stocks/bb.us.csv")
+    assert [get.client for get in gets] == ["object_store", "Boto3", "object_store"]
+    assert gets[0].if_match == gets[1].if_match != gets[2].if_match
+    assert json.loads(proxied.get(MANIFEST))["files"]["bb.us.csv"][0] == gets[2].if_match
+
+
 def test_file_replaced_twice_while_it_is_read_is_quarantined(
     three: Files, proxied: Bucket, proxy: S3Proxy, database: Database
 ) -> None:

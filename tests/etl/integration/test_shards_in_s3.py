@@ -162,6 +162,16 @@ def test_files_of_any_length_are_put_one_behind_the_other(bucket: Bucket, length
     assert bucket.get("Output/whole") == b"".join(contents)
 
 
+def test_parts_of_a_large_upload_are_listed_by_number_beyond_the_ninth(bucket: Bucket) -> None:
+    output, length = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws), 5 * MIB + 1
+    content = random.Random(1).randbytes(length + 11)
+    bucket.put("Output/piece", content)
+    with output.write("whole") as file:
+        for start in range(11):
+            file.append("piece", start=start, length=length)  # S3 copies each as a part of its own
+    assert bucket.get("Output/whole") == b"".join(content[start : start + length] for start in range(11))
+
+
 # --- what is gone, killed or left --------------------------------------------------------------------------------
 
 

@@ -435,6 +435,20 @@ def test_teardown_keeps_the_final_snapshot_unless_asked(data: Person) -> None:
     assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == []
 
 
+def test_teardown_neither_names_nor_deletes_snapshots_of_other_databases(owner: Person) -> None:
+    rds = owner.client("rds")
+    for database in (f"{PREFIX}-rds", "somebody-elses"):
+        if database == "somebody-elses":
+            rds.create_db_instance(DBInstanceIdentifier=database, DBInstanceClass="db.t3.micro", Engine="postgres")
+        rds.create_db_snapshot(DBSnapshotIdentifier=f"kept-of-{database}", DBInstanceIdentifier=database)
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert f"kept-of-{PREFIX}-rds" in said.out
+    assert "somebody-elses" not in said.out
+    assert owner.says("teardown", "--yes", "--delete-snapshots").code == 0
+    left = rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    assert [one["DBSnapshotIdentifier"] for one in left] == ["kept-of-somebody-elses"]
+
+
 def test_a_second_teardown_finds_nothing_and_succeeds(owner: Person) -> None:
     assert owner.says("teardown", "--yes", "--delete-data").code == 0
     again = owner.says("teardown")
@@ -472,10 +486,12 @@ def test_teardown_waits_for_the_trigger_to_be_removed(owner: Person) -> None:
     cloudformation = owner.client("cloudformation")
     cloudformation.create_stack(StackName=f"{PREFIX}-trigger", TemplateBody=json.dumps(template))
     owner.client("s3").put_object(Bucket=monitored, Key="a.SUCCESS", Body=b"")
+    owner.client("s3").create_multipart_upload(Bucket=monitored, Key="half.SUCCESS")
     said = owner.says("teardown", "--yes", "--delete-data")
     assert said.code == 1
     assert "make undeploy" in said.err
     assert owner.client("s3").list_objects_v2(Bucket=monitored)["KeyCount"] == 0
+    assert "Uploads" not in owner.client("s3").list_multipart_uploads(Bucket=monitored)
     assert owner.client("rds").describe_db_instances()["DBInstances"]
     cloudformation.delete_stack(StackName=f"{PREFIX}-trigger")
     assert owner.says("teardown", "--yes", "--delete-data").code == 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from infra_scripts.instance import idle_stop
 from infra_scripts.instance.idle_stop import MINUTES_AFTER_BOOT, Facts, _runs, reason_to_stay
+from tests.support.http_server import LocalServer
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 IDLE = Facts(
@@ -51,6 +55,43 @@ def test_it_stays_and_says_why(changes: dict[str, Any], reason: str) -> None:
 def test_boot_counts_even_when_the_last_run_ended_days_ago() -> None:
     facts = changed(booted_at=NOW - timedelta(minutes=3), last_run_ended_at=NOW - timedelta(days=3))
     assert "up for 3" in (reason_to_stay(facts, idle_minutes=10) or "")
+
+
+RUNS = [{"state": "success", "end_date": f"2026-11-{day}T10:00:00Z"} for day in ("20", "22", "21")]
+
+
+class Airflow(BaseHTTPRequestHandler):
+    """Answers idle_stop as Airflow does, with what it holds: it filters, orders and cuts off as it is asked to."""
+
+    def do_POST(self) -> None:
+        self._answer({"access_token": "t"})
+
+    def do_GET(self) -> None:
+        target = urlsplit(self.path)
+        wanted = parse_qs(target.query)
+        runs = [run for run in RUNS if run["state"] in wanted.get("state", [])]
+        [order] = wanted.get("order_by", ["end_date"])
+        runs.sort(key=lambda run: run[order.removeprefix("-")], reverse=order.startswith("-"))
+        healthy = {"dag_processor": {"status": "healthy"}}
+        found = {"total_entries": len(runs), "dag_runs": runs[: int(wanted.get("limit", ["50"])[0])]}
+        self._answer(healthy if target.path.endswith("health") else found)
+
+    def _answer(self, facts: dict[str, Any]) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response_only(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(facts).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+def test_the_run_that_ended_last_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalServer(Airflow) as airflow:
+        settings = {"AIRFLOW_PORT": airflow.url.rpartition(":")[2], "AIRFLOW_TRIGGER_PASSWORD": "p"}
+        monkeypatch.setattr(idle_stop, "_setting", lambda name: settings.get(name, ""))
+        monkeypatch.setattr(idle_stop, "_output", lambda *_: "")
+        assert idle_stop.gather().last_run_ended_at == datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("printed", "count"), [("[]\n", 0), ('2026 [warn] x\n[{"run_id": "a"}]\nbye [1]\n', 1)])

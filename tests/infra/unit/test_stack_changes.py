@@ -104,11 +104,26 @@ def test_another_refusal_than_absence_is_an_error(session: Session, answers: Stu
         find_stack(session, name="p")
 
 
-def proposed_with(session: Session, answers: Stubber, changes: list[dict[str, Any]], **facts: str) -> ChangeSet:
-    answers.add_response("create_change_set", {"Id": "arn:aws:cloudformation:c", "StackId": "1"})
-    listed = [{"Type": "Resource", "ResourceChange": one} for one in changes]
+def proposed_with(
+    session: Session,
+    answers: Stubber,
+    changes: list[dict[str, Any]],
+    *,
+    second_page: list[dict[str, Any]] | None = None,
+    **facts: str,
+) -> ChangeSet:
+    def page(changes: list[dict[str, Any]]) -> dict[str, Any]:
+        listed = [{"Type": "Resource", "ResourceChange": one} for one in changes]
+        return {"Status": "CREATE_COMPLETE", "Changes": listed}
+
+    arn = "arn:aws:cloudformation:c"
+    answers.add_response("create_change_set", {"Id": arn, "StackId": "1"})
     answers.add_response("describe_change_set", {"Status": "CREATE_IN_PROGRESS"})
-    answers.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": listed, **facts})
+    if second_page is None:
+        answers.add_response("describe_change_set", {**page(changes), **facts})
+    else:
+        answers.add_response("describe_change_set", {**page(changes), "NextToken": "2"})
+        answers.add_response("describe_change_set", page(second_page), {"ChangeSetName": arn, "NextToken": "2"})
     answers.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"})
     answers.add_response("describe_stacks", described("UPDATE_COMPLETE"))
     answers.add_response("delete_change_set", {})
@@ -133,6 +148,13 @@ def test_what_would_be_lost_is_in_the_warnings(session: Session, answers: Stubbe
     warnings = [line for line in found.describe() if line.startswith("WARNING")]
     assert len(warnings) == 3
     assert "the database is replaced, which loses all its rows" in warnings[0]
+
+
+def test_changes_of_every_page_are_in_the_plan(session: Session, answers: Stubber) -> None:
+    added = {"Action": "Add", "LogicalResourceId": "SshFromMe"}
+    removed = {"Action": "Remove", "LogicalResourceId": "Database"}
+    found = proposed_with(session, answers, [added], second_page=[removed])
+    assert [change.action for change in found.changes] == ["made", "removed"]
 
 
 def test_nothing_to_change_is_no_failure(session: Session, answers: Stubber) -> None:

@@ -87,11 +87,13 @@ def test_dry_run_takes_nothing_out_of_the_queue(
     assert len(office.kept_events()) == 1
 
 
+HOSTILE_KEY = json.loads((EVENTS / "hostile_key.expected.json").read_text())["records"][0]["key"]
+
+
+@pytest.mark.parametrize("key", ["a b+c%2B.SUCCESS", HOSTILE_KEY.replace("\n", " ")])  # moto refuses newlines
 def test_marker_by_its_name_starts_a_run_of_what_is_in_the_bucket_each_time(
-    airflow: AirflowStandIn, office: Office, cloud: Cloud
+    key: str, airflow: AirflowStandIn, office: Office, cloud: Cloud
 ) -> None:
-    key = json.loads((EVENTS / "hostile_key.expected.json").read_text())["records"][0]["key"]
-    key = key.replace("\n", " ")  # moto refuses newlines
     made = cloud.s3.put_object(Bucket=MONITORED, Key=key, Body=b"")
     [first, again] = [handler({"marker": key}, None)["records"] for _ in range(2)]
     assert isinstance(first, list)

@@ -1,0 +1,116 @@
+"""What AWS does slowly or in part, where moto does it at once: deletions; and changes that lose data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra_scripts.platform import change_set, database, stack
+from tests.support.aws_proxy import Answer, AwsProxy, Call
+from tests.support.person import Person
+
+PREFIX = "de-mbd-predict-ada-lovelace"
+STACK = f"{PREFIX}-platform"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (change_set, database, stack):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0)
+
+
+@pytest.fixture
+def aws(person: Person, aws_server: str) -> Iterator[AwsProxy]:
+    with AwsProxy(aws_server) as proxy:
+        person.login["AWS_ENDPOINT_URL"] = proxy.url
+        yield proxy
+
+
+@pytest.fixture
+def owner(person: Person, aws: AwsProxy) -> Person:
+    """Somebody whose platform is deployed."""
+    applied = person.says("apply", "--yes")
+    assert applied.code == 0, applied.err
+    return person
+
+
+def answer(call: Call, inside: str) -> Answer:
+    name = call.operation
+    body = f"<{name}Response><{name}Result>{inside}</{name}Result></{name}Response>"
+    return Answer(200, body.encode(), {"Content-Type": "text/xml"})
+
+
+class SlowDeletion:
+    """A script: once its deletion is asked for, the stack is in these states, one a look; then as in moto."""
+
+    def __init__(self, *states: str, reason: str = "") -> None:
+        self.left, self._reason = list(states), reason
+        self._is_asked, self._state = False, ""
+
+    def __call__(self, call: Call) -> Answer | None:
+        member = f"<StackName>{STACK}</StackName><StackId>1</StackId>"
+        moment = "2026-11-26T10:00:00Z"
+        self._is_asked = self._is_asked or call.operation == "DeleteStack"
+        if not self._is_asked or call.parameters.get("StackName") != STACK:
+            return None
+        if call.operation == "DescribeStacks":
+            self._state = self.left.pop(0) if self.left else ""
+            status = f"<StackStatus>{self._state}</StackStatus><CreationTime>{moment}</CreationTime>"
+            return answer(call, f"<Stacks><member>{member}{status}</member></Stacks>") if self._state else None
+        if call.operation == "DescribeStackEvents" and self._state:
+            failed = (
+                f"<member>{member}<EventId>1</EventId><LogicalResourceId>Database</LogicalResourceId>"
+                f"<ResourceStatus>DELETE_FAILED</ResourceStatus><Timestamp>{moment}</Timestamp>"
+                f"<ResourceStatusReason>{self._reason}</ResourceStatusReason></member>"
+            )
+            return answer(call, f"<StackEvents>{failed * (self._state == 'DELETE_FAILED')}</StackEvents>")
+        return None
+
+
+def test_teardown_waits_until_the_stack_is_gone(owner: Person, aws: AwsProxy) -> None:
+    aws.script = slow = SlowDeletion("DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 0, said.err
+    assert slow.left == []
+
+
+def test_teardown_says_why_the_stack_was_not_deleted(owner: Person, aws: AwsProxy) -> None:
+    aws.script = SlowDeletion("DELETE_IN_PROGRESS", "DELETE_FAILED", reason="it is in use")
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 3
+    assert f"{STACK} was not deleted (DELETE_FAILED): Database: it is in use" in said.err
+
+
+def test_teardown_stops_where_s3_refuses_to_delete_an_object(owner: Person, aws: AwsProxy) -> None:
+    owner.client("s3").put_object(Bucket=f"{PREFIX}-s3-source", Key="Stocks/wex.us.csv", Body=b"x")
+    refused = "<Key>Stocks/wex.us.csv</Key><Code>AccessDenied</Code><Message>Access Denied</Message>"
+
+    def refuse(call: Call) -> Answer | None:
+        is_deletion = call.method == "POST" and "?delete" in call.target
+        body = f"<DeleteResult><Error>{refused}</Error></DeleteResult>"
+        return Answer(200, body.encode(), {"Content-Type": "application/xml"}) if is_deletion else None
+
+    aws.script = refuse
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 3
+    assert f"1 objects of {PREFIX}-s3-source were not deleted; Stocks/wex.us.csv: Access Denied." in said.err
+    assert "DeleteStack" not in aws.operations()
+    assert owner.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
+
+
+def test_apply_with_yes_alone_loses_no_data(owner: Person, aws: AwsProxy) -> None:
+    replaced, removed = "<Action>Modify</Action><Replacement>True</Replacement>", "<Action>Remove</Action>"
+    state = "<Status>CREATE_COMPLETE</Status><ExecutionStatus>AVAILABLE</ExecutionStatus>"
+    for resource, loss in (("Database", replaced), ("SourceBucket", replaced), ("Database", removed)):
+        change = f"<ResourceChange>{loss}<LogicalResourceId>{resource}</LogicalResourceId></ResourceChange>"
+        changes = f"{state}<Changes><member><Type>Resource</Type>{change}</member></Changes>"
+        aws.script = lambda call, changes=changes: (  # type: ignore[misc]
+            answer(call, changes) if call.operation == "DescribeChangeSet" else None
+        )
+        aws.calls.clear()
+        said = owner.says("apply", "--yes")
+        assert said.code == 1
+        assert "This loses data (" in said.err
+        assert f"A person has to type {PREFIX}." in said.err
+        assert "ExecuteChangeSet" not in aws.operations()
