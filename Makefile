@@ -18,7 +18,7 @@ PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -57,6 +57,9 @@ flakes: $(READY) $(LAYER) ## run the tests N times (10) next to LOAD busy proces
 
 test-histories: $(READY) ## let readers and loads write a history and check it: LOADS=1000, KEEP=1 keeps the figures
 	@MBD_HISTORY_LOADS=$(or $(LOADS),1000) $(if $(KEEP),MBD_KEEP_PROOF=1) $(RUN) -m pytest tests/proof/histories tests/etl/integration/test_readers_during_loads.py
+
+planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the tests to find; SHARE=3 takes a third, KEEP=1 keeps the figures
+	@$(RUN) -m tests.proof.planted_bugs $(if $(SHARE),--share $(SHARE)) $(if $(KEEP),--keep)
 
 fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)

@@ -30,6 +30,7 @@ from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
 from tests.proof.dirt import kept as dirt
+from tests.proof.planted_bugs import bugs
 from tests.support import dictionary, figures, proof
 from tests.support.paths import ROOT
 
@@ -82,6 +83,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
         "dirt: heading": dirt.heading,
         "dirt: contestable cases": dirt.contestable_table,
+        "planted bugs": bugs.table,
         **report.blocks(),
     }
     for file in proof.FOLDER.glob("*.json"):
