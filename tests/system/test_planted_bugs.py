@@ -38,7 +38,6 @@ TOYS = {
     "01-found": ("-_WITHOUT_LAMBDA_SECONDS = 60.0", "+_WITHOUT_LAMBDA_SECONDS = 61.0"),
     "02-harmless": ("-_WITHOUT_LAMBDA_SECONDS = 60.0", "+_WITHOUT_LAMBDA_SECONDS = 60.00"),
     "03-stale": ("-_WITHOUT_LAMBDA_SECONDS = 59.0", "+_WITHOUT_LAMBDA_SECONDS = 61.0"),
-    "04-no-python": ("-_WITHOUT_LAMBDA_SECONDS = 60.0", "+_WITHOUT_LAMBDA_SECONDS = 60.0 s"),
 }
 
 
@@ -47,14 +46,12 @@ def test_bug_that_no_test_finds_and_patch_that_does_not_apply_are_failures(
 ) -> None:
     for name, (before, after) in TOYS.items():
         head = f"# A toy: {name}.\n# found by {DEADLINE}\n--- a/trigger/deadline.py\n+++ b/trigger/deadline.py\n"
-        place = f"@@ -6,2 +6,2 @@\n _RESERVED_SECONDS = 5.0  # for the log and the answer\n{before}\n{after}\n"
+        place = f"@@ -6,3 +6,3 @@\n _RESERVED_SECONDS = 5.0  # for the log and the answer\n{before}\n{after}\n \n"
         (tmp_path / f"{name}.patch").write_text(head + place)
     assert main([], folder=tmp_path) == 1
     printed = capsys.readouterr().out
     assert "\nfound     01-found" in printed
-    for name, why in (("02-harmless", "No test failed (pytest ended with 0)"), ("03-stale", "renew it"),
-                      ("04-no-python", "No test failed (pytest ended with 2)")):  # fmt: skip
+    for name, why in (("02-harmless", "No test failed (pytest ended with 0)"), ("03-stale", "renew it")):
         assert f"\nNOT FOUND {name}" in printed
         assert why in printed.partition(f"NOT FOUND {name}")[2].splitlines()[0]
-    assert "4 planted, 1 found" in printed
-    assert main(["--only", "01"], folder=tmp_path) == 0
+    assert "3 planted, 1 found" in printed

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra_scripts.platform import change_set, database, stack
-from tests.support.aws_proxy import Answer, AwsProxy, Call
+from tests.support.aws_proxy import Answer, AwsProxy, Call, refusal
 from tests.support.person import Person
 
 PREFIX = "de-mbd-predict-ada-lovelace"
@@ -105,9 +105,13 @@ def test_apply_with_yes_alone_loses_no_data(owner: Person, aws: AwsProxy) -> Non
     for resource, loss in (("Database", replaced), ("SourceBucket", replaced), ("Database", removed)):
         change = f"<ResourceChange>{loss}<LogicalResourceId>{resource}</LogicalResourceId></ResourceChange>"
         changes = f"{state}<Changes><member><Type>Resource</Type>{change}</member></Changes>"
-        aws.script = lambda call, changes=changes: (  # type: ignore[misc]
-            answer(call, changes) if call.operation == "DescribeChangeSet" else None
-        )
+
+        def loses(call: Call, changes: str = changes) -> Answer | None:
+            if call.operation == "ExecuteChangeSet":
+                return refusal(call, "NobodyAsked")
+            return answer(call, changes) if call.operation == "DescribeChangeSet" else None
+
+        aws.script = loses
         aws.calls.clear()
         said = owner.says("apply", "--yes")
         assert said.code == 1
