@@ -15,7 +15,7 @@ from tests.support.aws_proxy import AwsProxy
 from tests.support.cloud import MONITORED, PARAMETER, SOURCE, Cloud, Office
 from tests.support.moto import MotoServer
 from tests.support.trigger_build import layer
-from trigger import secret
+from trigger import deadline, secret
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,7 @@ def cloud(trigger_moto: MotoServer, lambda_tmp: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("PYTHONPATH", str(layer() / "python"))
         monkeypatch.setattr(tempfile, "tempdir", str(lambda_tmp))
         monkeypatch.setattr(secret, "_secrets", {})
+        monkeypatch.setattr(deadline, "_WITHOUT_LAMBDA_SECONDS", 600.0)  # each call of the CLI is a process of its own
         yield Cloud(trigger_moto, proxy)
 
 
