@@ -18,7 +18,7 @@ PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -51,6 +51,10 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
 	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/system/test_shards_and_kills.py tests/etl/faults tests/trigger/faults tests/etl/integration/test_killed_at_random.py)
+
+test-every-fault: $(READY) ## let each call to the outside meet each fault (MINUTES=3: as many as fit; SEED=2, SHARE=0.1); PAIRS=1 two faults; KEEP=1 keeps the figures
+	@$(RUN) -m tests.proof.every_fault $(if $(SHARE),--share $(SHARE)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PAIRS),--pairs) $(if $(KEEP),--keep)
 
 flakes: $(READY) $(LAYER) ## run the tests N times (10) next to LOAD busy processes (2), and print what was not green each time
 	@$(RUN) -m tests.support.flakes --runs $(or $(N),10) --load $(or $(LOAD),2) $(PARALLEL) $(TESTS)
