@@ -7,7 +7,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ import boto3
 import moto.s3.models
 import psycopg2
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.support.batch_files import Files
@@ -94,7 +93,7 @@ class Bucket:
         self.source, self.output = f"{place}/Stocks", f"{place}/Output"
         self.company_index = f"{place}/CompanyNames/top_companies.txt"
         self._s3 = boto3.client("s3", endpoint_url=url, region_name=_REGION)
-        self._s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": _REGION})
+        self._s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         self._kept: dict[str, tuple[bytes, str]] = {}
 
     @property
@@ -158,17 +157,12 @@ class Topic:
         return found
 
 
-@contextmanager
-def moto_server(port: int) -> Iterator[str]:
-    """A moto server in a thread of this process, which takes parts of any size."""
-    moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = 1
+def start_moto(port: int) -> str:
+    """Start a moto server in a thread of this process, which takes parts of any size; its URL."""
+    setattr(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1)  # noqa: B010  mypy would refuse it
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(HOST, port, verbose=False)
-    server.start()
-    try:
-        yield f"http://{HOST}:{port}"
-    finally:
-        server.stop()
+    ThreadedMotoServer(HOST, port, verbose=False).start()
+    return f"http://{HOST}:{port}"
 
 
 # --- the database ------------------------------------------------------------------------------------------------
@@ -264,6 +258,6 @@ class Database:
             plain,
             sorted(self.rows("SELECT * FROM historical_stocks_data"), key=str),
             [row[0] for row in self.rows("SELECT run_id FROM loads ORDER BY load")],
-            [tuple(row) for row in self.rows("SELECT run_id, state, receipt FROM pipeline_runs ORDER BY number")],  # type: ignore[misc]
+            [tuple(row) for row in self.rows("SELECT run_id, state, receipt FROM pipeline_runs ORDER BY number")],
             {run: (rejected, quarantined) for run, rejected, quarantined in lists},
         )

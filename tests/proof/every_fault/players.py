@@ -18,6 +18,7 @@ from tests.proof.every_fault.scenario import PLACES, Case, Outcome, World
 from tests.support.database import autocommit
 from tests.support.postgres import PostgresServer
 
+_BYTES = 2 << 30  # what servers and batches of all workers take at most
 _world: World | None = None
 
 
@@ -25,14 +26,15 @@ _world: World | None = None
 def players(workers: int) -> Iterator[Any]:
     """A function that plays cases on so many workers, as they come, until a time is reached."""
     memory = Path("/dev/shm")
-    base = memory if os.access(memory, os.W_OK) else None  # what is tested is no disk
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _BYTES
+    base = memory if has_room else None  # what is tested is no disk
     folder = Path(tempfile.mkdtemp(prefix="mbd-every-fault-", dir=base))
     names = [f"fault_{number}_{place}" for number in range(workers) for place in PLACES]
     context = get_context("spawn")
     try:
         with PostgresServer(folder / "postgres", databases=names) as server:
             with autocommit(server.url("postgres")) as connection, connection.cursor() as cursor:
-                for setting in ("fsync = off", "autovacuum = off", "full_page_writes = off"):
+                for setting in ("fsync = off", "autovacuum = off", "full_page_writes = off", "max_wal_size = 256MB"):
                     cursor.execute(f"ALTER SYSTEM SET {setting}")
                 cursor.execute("SELECT pg_reload_conf()")
                 cursor.execute("SET scram_iterations = 1")  # a login costs as much as a run's statements otherwise
@@ -42,8 +44,10 @@ def players(workers: int) -> Iterator[Any]:
                 numbers.put(number)
             begin = (str(folder), server.url("DATABASE"), numbers)
             with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=begin) as pool:
-                yield lambda cases, until=None: _played(pool, iter(cases), workers, until)
-                list(pool.map(_end, range(workers)))
+                try:
+                    yield lambda cases, until=None: _played(pool, iter(cases), workers, until)
+                finally:
+                    pool.shutdown(wait=False, cancel_futures=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,10 +76,3 @@ def _play(case: Case) -> Outcome:
         return _world.play(case)
     except Exception as error:
         return Outcome(case, [f"{type(error).__name__}: {error}"])
-
-
-def _end(_: int) -> None:
-    global _world  # noqa: PLW0603
-    if _world:
-        _world.close()
-        _world = None

@@ -8,7 +8,6 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from etl.table.schema import make_tables
 from tests.proof.every_fault.batch import first_day, second_day
 from tests.proof.every_fault.judge import Call, Judge, Sight, Told, fingerprint, plain_outputs
 from tests.proof.every_fault.nursery import RETRY, SHARDS, Nursery, Order
-from tests.proof.every_fault.places import Bucket, Database, Folder, Place, Topic, moto_server
+from tests.proof.every_fault.places import Bucket, Database, Folder, Place, Topic, start_moto
 from tests.support.batch_files import Files
 from tests.support.moto import aws_environment
 from tests.support.process import HOST, free_port
@@ -71,8 +70,7 @@ class World:
             del os.environ[name]
         os.environ.update(aws_environment(f"http://{HOST}:{port}"))
         self._nursery = Nursery()
-        self._stack = ExitStack()
-        self._url = self._stack.enter_context(moto_server(port))
+        self._url = start_moto(port)
         self._folder = folder
         self._topic = Topic(self._url)
         self._worlds: dict[str, _Prepared] = {}
@@ -80,11 +78,6 @@ class World:
         self._count = 0
         self._repeated: set[tuple[str, str, str]] = set()
         """Places, ways and states from which a run without a fault was played and judged."""
-
-    def close(self) -> None:
-        """End what was begun."""
-        self._nursery.close()
-        self._stack.close()
 
     def play(self, case: Case) -> Outcome:
         """Play one case from the first day's state on."""
