@@ -34,7 +34,7 @@ def players(workers: int) -> Iterator[Any]:
     try:
         with PostgresServer(folder / "postgres", databases=names) as server:
             with autocommit(server.url("postgres")) as connection, connection.cursor() as cursor:
-                for setting in ("fsync = off", "autovacuum = off", "full_page_writes = off", "max_wal_size = 256MB"):
+                for setting in ("fsync = off", "autovacuum = off", "full_page_writes = off", "max_wal_size = '256MB'"):
                     cursor.execute(f"ALTER SYSTEM SET {setting}")
                 cursor.execute("SELECT pg_reload_conf()")
                 cursor.execute("SET scram_iterations = 1")  # a login costs as much as a run's statements otherwise
