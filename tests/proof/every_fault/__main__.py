@@ -69,7 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = round(time.monotonic() - begun)
     print(count.table(undisturbed, single, pairs, seconds=seconds))
     if options.keep and not count.failed:
-        command = "make test-every-fault" + (" PAIRS=1" if options.pairs else "")
+        given = {"PAIRS": options.pairs and 1, "MINUTES": options.minutes, "SEED": options.seed}
+        command = " ".join(
+            [
+                "make test-every-fault",
+                *(
+                    f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                    for name, value in given.items()
+                    if value
+                ),
+            ]
+        )
         print(f"kept in {keep('every_fault', command, count.figures(undisturbed, single, pairs, seconds=seconds))}")
     return _fail(count.failed) if count.failed else 0
 
