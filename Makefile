@@ -18,7 +18,7 @@ PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -50,7 +50,7 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 	@MBD_COMPOSE=1 $(RUN) -m pytest -s --durations=10 $(or $(TESTS),tests/stack)
 
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
-	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/system/test_shards_and_kills.py tests/etl/faults tests/trigger/faults tests/etl/integration/test_killed_at_random.py)
+	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/system/test_shards_and_kills.py tests/etl/faults tests/trigger/faults tests/etl/integration/test_killed_at_random.py tests/proof/simulator/test_airflow_rules.py)
 
 test-every-fault: $(READY) ## let each call to the outside meet each fault (MINUTES=3: as many as fit; SEED=2, SHARE=0.1); PAIRS=1 two faults; KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.every_fault $(if $(SHARE),--share $(SHARE)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
@@ -64,6 +64,10 @@ test-histories: $(READY) ## let readers and loads write a history and check it: 
 
 planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the tests to find; SHARE=3 takes a third, KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.planted_bugs $(if $(SHARE),--share $(SHARE)) $(if $(KEEP),--keep)
+
+simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS=100; SEEDS=100 SECONDS=300 plays so many for so long, STORY=1 prints one, PLANTED=1 plants bugs first, KEEP=1 keeps the figures
+	@$(RUN) -m tests.proof.simulator.simulate --seed $(or $(SEED),0) --seeds $(or $(SEEDS),1) --days $(or $(DAYS),100) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORY),--story) $(if $(PLANTED),--planted) $(if $(KEEP),--keep)
 
 fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)

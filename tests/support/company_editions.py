@@ -33,7 +33,7 @@ class Vendor:
         """Change the source in one to three ways."""
         self.broken.clear()
         for _ in range(self._random.randint(1, 3)):
-            change = self._random.choice(_CHANGES)
+            change = self._random.choice(CHANGES)
             self.steps.append(change.__name__)
             change(self)
 
@@ -121,7 +121,7 @@ class Vendor:
         pass
 
 
-_CHANGES: list[Callable[[Vendor], None]] = [
+CHANGES: list[Callable[[Vendor], None]] = [
     Vendor._appear, Vendor._grow, Vendor._grow, Vendor._correct, Vendor._factor, Vendor._remove, Vendor._insert,
     Vendor._cut, Vendor._respell, Vendor._leave, Vendor._return, Vendor._break, Vendor._nothing, Vendor._unsort,
 ]  # fmt: skip

@@ -1,0 +1,348 @@
+"""Simulates days of the whole system: make simulate SEED=7 DAYS=100. A seed that fails prints its story, made short.
+
+Long because a command, what it plays and how it shortens a story are read together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.moto import MotoServer
+from tests.support.postgres import PostgresServer
+from tests.support.proof import keep
+
+if TYPE_CHECKING:
+    from tests.proof.simulator.story import Event
+    from tests.proof.simulator.world import World
+
+_BEGIN = datetime(2026, 3, 9, tzinfo=UTC)  # a Monday; clocks are put forward on the 29th
+_SHORTENING_SECONDS = 300.0
+_INSTANCE = "i-0123456789abcdef0"
+_ON_S3 = 20  # each so many seeds one is played on a moto server
+_DAYS_ON_S3 = 30  # which takes ten times as long
+
+
+@dataclass
+class Outcome:
+    """What a simulation came to."""
+
+    seed: int
+    days: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    kind: str = ""
+    """Which promise was broken; empty where none was."""
+    detail: str = ""
+    log: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of this process's own work."""
+
+
+class Stage:
+    """Servers and folders in which one simulation after another is played. Airflow is imported when it is entered."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self._moto: MotoServer | None = None
+
+    def __enter__(self) -> Stage:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        os.environ.update(
+            {
+                "AIRFLOW_HOME": str(self._directory / "airflow"),
+                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "NO_PROXY": "*",
+            }
+        )
+        self._postgres = self._stack.enter_context(PostgresServer(self._directory / "postgres", databases=["stocks"]))
+        _hurry(self._postgres, self._directory / "postgres" / "data")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def play(self, seed: int, days: int, story: Sequence[Event]) -> Outcome:
+        """Play a story until it ends or a promise is broken."""
+        from tests.proof.simulator.oracle import Oracle  # noqa: PLC0415  these import Airflow
+        from tests.proof.simulator.story import Players  # noqa: PLC0415
+        from tests.proof.simulator.world import PromiseBrokenError, quiet  # noqa: PLC0415
+
+        begun, outcome = time.process_time(), Outcome(seed)
+        dice = random.Random(seed)
+        expects, sleeps, on_s3 = dice.random() < 0.7, dice.random() < 0.5, is_on_s3(seed)
+        with quiet(), self._world(expects=expects, sleeps=sleeps, on_s3=on_s3) as world:
+            oracle = Oracle(world, expects=expects)
+            players = Players(world, oracle, seed=seed)
+            try:
+                for day in range(days):
+                    begin = _BEGIN + timedelta(days=day)
+                    for hour in range(0, 24, 3 if on_s3 else 1 + seed % 2):
+                        world.clock.at(begin + timedelta(hours=hour, minutes=7), world.watch)
+                        world.clock.at(begin + timedelta(hours=hour, minutes=40), world.stop_when_idle, alone=True)
+                    for event in story:
+                        if event.day == day:
+                            at = begin + timedelta(seconds=event.second)
+                            world.clock.at(at, partial(players.play, event), alone=event.is_alone)
+                    world.clock.run(begin + timedelta(days=1))
+                    outcome.days = day + 1
+                    oracle.check_day(random.Random(f"{seed} past {day}"))
+                for hour in range(12):
+                    world.clock.at(_BEGIN + timedelta(days=days, hours=hour, minutes=7), world.watch)
+                players.calm_down()
+                oracle.check_day(random.Random(f"{seed} past"))
+                oracle.check_end()
+            except PromiseBrokenError as violation:
+                outcome.kind, outcome.detail = violation.kind, str(violation)
+                if violation.__cause__:
+                    outcome.detail += "\n" + "".join(traceback.format_exception(violation.__cause__))
+            outcome.log = world.log
+            outcome.counts.update(world.counts)
+            outcome.counts["days on S3" if on_s3 else "days on folders"] = outcome.days
+        outcome.seconds = time.process_time() - begun
+        return outcome
+
+    def _world(self, *, expects: bool, sleeps: bool, on_s3: bool) -> World:
+        from etl.table.schema import make_tables  # noqa: PLC0415  as above
+        from tests.proof.simulator.amazon import Bucket, FolderBucket, MotoBucket  # noqa: PLC0415
+        from tests.proof.simulator.oracle import EXPECT_BY  # noqa: PLC0415
+        from tests.proof.simulator.world import World  # noqa: PLC0415
+        from tests.support.database import Database, emptied  # noqa: PLC0415
+
+        database = emptied(Database(self._postgres.url("stocks"), self._postgres, "stocks"))
+        make_tables(database.url)
+        folder = self._directory / "bucket"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "Stocks").mkdir(parents=True)
+        bucket: Bucket = FolderBucket(folder)
+        aws = None
+        if on_s3:
+            if self._moto is None:
+                self._moto = self._stack.enter_context(MotoServer(self._directory / "moto"))
+            bucket = MotoBucket.fresh(self._moto.url)
+            aws = bucket.aws
+        settings = {"EXPECT_BY": EXPECT_BY if expects else "", "INSTANCE_ID": _INSTANCE if sleeps else ""}
+        return World(
+            begin=_BEGIN, folder=folder, bucket=bucket, database=database, aws=aws, settings=settings, sleeps=sleeps
+        )
+
+
+def is_on_s3(seed: int) -> bool:
+    return seed % _ON_S3 == _ON_S3 - 1
+
+
+def _hurry(server: PostgresServer, data: Path) -> None:
+    """No durability and no password: each costs milliseconds a connection."""
+    from tests.support.database import autocommit  # noqa: PLC0415
+
+    (data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+    with autocommit(server.url("postgres")) as connection, connection.cursor() as cursor:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            cursor.execute(f"ALTER SYSTEM SET {setting} = off")
+        cursor.execute("SELECT pg_reload_conf()")
+
+
+# --- many seeds --------------------------------------------------------------------------------------------------
+
+_stage: list[Stage] = []
+
+
+def _begin_worker(directory: str) -> None:
+    _stage.append(Stage(Path(directory) / f"worker-{os.getpid()}").__enter__())
+
+
+def _play_seed(seed: int, days: int, bug: str = "") -> Outcome:
+    """One seed, with a bug planted if one is named."""
+    from tests.proof.simulator.planted import BUGS  # noqa: PLC0415  imports Airflow
+    from tests.proof.simulator.story import make_story  # noqa: PLC0415
+
+    days = min(days, _DAYS_ON_S3) if is_on_s3(seed) else days
+    with BUGS[bug]() if bug else nullcontext():
+        outcome = _stage[0].play(seed, days, make_story(seed, days))
+    outcome.log = []
+    return outcome
+
+
+def _find_bug(bug: str, days: int, most_seeds: int) -> tuple[str, Outcome, int]:
+    """Play seeds until the planted bug is found: its name, the last outcome, and the days that it took."""
+    simulated = 0
+    for seed in range(most_seeds):
+        outcome = _play_seed(seed, days, bug)
+        simulated += outcome.days
+        if outcome.kind:
+            break
+    return bug, outcome, simulated
+
+
+def _in_workers(jobs: int, calls: Sequence[Callable[[], Any]], *, seconds: float | None = None) -> Iterator[Any]:
+    """What the calls give, as they are done, in processes that each have a stage; none begins after so many seconds."""
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="simulate-") as directory,
+        ProcessPoolExecutor(jobs, initializer=_begin_worker, initargs=(directory,)) as pool,
+    ):
+        futures = [pool.submit(call) for call in calls]
+        for done in as_completed(futures):
+            if time.monotonic() > deadline:
+                for one in futures:
+                    one.cancel()
+            if not done.cancelled():
+                yield done.result()
+
+
+def play_seeds(seeds: Sequence[int], days: int, *, jobs: int, seconds: float | None) -> Iterator[Outcome]:
+    """Play seeds side by side."""
+    yield from _in_workers(jobs, [partial(_play_seed, seed, days) for seed in seeds], seconds=seconds)
+
+
+def find_bugs(*, days: int, most_seeds: int, jobs: int) -> Iterator[tuple[str, Outcome, int]]:
+    """Plant each bug of planted.py, and look for it."""
+    from tests.proof.simulator.planted import BUGS  # noqa: PLC0415  as above
+
+    yield from _in_workers(jobs, [partial(_find_bug, bug, days, most_seeds) for bug in BUGS])
+
+
+# --- a story that fails ------------------------------------------------------------------------------------------
+
+
+def shorten(story: Sequence[Event], fails: Callable[[Sequence[Event]], bool], *, seconds: float) -> list[Event]:
+    """Leave out events as long as the story still fails: halves first, then smaller parts."""
+    left, size = list(story), max(1, len(story) // 2)
+    deadline = time.monotonic() + seconds
+    while True:
+        start, dropped = 0, False
+        while start < len(left) and time.monotonic() < deadline:
+            shorter = left[:start] + left[start + size :]
+            if fails(shorter):
+                left, dropped = shorter, True
+            else:
+                start += size
+        if time.monotonic() >= deadline or (size == 1 and not dropped):
+            return left
+        size = max(1, size // 2)
+
+
+def tell_short_story(seed: int, days: int, kind: str, bug: str = "") -> Iterator[str]:
+    """The shortest story found in which the same promise is broken, and what happens in it."""
+    with tempfile.TemporaryDirectory(prefix="simulate-") as directory, Stage(Path(directory)) as stage:
+        from tests.proof.simulator.planted import BUGS  # noqa: PLC0415  as above
+        from tests.proof.simulator.story import make_story  # noqa: PLC0415
+
+        def play(story: Sequence[Event]) -> Outcome:
+            with BUGS[bug]() if bug else nullcontext():
+                return stage.play(seed, days, story)
+
+        short = shorten(make_story(seed, days), lambda story: play(story).kind == kind, seconds=_SHORTENING_SECONDS)
+        outcome = play(short)
+        yield f"seed {seed}, day {outcome.days}: {outcome.detail}"
+        yield f"{len(short)} events are enough for it:"
+        yield from (f"  {event}" for event in short)
+        yield "What happened, at the end:"
+        yield from (f"  {line}" for line in outcome.log[-40:])
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+_ROWS = {  # what the page says, by what was counted
+    "batches": "batches sent: whole, late, twice, incomplete, replaced meanwhile, before their files",
+    "events that came again": "markers whose event came several times",
+    "faults: refuse": "calls to S3, SNS, PostgreSQL, Airflow or AWS that were refused",
+    "faults: lose the answer": "calls whose effect happened and whose answer was lost",
+    "faults: kill": "processes killed right before or after a call",
+    "faults: hang": "calls that hung, up to an hour",
+    "outages": "times that a service was down for everybody, or Airflow killed, or the instance stopped",
+    "by people": "writes to the table, undos, reloads, consents, dry runs, cleared runs, redrives, pauses",
+    "runs": "runs that ended",
+    "loads": "loads that were committed, each held against plain Python",
+    "calls of the watchdog": "calls of the watchdog, after each of which nobody may wait for a mail that is due",
+    "mails": "mails",
+}
+
+
+def figures(outcomes: Sequence[Outcome], *, bugs: str) -> Mapping[str, int | float | str]:
+    """What the page shows."""
+    total: Counter[str] = Counter()
+    for outcome in outcomes:
+        for name, number in outcome.counts.items():
+            total[_GROUPS.get(name, name)] += number
+    days = sum(outcome.days for outcome in outcomes)
+    rows: dict[str, int | float | str] = {
+        "simulated days": days,
+        "seeds": len(outcomes),
+        "of these days: with S3 as a moto server; otherwise it is a folder": total["days on S3"],
+        **{text: total[name] for name, text in _ROWS.items()},
+        "promises broken": sum(bool(outcome.kind) for outcome in outcomes),
+        "days in a second of processor time, without PostgreSQL's": round(
+            days / sum(one.seconds for one in outcomes), 1
+        ),
+    }
+    return rows | ({"planted bugs that it finds (planted.py)": bugs} if bugs else {})
+
+
+_GROUPS = {"faults: kill before": "faults: kill", "faults: kill after": "faults: kill"}
+"""What is counted apart and shown together."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--days", type=int, default=100, help="of each seed")
+    parser.add_argument("--seconds", type=float, help="begin no further seed after so many")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--story", action="store_true", help="print all that happens in the first seed")
+    parser.add_argument("--planted", action="store_true", help="look for each planted bug first")
+    parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
+    given = parser.parse_args(arguments)
+    if given.story:
+        return _print_story(given.seed, given.days)
+    missed, found = [], 0
+    if given.planted:
+        for bug, outcome, days in find_bugs(days=30, most_seeds=12, jobs=given.jobs):
+            print(f"planted: {bug}: {outcome.kind or 'NOT FOUND'}, after {days} days", flush=True)
+            missed += [bug] if not outcome.kind else []
+            found += bool(outcome.kind)
+    outcomes = []
+    seeds = range(given.seed, given.seed + given.seeds)
+    for outcome in play_seeds(seeds, given.days, jobs=given.jobs, seconds=given.seconds):
+        outcomes.append(outcome)
+        if outcome.kind:
+            print(f"seed {outcome.seed}, day {outcome.days}: {outcome.detail}", flush=True)
+    rows = figures(outcomes, bugs=f"{found} of {found + len(missed)}" * given.planted)
+    print(*(f"{figure:>12}  {what}" for what, figure in rows.items()), sep="\n")
+    failed = sorted((outcome for outcome in outcomes if outcome.kind), key=lambda outcome: outcome.days)
+    if failed:
+        print(*tell_short_story(failed[0].seed, given.days, failed[0].kind), sep="\n")
+    elif given.keep:
+        keep("simulator", f"make simulate SEEDS={given.seeds} DAYS={given.days} PLANTED=1", rows)
+    return bool(failed or missed)
+
+
+def _print_story(seed: int, days: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="simulate-") as directory, Stage(Path(directory)) as stage:
+        from tests.proof.simulator.story import make_story  # noqa: PLC0415  imports Airflow
+
+        outcome = stage.play(seed, days, make_story(seed, days))
+    print(*outcome.log, outcome.detail, sep="\n")
+    return bool(outcome.kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
