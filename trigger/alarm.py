@@ -17,7 +17,7 @@ ALARMS = "Output/alarms/"
 def raise_alarm(name: str, text: str, *, settings: MailSettings, deadline: Deadline) -> bool:
     """Mail `text` unless an alarm of this name was mailed before; returns whether it was sent now."""
     record = f"{ALARMS}{name}.json"
-    if _exists(record, settings=settings, deadline=deadline):
+    if exists(record, settings=settings, deadline=deadline):
         log.info("no second mail: %s exists", record)
         return False
     mail.publish(text, subject=mail.failure_subject(settings), settings=settings, deadline=deadline)
@@ -27,7 +27,8 @@ def raise_alarm(name: str, text: str, *, settings: MailSettings, deadline: Deadl
     return True
 
 
-def _exists(key: str, *, settings: MailSettings, deadline: Deadline) -> bool:
+def exists(key: str, *, settings: MailSettings, deadline: Deadline) -> bool:
+    """Whether the source bucket has an object under this key."""
     try:
         aws_cli.call("s3api", "head-object", {"Bucket": settings.source_bucket, "Key": key}, deadline=deadline)
     except AwsRefusedError as error:

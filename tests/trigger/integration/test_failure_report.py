@@ -11,6 +11,7 @@ from tests.support.cloud import MONITORED, SOURCE, Cloud, Office
 from tests.support.paths import EVENTS
 from trigger import errors, mail, report
 from trigger.deadline import Deadline
+from trigger.s3_event import Marker, read_records
 from trigger.settings import MailSettings
 
 FAILURES = EVENTS / "failures"
@@ -66,6 +67,17 @@ def test_event_is_mailed_once_and_kept_at_each_delivery_even_after_sns_was_down(
     assert [entry["Key"] for entry in listing["Contents"]] == [
         "Output/alarms/marker_2026-11-22T08:18:01Z_aac3424847.json"
     ]
+
+
+def test_event_whose_run_has_begun_all_the_same_is_neither_mailed_nor_kept(office: Office, cloud: Cloud) -> None:
+    failed, other = failure("retries_exhausted"), failure("timed_out")
+    [marker] = read_records(failed["requestPayload"], monitored_bucket=MONITORED)
+    assert isinstance(marker, Marker)
+    cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/receipts/{marker.dag_run_id}.json", Body=b"{}")
+    assert report.handler(delivery(failed, other), None) == {"kept": 1}
+    [(_, text)] = office.mails()
+    assert text == (FAILURES / "timed_out.expected.txt").read_text().partition("\n")[2]
+    assert [json.loads(body) for body in office.kept_events()] == [other["requestPayload"]]
 
 
 def test_longest_mail_goes_through_the_cli(office: Office) -> None:
