@@ -95,6 +95,7 @@ class AirflowRules:
         self.is_paused = False
         self.is_up = True
         self._orphaned = False
+        self._idle_since = clock.now
 
     def ask(self, run_id: str, conf: dict[str, Any]) -> bool:
         """Ask for a run; returns False where there is one of this id."""
@@ -119,9 +120,10 @@ class AirflowRules:
         self._waiting.append(run)
         self._clock.after(1, self._schedule, alone=True)
 
-    @property
-    def is_idle(self) -> bool:
-        return self.active is None and not self._waiting and not self._held
+    def is_idle_for(self, seconds: float) -> bool:
+        """Whether nothing has been under way for so long."""
+        is_busy = self.active or self._waiting or self._held
+        return not is_busy and self._clock.now >= self._idle_since + timedelta(seconds=seconds)
 
     def go_down(self) -> None:
         """Kill scheduler and dag-processor, with what they do."""
@@ -131,7 +133,7 @@ class AirflowRules:
             self.active.under_way.stop("the scheduler was killed")
 
     def come_up(self) -> None:
-        self.is_up = True
+        self.is_up, self._idle_since = True, self._clock.now
         held, self._held = self._held, []
         for act in held:
             self._clock.after(_STEP_SECONDS, act, alone=True)
@@ -198,11 +200,12 @@ class AirflowRules:
 
     def _end(self, run: DagRun, state: str, reason: str) -> None:
         run.state, run.reason = state, reason
-        self.active = None
+        self.active, self._idle_since = None, self._clock.now
         self._clock.after(_STEP_SECONDS, lambda: self._call_back(run, reason), alone=True)
         self._clock.after(1, self._schedule, alone=True)
 
     def _call_back(self, run: DagRun, reason: str) -> None:
         if self._when_up(lambda: self._call_back(run, reason)):
             run.callbacks += 1
+            self._idle_since = self._clock.now
             self._work.call_back(run)

@@ -114,11 +114,16 @@ class Put:
     def listed_at(self) -> datetime:
         return self.at.replace(microsecond=0)
 
+    @property
+    def finished_at(self) -> datetime:
+        """When the put ended: S3 dates the object by its beginning, and the event by its end."""
+        return self.at + timedelta(seconds=0.7)
+
     def event(self) -> dict[str, Any]:
         entry = {"key": _form_encoded(self.key), "eTag": "d41d8cd98f00b204e9800998ecf8427e", "size": 0}
         record = {
             "eventName": "ObjectCreated:Put",
-            "eventTime": (self.at + timedelta(seconds=0.7)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "eventTime": self.finished_at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
             "s3": {"bucket": {"name": MONITORED}, "object": {**entry, "sequencer": f"{self.number:016X}"}},
         }
         return {"Records": [record]}

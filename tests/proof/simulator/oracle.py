@@ -88,8 +88,10 @@ class Oracle:
         self.touched: set[str] = set()
         """Companies that somebody has written to, and no load has corrected."""
         self._last_load = 0
+        self._concluded: set[str] = set()
+        """Runs whose callbacks met no fault: their receipts know of their mails."""
         world.committed, world.loaded = self.after_commit, self.after_load
-        world.concluded, world.watched = self.after_callback, self.after_watchdog
+        world.concluded, world.watched, world.reported = self.after_callback, self.after_watchdog, self.after_report
 
     # --- what was sent ------------------------------------------------------------------------------------------
 
@@ -295,6 +297,7 @@ class Oracle:
         """A callback that nothing happened to has sent the one mail of its run, and the receipt says so."""
         if process.hit:
             return
+        self._concluded.add(run.run_id)
         mails = [mail for mail in self.world.mails if mail.process is process]
         if [run_of(mail) for mail in mails] != [run.run_id]:
             raise PromiseBrokenError("a run without its one mail", f"{run.run_id}: {len(mails)} mails")
@@ -361,12 +364,18 @@ class Oracle:
                 if self._is_about(mails[0], put) and (of_run := self._clean_mail(put, before=mails[0])):
                     raise PromiseBrokenError("a false alarm", f"{what} {run_of(of_run)} had its mail")
 
+    def after_report(self, put: Put, process: Process, begun: Sequence[str]) -> None:
+        """Who is told that no run was started has none; `begun`: runs that had a receipt before."""
+        of_put = [run_id for run_id in begun if _time_of(run_id) == put.finished_at.replace(microsecond=0)]
+        if of_put and any(mail.process is process for mail in self.world.mails):
+            raise PromiseBrokenError("a false alarm", f"no run was started for {put.key!r}, but {of_put[0]}")
+
     def _clean_mail(self, put: Put, *, before: Mail) -> Mail | None:
         for mail in self.world.mails:
             if mail is before:
                 return None
             run_id = run_of(mail)
-            if run_id in put.run_ids and not mail.process.hit and self.world.airflow.runs[run_id].begun == 1:
+            if run_id in put.run_ids & self._concluded and self.world.airflow.runs[run_id].begun == 1:
                 return mail
         return None
 

@@ -115,7 +115,7 @@ def _alarm_before_mail() -> Iterator[None]:
 
     def hasty(name: str, text: str, *, settings: Any, deadline: Any) -> bool:  # noqa: ANN401
         record = f"{trigger.alarm.ALARMS}{name}.json"
-        if trigger.alarm._exists(record, settings=settings, deadline=deadline):
+        if trigger.alarm.exists(record, settings=settings, deadline=deadline):
             return False
         content = json.dumps({"text": text}).encode()
         aws_cli.run(["s3", "cp", "-", f"s3://{settings.source_bucket}/{record}"], given=content, deadline=deadline)

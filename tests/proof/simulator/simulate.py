@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.support.moto import MotoServer
 from tests.support.postgres import PostgresServer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.proof.simulator.story import Event
     from tests.proof.simulator.world import World
 
+_Event = TypeVar("_Event")
 _BEGIN = datetime(2026, 3, 9, tzinfo=UTC)  # a Monday; clocks are put forward on the 29th
 _SHORTENING_SECONDS = 300.0
 _INSTANCE = "i-0123456789abcdef0"
@@ -222,7 +223,7 @@ def find_bugs(*, days: int, most_seeds: int, jobs: int) -> Iterator[tuple[str, O
 # --- a story that fails ------------------------------------------------------------------------------------------
 
 
-def shorten(story: Sequence[Event], fails: Callable[[Sequence[Event]], bool], *, seconds: float) -> list[Event]:
+def shorten(story: Sequence[_Event], fails: Callable[[Sequence[_Event]], bool], *, seconds: float) -> list[_Event]:
     """Leave out events as long as the story still fails: halves first, then smaller parts."""
     left, size = list(story), max(1, len(story) // 2)
     deadline = time.monotonic() + seconds
@@ -323,15 +324,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(given.seed, given.seed + given.seeds)
     for outcome in play_seeds(seeds, given.days, jobs=given.jobs, seconds=given.seconds):
         outcomes.append(outcome)
-        if outcome.kind:
-            print(f"seed {outcome.seed}, day {outcome.days}: {outcome.detail}", flush=True)
+        how = f"FAILED on day {outcome.days}: {outcome.detail}" if outcome.kind else f"{outcome.days} days"
+        print(f"seed {outcome.seed}: {how}, {outcome.seconds:.1f} s", flush=True)
     rows = figures(outcomes, bugs=f"{found} of {found + len(missed)}" * given.planted)
     print(*(f"{figure:>12}  {what}" for what, figure in rows.items()), sep="\n")
     failed = sorted((outcome for outcome in outcomes if outcome.kind), key=lambda outcome: outcome.days)
     if failed:
         print(*tell_short_story(failed[0].seed, given.days, failed[0].kind), sep="\n")
     elif given.keep:
-        keep("simulator", f"make simulate SEEDS={given.seeds} DAYS={given.days} PLANTED=1", rows)
+        options = [("SEED", given.seed), ("SEEDS", given.seeds), ("DAYS", given.days), ("SECONDS", given.seconds)]
+        named = " ".join(f"{name}={value:.0f}" for name, value in options if value)
+        keep("simulator", f"make simulate {named}{' PLANTED=1' * given.planted}", rows)
     return bool(failed or missed)
 
 

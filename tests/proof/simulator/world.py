@@ -58,6 +58,8 @@ from tests.support.paths import DAGS
 from trigger import secret
 from trigger.errors import TriggerError
 
+_IDLE_SECONDS = 10 * 60.0  # idle_stop.py
+_CALLBACK_SECONDS = 50.0  # Airflow ends a callback then
 _PACE_SECONDS = 0.05  # from one call to the outside to the next
 _REPEATS_SECONDS = (60.0, 120.0)  # of Lambda's asynchronous calls
 _VISIBLE_AGAIN_SECONDS, _MOST_RECEIVES = 720.0, 5  # of the queue of failed events (serverless.yml)
@@ -92,7 +94,7 @@ class Process:
 
 @dataclass
 class Hit:
-    """A fault at the `count`-th call of a process of this role, among those that contain `what`, from some time on."""
+    """A fault at the `count`-th call of a process of this role, among those that begin or end so, from some time on."""
 
     role: str
     what: str
@@ -140,6 +142,7 @@ class World:
         self.watched: Callable[[Process], object] = lambda _: None
         self.loaded: Callable[[DagRun, bool], object] = lambda *_: None
         self.concluded: Callable[[DagRun, Process], object] = lambda *_: None
+        self.reported: Callable[[Put, Process, list[str]], object] = lambda *_: None
         self.committed: Callable[[], object] = lambda: None
         self._stack: list[Process] = []
         self.dag = load_dag()
@@ -208,6 +211,8 @@ class World:
 
     def _report(self, put: Put, failure: str, received: int) -> None:
         process = Process("report", put.key, limit=self.clock.now + timedelta(seconds=120))
+        runs = [run for run in self.airflow.runs.values() if run.conf.get("marker", {}).get("key") == put.key]
+        begun = [run.run_id for run in runs if self.bucket.read(f"Output/receipts/{run.run_id}.json")]
         try:
             event = {"Records": [{"body": failure}]}
             self.call(process, lambda: trigger.report.handler(event, self._context(process)))
@@ -217,6 +222,7 @@ class World:
                 self.clock.after(_VISIBLE_AGAIN_SECONDS, partial(self._report, put, failure, received + 1))
             else:
                 self.amazon.kept.append(failure)
+        self.reported(put, process, begun)
 
     def watch(self, attempt: int = 1) -> None:
         """The watchdog, as its schedule calls it."""
@@ -267,7 +273,12 @@ class World:
             self.airflow.come_up()
 
     def stop_when_idle(self) -> None:
-        if self._sleeps and self.airflow.is_idle and self.instance.state == "running" and self.airflow.is_up:
+        if (
+            self._sleeps
+            and self.airflow.is_idle_for(_IDLE_SECONDS)
+            and self.instance.state == "running"
+            and self.airflow.is_up
+        ):
             self.say("the instance stops, as it is idle")
             self.instance.stop()
 
@@ -303,7 +314,8 @@ class World:
                 self.loaded(run, succeeded)
 
     def call_back(self, run: DagRun) -> None:
-        process = Process("mail", run.run_id, on_instance=True)
+        limit = self.clock.now + timedelta(seconds=_CALLBACK_SECONDS)
+        process = Process("mail", run.run_id, limit=limit, on_instance=True)
         context = {**self._context_of(run), "reason": run.reason}
         self.say(f"{run.run_id} has ended: {run.state} ({run.reason})")
         self.count("runs")
@@ -365,7 +377,8 @@ class World:
             case "kill before":
                 process.stop("killed")
             case "kill after":
-                act()
+                with suppress(Exception):  # nobody hears of it
+                    act()
                 process.stop("killed")
             case "hang":
                 self.clock.sleep(hit.seconds)
@@ -374,7 +387,8 @@ class World:
 
     def _due_hit(self, process: Process, what: str) -> Hit | None:
         for hit in self.hits:
-            if hit.role == process.role and hit.what in what and hit.since <= self.clock.now:
+            is_it = not hit.what or what.startswith(hit.what) or what.endswith(hit.what)
+            if hit.role == process.role and is_it and hit.since <= self.clock.now:
                 hit.count -= 1
                 if hit.count <= 0:
                     self.hits.remove(hit)
@@ -519,7 +533,7 @@ class World:
 
         def execute(one: Any, query: Any, vars: Any = None) -> None:  # noqa: ANN401
             act = lambda: original_execute(one, query, vars)  # noqa: E731
-            what = " ".join(str(query).split())[:60]
+            what = f"SQL {' '.join(str(query).split())[:60]} ..."
             self.outside("database", what, act, refuse=lambda: cut(one.connection, act))
 
         def copy_expert(one: Any, sql: Any, file: Any, size: int = 8192) -> None:  # noqa: ANN401
