@@ -129,7 +129,7 @@ class Oracle:
         if self.world.rows("SELECT coalesce(max(load), 0) FROM loads") == [(self._last_load,)]:
             self._expect_table(self._read()[0], self.table, "rows were committed without their load")
 
-    def after_load(self, run: DagRun, succeeded: bool) -> None:
+    def after_load(self, run: DagRun, how: str) -> None:
         """After each try of a load, however it ended: the table is as before, or the whole batch is in it."""
         found, _ = self._read()
         loads = self.world.rows(
@@ -137,13 +137,15 @@ class Oracle:
         )
         if not loads:
             self._expect_table(found, self.table, "nothing was committed, and the table is another")
-            if succeeded and not run.conf.get("dry_run"):
+            if how == "success" and not run.conf.get("dry_run"):
                 raise PromiseBrokenError("success without a load", run.run_id)
             return
         if [(run_id, kind) for _, run_id, kind, _ in loads] != [(run.run_id, "load")]:
             raise PromiseBrokenError("other loads than that of the run", f"{loads} in {run.run_id}")
         if run.conf.get("dry_run"):
             raise PromiseBrokenError("a dry run was committed", run.run_id)
+        if how == "refused":
+            raise PromiseBrokenError("a load was committed and said that it would never be", run.run_id)
         [(self._last_load, _, _, loaded_at)] = loads
         before, self.table = self.table, found
         touched_before = set(self.touched)

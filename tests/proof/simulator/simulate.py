@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tests.proof.simulator.world import World
 
 _Event = TypeVar("_Event")
-_BEGIN = datetime(2026, 3, 9, tzinfo=UTC)  # a Monday; clocks are put forward on the 29th
+_BEGINS = (datetime(2026, 3, 23, tzinfo=UTC), datetime(2026, 10, 19, tzinfo=UTC))
+"""Mondays: on the Sunday after them, clocks are put forward or back."""
 _SHORTENING_SECONDS = 300.0
 _INSTANCE = "i-0123456789abcdef0"
 _ON_S3 = 20  # each so many seeds one is played on a moto server
@@ -86,15 +87,15 @@ class Stage:
         from tests.proof.simulator.story import Players  # noqa: PLC0415
         from tests.proof.simulator.world import PromiseBrokenError, quiet  # noqa: PLC0415
 
-        begun, outcome = time.process_time(), Outcome(seed)
+        begun, outcome, first = time.process_time(), Outcome(seed), _BEGINS[seed // 2 % 2]
         dice = random.Random(seed)
         expects, sleeps, on_s3 = dice.random() < 0.7, dice.random() < 0.5, is_on_s3(seed)
-        with quiet(), self._world(expects=expects, sleeps=sleeps, on_s3=on_s3) as world:
+        with quiet(), self._world(first, expects=expects, sleeps=sleeps, on_s3=on_s3) as world:
             oracle = Oracle(world, expects=expects)
             players = Players(world, oracle, seed=seed)
             try:
                 for day in range(days):
-                    begin = _BEGIN + timedelta(days=day)
+                    begin = first + timedelta(days=day)
                     for hour in range(0, 24, 3 if on_s3 else 1 + seed % 2):
                         world.clock.at(begin + timedelta(hours=hour, minutes=7), world.watch)
                         world.clock.at(begin + timedelta(hours=hour, minutes=40), world.stop_when_idle, alone=True)
@@ -106,7 +107,7 @@ class Stage:
                     outcome.days = day + 1
                     oracle.check_day(random.Random(f"{seed} past {day}"))
                 for hour in range(12):
-                    world.clock.at(_BEGIN + timedelta(days=days, hours=hour, minutes=7), world.watch)
+                    world.clock.at(first + timedelta(days=days, hours=hour, minutes=7), world.watch)
                 players.calm_down()
                 oracle.check_day(random.Random(f"{seed} past"))
                 oracle.check_end()
@@ -120,7 +121,7 @@ class Stage:
         outcome.seconds = time.process_time() - begun
         return outcome
 
-    def _world(self, *, expects: bool, sleeps: bool, on_s3: bool) -> World:
+    def _world(self, begin: datetime, *, expects: bool, sleeps: bool, on_s3: bool) -> World:
         from etl.table.schema import make_tables  # noqa: PLC0415  as above
         from tests.proof.simulator.amazon import Bucket, FolderBucket, MotoBucket  # noqa: PLC0415
         from tests.proof.simulator.oracle import EXPECT_BY  # noqa: PLC0415
@@ -141,7 +142,7 @@ class Stage:
             aws = bucket.aws
         settings = {"EXPECT_BY": EXPECT_BY if expects else "", "INSTANCE_ID": _INSTANCE if sleeps else ""}
         return World(
-            begin=_BEGIN, folder=folder, bucket=bucket, database=database, aws=aws, settings=settings, sleeps=sleeps
+            begin=begin, folder=folder, bucket=bucket, database=database, aws=aws, settings=settings, sleeps=sleeps
         )
 
 

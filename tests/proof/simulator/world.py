@@ -140,7 +140,7 @@ class World:
         self.log: list[str] = []
         self.counts: dict[str, int] = {}
         self.watched: Callable[[Process], object] = lambda _: None
-        self.loaded: Callable[[DagRun, bool], object] = lambda *_: None
+        self.loaded: Callable[[DagRun, str], object] = lambda *_: None
         self.concluded: Callable[[DagRun, Process], object] = lambda *_: None
         self.reported: Callable[[Put, Process, list[str]], object] = lambda *_: None
         self.committed: Callable[[], object] = lambda: None
@@ -295,23 +295,24 @@ class World:
             run.planned_since = self.clock.now
         self.say(f"{task} of {run.run_id}, try {run.tries[task]}")
         arguments = [] if given is None else [given]
-        succeeded = False
+        how = "killed"
         try:
             with mock.patch.object(self.dag.module, "get_current_context", return_value=self._context_of(run)):
                 made = self.call(process, lambda: self.dag.tasks[task].python_callable(*arguments))
-            succeeded = True
+            how = "success"
             return made
         except KilledError as killed:
             self.say(f"{task} is killed: {killed}")
             raise
         except self.dag.failures as failure:
             may_retry = type(failure) is self.dag.failures[0]
+            how = "failed" if may_retry else "refused"
             self.say(f"{task} fails: {_brief(failure)}")
             raise TaskFailedError(str(failure), may_retry=may_retry) from failure
         finally:
             run.under_way = None
             if task == "load":
-                self.loaded(run, succeeded)
+                self.loaded(run, how)
 
     def call_back(self, run: DagRun) -> None:
         limit = self.clock.now + timedelta(seconds=_CALLBACK_SECONDS)
