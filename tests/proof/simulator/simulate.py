@@ -85,8 +85,9 @@ class Stage:
         """Play a story until it ends or a promise is broken."""
         from tests.proof.simulator.oracle import Oracle  # noqa: PLC0415  these import Airflow
         from tests.proof.simulator.story import Players  # noqa: PLC0415
-        from tests.proof.simulator.world import PromiseBrokenError, quiet  # noqa: PLC0415
+        from tests.proof.simulator.world import PromiseBrokenError, load_dag, quiet  # noqa: PLC0415
 
+        load_dag()  # once
         begun, outcome, first = time.process_time(), Outcome(seed), _BEGINS[seed // 2 % 2]
         dice = random.Random(seed)
         expects, sleeps, on_s3 = dice.random() < 0.7, dice.random() < 0.5, is_on_s3(seed)
