@@ -329,7 +329,7 @@ class Oracle:
             mails = [mail for mail in self.world.mails if f"for {day:%A}, {day}" in mail.text]
             puts = [put for put in self.world.puts if put.listed_at >= since]
             if day.weekday() < 5 and not puts and not mails:
-                raise PromiseBrokenError("nobody was told that no marker came", str(day))
+                raise PromiseBrokenError("nobody heard that no marker came", str(day))
             early = [put for put in puts if put.at < begun]
             if mails and (day.weekday() >= 5 or any(put.at < mails[0].at - timedelta(minutes=5) for put in early)):
                 raise PromiseBrokenError("a mail about a marker that came or was not due", str(day))
@@ -367,7 +367,7 @@ class Oracle:
                     raise PromiseBrokenError("a false alarm", f"{what} {run_of(of_run)} had its mail")
 
     def after_report(self, put: Put, process: Process, begun: Sequence[str]) -> None:
-        """Who is told that no run was started has none; `begun`: runs that had a receipt before."""
+        """Whoever is mailed that no run was started has none; `begun`: runs that had a receipt before."""
         of_others = {run_id for other in self.world.puts if other is not put for run_id in other.run_ids}
         of_put = [one for one in begun if _time_of(one) == put.finished_at.replace(microsecond=0)]
         of_put = [one for one in of_put if one not in of_others]  # two puts in one second
