@@ -96,7 +96,7 @@ def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stop=signal.SIGKILL,  # it has nothing to save, and waits for idle connections otherwise
     )
     try:
-        wait_until(lambda: get_json(f"{url}/moto-api/data.json") is not None, processes=[process], seconds=60)
+        wait_until(lambda: get_json(f"{url}/moto-api/data.json") is not None, processes=[process], seconds=180)
         yield url
     finally:
         process.stop()

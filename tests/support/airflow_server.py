@@ -80,8 +80,8 @@ class AirflowServer:
                     *(["--skip-serve-logs"] if name == "scheduler" else []),
                 ]
                 self._processes.append(Process(command, environment=self.environment, log=self.home / f"{name}.log"))
-            wait_until(lambda: self._is_healthy(since=started), processes=self._processes, seconds=90)
-            wait_until(self._knows_dags, processes=self._processes, seconds=60)
+            wait_until(lambda: self._is_healthy(since=started), processes=self._processes, seconds=300)
+            wait_until(self._knows_dags, processes=self._processes, seconds=300)
         except BaseException:
             self._stop()
             raise

@@ -59,7 +59,7 @@ class MinistackServer:
         self._process = Process(command, environment=environment, log=self.log)
         try:
             health = f"{self.url}/_ministack/health"
-            wait_until(lambda: get_json(health) is not None, processes=[self._process], seconds=60)
+            wait_until(lambda: get_json(health) is not None, processes=[self._process], seconds=180)
         except BaseException:
             self._process.stop()
             raise

@@ -40,7 +40,7 @@ class MotoServer:
         )
         try:
             wait_until(
-                lambda: get_json(f"{self.url}/moto-api/data.json") is not None, processes=[self._process], seconds=60
+                lambda: get_json(f"{self.url}/moto-api/data.json") is not None, processes=[self._process], seconds=180
             )
         except BaseException:
             self._process.stop()

@@ -60,7 +60,7 @@ server_round_robin = 1
     command: Command = [program, directory / "pgbouncer.ini"]
     process = Process(command, environment=dict(os.environ), log=directory / "pgbouncer.log", account=account)
     try:
-        wait_until(answers, processes=[process], seconds=20)
+        wait_until(answers, processes=[process], seconds=120)
         yield url
     finally:
         process.stop()

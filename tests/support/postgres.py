@@ -50,7 +50,7 @@ class PostgresServer:
         log = self.directory / "postgres.log"
         self._process = Process(command, environment=dict(os.environ), log=log, account=account, stop=signal.SIGINT)
         try:
-            wait_until(self._answers, processes=[self._process], seconds=30)
+            wait_until(self._answers, processes=[self._process], seconds=120)
             self._create_databases()
         except BaseException:
             self._process.stop()

@@ -149,7 +149,7 @@ class LocalSystem:
     def put_marker(self, key: str = "batch.SUCCESS") -> dict[str, Any]:
         """Put a marker into the monitored bucket; returns the event that moto's S3 sent about it."""
         self.s3.put_object(Bucket=MONITORED_BUCKET, Key=key)
-        event: dict[str, Any] = json.loads(self._receive(self._event_queue, seconds=10))
+        event: dict[str, Any] = json.loads(self._receive(self._event_queue, seconds=60))
         return event
 
     def trigger(self, event: Mapping[str, Any]) -> list[dict[str, str | None]]:
@@ -299,7 +299,7 @@ class LocalSystem:
                 "QueueConfigurations": [{"QueueArn": event_arn, "Events": ["s3:ObjectCreated:*"]}]
             },
         )
-        self._receive(self._event_queue, seconds=10)  # S3's test event
+        self._receive(self._event_queue, seconds=60)  # S3's test event
 
     def _make_bucket(self, name: str) -> None:
         self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
