@@ -1,7 +1,7 @@
 # Every target sets up what it needs. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
-PYTHONS := $(shell sed -nE 's/.*"Programming Language :: Python :: (3\.[0-9]+)".*/\1/p' pyproject.toml)
+SUPPORTED := $(shell sed -nE 's/.*"Programming Language :: Python :: (3\.[0-9]+)".*/\1/p' pyproject.toml)
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -15,10 +15,11 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 # Each worker has servers of its own and takes whole files in their order, so the longest come first. PARALLEL= runs one
 # test after the other, as pytest does.
 PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url
+LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --generate-hashes
+PARTS := .venv-parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock sbom licences audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -148,20 +149,35 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@$(LOCK) --universal --python-version 3.11 --group emulator --output-file tests/support/ministack.lock
 	@$(LOCK) --universal --python-version 3.11 --group dbt --output-file tests/support/dbt.lock
 	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
-	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" >> $(PEERS_LOCK)
+	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" | $(LOCK) --universal --python-version 3.11 --no-deps - >>$(PEERS_LOCK)
+	@$(LOCK) --universal --python-version 3.11 --group parts --output-file tests/support/parts.lock
+
+sbom: $(READY) $(PARTS)/.ready $(NODE) ## list the parts of everything in dist/sbom-*.json (CycloneDX)
+	@mkdir -p dist
+	@for lock in requirements.lock trigger/function.lock trigger/layer.lock; do name=$$(basename $$lock .lock); \
+		PYTHONWARNINGS=ignore $(PARTS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom-$$name.json $$lock; done
+	@npm sbom --sbom-format cyclonedx >dist/sbom-node.json
+	@ls dist/sbom-*.json
+
+licences: $(READY) $(LAYER) ## list what is shipped, with versions and licences
+	@$(RUN) -m tests.support.parts licences
+
+audit: $(READY) $(PARTS)/.ready $(NODE) ## look up what is known to be vulnerable, where a database is in reach
+	@$(RUN) -m tests.support.parts audit --pip-audit $(PARTS)/bin/pip-audit
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
-	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); [[ " $(PYTHONS) " == *" $$found "* ]] || \
-		{ echo "One of Python $(PYTHONS) is needed; $(PYTHON) is $${found:-not there}. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); [[ " $(SUPPORTED) " == *" $$found "* ]] || \
+		{ echo "One of Python $(SUPPORTED) is needed; $(PYTHON) is $${found:-not there}. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (about a minute the first time)"
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
-	@$(RUN) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	@$(VENV)/bin/uv pip sync --quiet --python $(RUN) requirements.lock || \
-		$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@sed -n '/^uv==/,/[^\]$$/p' requirements.lock >$(VENV)/uv.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(VENV)/bin/uv pip sync --quiet --python $(RUN) --require-hashes requirements.lock || \
+		$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --offline --editable .
 	@$(RUN) -c 'from etl.files import native; native.available() or print(native.describe())'
 	@touch $(READY)
@@ -172,13 +188,13 @@ $(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(
 # An AWS emulator for tests, in a venv of its own: what it runs must bring its own packages.
 $(MINISTACK)/.ready: tests/support/ministack.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MINISTACK)
-	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --requirements tests/support/ministack.lock
+	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --require-hashes --requirements tests/support/ministack.lock
 	@touch $@
 
 # dbt in a venv of its own, as traders have it; where its packages cannot be installed, its tests say that they are skipped.
 $(DBT)/.ready: tests/support/dbt.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(DBT)
-	@$(VENV)/bin/uv pip install --quiet --python $(DBT)/bin/python --requirements tests/support/dbt.lock && touch $@ \
+	@$(VENV)/bin/uv pip install --quiet --python $(DBT)/bin/python --require-hashes --requirements tests/support/dbt.lock && touch $@ \
 		|| { rm -rf $(DBT); echo "dbt could not be installed: its tests are skipped."; }
 
 # The lowest versions of etl's libraries that have a wheel for this Python; what the tests need is as it is locked.
@@ -186,7 +202,7 @@ $(LOWEST)/.ready: pyproject.toml requirements.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(LOWEST)
 	@$(VENV)/bin/uv pip compile --quiet --no-header --no-annotate --no-build --resolution lowest-direct \
 		--python $(LOWEST)/bin/python pyproject.toml --output-file $(LOWEST)/lowest.txt
-	@sed 's/==.*/==/; s/^/^/' $(LOWEST)/lowest.txt | grep -v -f - requirements.lock >$(LOWEST)/locked.txt
+	@sed 's/ \\$$//; /^ /d' requirements.lock | grep -v -f <(sed 's/==.*/==/; s/^/^/' $(LOWEST)/lowest.txt) >$(LOWEST)/locked.txt
 	@$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirements $(LOWEST)/lowest.txt \
 		--constraints $(LOWEST)/locked.txt --group test --group trigger hatchling editables
 	@$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --offline --editable .
@@ -201,5 +217,11 @@ $(NODE): package.json package-lock.json
 # package asks for: ingestr is one program, and asks for a hundred packages that it does not use.
 $(PEERS)/.ready: $(PEERS_LOCK) | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(PEERS)
-	@$(VENV)/bin/uv pip sync --quiet --python $(PEERS)/bin/python $(PEERS_LOCK)
+	@$(VENV)/bin/uv pip sync --quiet --python $(PEERS)/bin/python --require-hashes $(PEERS_LOCK)
+	@touch $@
+
+# What lists parts, and looks them up, in a venv of its own: it brings more packages than it lists for the function.
+$(PARTS)/.ready: tests/support/parts.lock | $(READY)
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(PARTS)
+	@$(VENV)/bin/uv pip sync --quiet --python $(PARTS)/bin/python --require-hashes tests/support/parts.lock
 	@touch $@

@@ -48,8 +48,9 @@ def build_layer(folder: Path) -> None:
 def _install(lock: Path, folder: Path) -> None:
     """Install wheels for Lambda, whatever Python runs this, without scripts, which would name this machine's Python."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    pip += ["--no-deps", "--require-hashes"]
     wheels = ["--only-binary=:all:", "--platform=manylinux2014_aarch64", f"--python-version={RUNTIME}"]
-    subprocess.run([*pip, "--no-deps", *wheels, f"--target={folder}", f"--requirement={lock}"], check=True)  # noqa: S603
+    subprocess.run([*pip, *wheels, f"--target={folder}", f"--requirement={lock}"], check=True)  # noqa: S603
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for compiled in folder.rglob("*.so"):
         compiled.unlink()

@@ -2,15 +2,17 @@
 
 `needed` prints the requirements of etl and of the stack; `pinned` prints constraints: the version that the image
 brings for every package that it brings, as Airflow was released and tested with these, and the locked one for the rest.
+`hashed REPORT` prints, with the hashes of the lock, what pip would install by its report of a dry run.
 """
 
+import json
 import re
 import sys
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
-# In the public image; named here so that a build on a smaller one gets them, or fails.
+# In the public image; named here so that a build on a smaller one fails.
 STACK = (
     "apache-airflow-providers-amazon",
     "apache-airflow-providers-celery",
@@ -29,8 +31,26 @@ def needed(pyproject: Path) -> list[str]:
 
 def pinned(lock: Path) -> list[str]:
     installed = {_normal(one.metadata["Name"]): one.version for one in distributions()}
-    locked = [line for line in lock.read_text().splitlines() if _normal(line.partition("==")[0]) not in installed]
+    locked = [line.partition(" --hash")[0].rstrip() for line in _lines(lock) if _name(line) not in installed]
     return [*(f"{name}=={version}" for name, version in sorted(installed.items())), *locked]
+
+
+def hashed(lock: Path, report: Path) -> list[str]:
+    found = [one["metadata"] for one in json.loads(report.read_text())["install"]]
+    wanted = {f"{_normal(one['name'])}=={one['version']}" for one in found}
+    lines = {f"{_name(line)}=={re.split('[=; ]+', line)[1]}": line for line in _lines(lock)}
+    if missing := sorted(wanted - set(lines)):
+        raise SystemExit(f"Neither in the image nor in {lock.name}: {', '.join(missing)}. Build on the public image.")
+    return [lines[one] for one in sorted(wanted)]
+
+
+def _lines(lock: Path) -> list[str]:
+    """One line for each locked package, with its hashes."""
+    return lock.read_text().replace("\\\n", "").splitlines()
+
+
+def _name(line: str) -> str:
+    return _normal(line.partition("==")[0])
 
 
 def _normal(name: str) -> str:
@@ -39,6 +59,14 @@ def _normal(name: str) -> str:
 
 if __name__ == "__main__":
     here = Path(__file__).parent
-    print(
-        *(needed(here / "pyproject.toml") if sys.argv[1] == "needed" else pinned(here / "requirements.lock")), sep="\n"
-    )
+    lock = here / "requirements.lock"
+    match sys.argv[1:]:
+        case ["needed"]:
+            wanted = needed(here / "pyproject.toml")
+        case ["pinned"]:
+            wanted = pinned(lock)
+        case ["hashed", report]:
+            wanted = hashed(lock, Path(report))
+        case _:
+            raise SystemExit(__doc__)
+    print(*wanted, sep="\n")

@@ -48,7 +48,9 @@ if [ -f "$here/moving-big-data.tar.gz" ]; then
   repository=$folder/moving-big-data
   mkdir -p "$repository" && tar -xzf "$here/moving-big-data.tar.gz" -C "$repository"
 fi
-(cd "$repository" && "${pip[@]}" install --constraint requirements.lock --editable .)
+# pip takes no folder as soon as it has hashes, so its constraints are the lock's versions alone.
+sed 's/ \\$//; /^ /d' "$repository/requirements.lock" >"$folder/constraints.txt"
+(cd "$repository" && "${pip[@]}" install --constraint "$folder/constraints.txt" --editable .)
 # The AWS CLI fixes its own botocore, so it has an environment of its own; its command is linked next to Python's.
 if [ ! -x "$folder/bin/aws" ]; then
   echo "installing the AWS CLI"

@@ -302,7 +302,10 @@ def test_logs_go_to_s3_and_connections_come_from_parameters_when_told(tmp_path: 
 def test_a_build_keeps_what_the_image_brings_and_takes_the_rest_from_the_lock(tmp_path: Path) -> None:
     shutil.copy(AIRFLOW / "image" / "requirements.py", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "requirements.lock").write_text("PyTest==0.1\nnot-there==9 ; python_full_version < '3.12'\n")
+    lock = (
+        "PyTest==0.1 \\\n    --hash=sha256:a1\nnot-there==9 ; python_full_version < '3.12' \\\n    --hash=sha256:b2\n"
+    )
+    (tmp_path / "requirements.lock").write_text(lock)
     pinned = run(sys.executable, tmp_path / "requirements.py", "pinned").stdout.splitlines()
     assert f"pytest=={pytest.__version__}" in pinned
     assert pinned[-1] == "not-there==9 ; python_full_version < '3.12'"
@@ -310,3 +313,27 @@ def test_a_build_keeps_what_the_image_brings_and_takes_the_rest_from_the_lock(tm
     needed = run(sys.executable, tmp_path / "requirements.py", "needed").stdout.splitlines()
     assert {"celery<5.7", "apache-airflow-providers-fab"} <= set(needed)
     assert {"obstore", "apprise"} <= {re.split("[<>=]", line)[0] for line in needed}
+
+
+def test_a_build_downloads_only_what_the_lock_has_a_hash_for(tmp_path: Path) -> None:
+    shutil.copy(AIRFLOW / "image" / "requirements.py", tmp_path)
+    report = tmp_path / "report.json"
+    entries = [
+        "a-b==1 ; python_full_version < '3.12' \\\n    --hash=sha256:a1 \\\n    --hash=sha256:a2",
+        "a-b==2",
+        "c==3",
+    ]
+    (tmp_path / "requirements.lock").write_text("\n".join(entries) + "\n")
+
+    def would_install(*found: tuple[str, str]) -> None:
+        installs = [{"metadata": {"name": name, "version": version}} for name, version in found]
+        report.write_text(json.dumps({"install": installs}))
+
+    would_install(("A_b", "1"))
+    line = [sys.executable, tmp_path / "requirements.py", "hashed", report]
+    [one] = run(*line).stdout.splitlines()
+    assert re.sub(" +", " ", one) == "a-b==1 ; python_full_version < '3.12' --hash=sha256:a1 --hash=sha256:a2"
+    would_install(("A_b", "1"), ("c", "4"))
+    refused = run(*line)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "requirements.lock: c==4" in refused.stderr
