@@ -16,10 +16,13 @@ PEERS_LOCK := tests/benchmarks/requirements.lock
 # test after the other, as pytest does.
 PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK = $(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url --generate-hashes
+# Postgres and Pythons that test-versions runs on; a Python is a version or an interpreter's path.
+POSTGRES ?= 14 15 16 17 18
+PYTHONS ?=
 PARTS := .venv-parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock sbom licences audit clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults test-versions simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock sbom licences audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -65,6 +68,8 @@ test-histories: $(READY) ## let readers and loads write a history and check it: 
 
 planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the tests to find; SHARE=3 takes a third, KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.planted_bugs $(if $(SHARE),--share $(SHARE)) $(if $(KEEP),--keep)
+test-versions: $(READY) ## test etl on other majors of PostgreSQL (POSTGRES="14 16") and other Pythons (PYTHONS="3.12 3.13"); KEEP=1 keeps the counts
+	@$(RUN) -m tests.proof.versions.run --postgres '$(POSTGRES)' --pythons '$(PYTHONS)' $(if $(KEEP),--keep) $(TESTS)
 
 simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS=100; SEEDS=100 SECONDS=300 plays so many for so long, STORY=1 prints one, PLANTED=1 plants bugs first, KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.simulator.simulate --seed $(or $(SEED),0) --seeds $(or $(SEEDS),1) --days $(or $(DAYS),100) \
@@ -166,7 +171,7 @@ audit: $(READY) $(PARTS)/.ready $(NODE) ## look up what is known to be vulnerabl
 	@$(RUN) -m tests.support.parts audit --pip-audit $(PARTS)/bin/pip-audit
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp

@@ -67,8 +67,12 @@ def figures(pytestconfig: pytest.Config) -> Figures:
     return pytestconfig.stash.setdefault(STASH, Figures())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the long suite of faults, and nothing else, where it is not asked for."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the long suite of faults unless it is asked for; where a PostgreSQL is named, leave out what needs none."""
+    if os.environ.get("MBD_POSTGRES"):
+        others = [item for item in items if "postgres_server" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     if os.environ.get("MBD_FAULTS"):
         return
     skip = pytest.mark.skip(reason="the long suite of faults is run by `make test-faults`")

