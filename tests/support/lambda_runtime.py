@@ -49,8 +49,8 @@ def python() -> Path:
         return executable
     pip = [sys.executable, "-m", "pip", f"--python={executable}", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([base, "-m", "venv", "--clear", "--without-pip", _VENV], check=True)
-    command = [*pip, "--no-deps", "--require-hashes", "--requirement", _LOCK]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pip += ["--no-deps", "--require-hashes", "--requirement", str(_LOCK)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         pytest.skip(f"awslambdaric cannot be installed from PyPI (pip install -r {_LOCK.name}): {said}")
