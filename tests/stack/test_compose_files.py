@@ -330,7 +330,7 @@ def test_a_build_downloads_only_what_the_lock_has_a_hash_for(tmp_path: Path) -> 
         report.write_text(json.dumps({"install": installs}))
 
     would_install(("A_b", "1"))
-    line = [sys.executable, tmp_path / "requirements.py", "hashed", report]
+    line: list[str | Path] = [sys.executable, tmp_path / "requirements.py", "hashed", report]
     [one] = run(*line).stdout.splitlines()
     assert re.sub(" +", " ", one) == "a-b==1 ; python_full_version < '3.12' --hash=sha256:a1 --hash=sha256:a2"
     would_install(("A_b", "1"), ("c", "4"))
