@@ -114,7 +114,7 @@ class Database:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
             f"AND application_name = 'moving-big-data' AND {condition}"
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # a server that is slow or busy is no fault
         while time.monotonic() < deadline:
             found = self.rows(query.replace("%%", "%"))
             if found:
