@@ -13,7 +13,7 @@ import pytest
 
 import etl
 from etl.batch.company_index import CompanyIndex
-from etl.batch.gate import find_company_files
+from etl.batch.gate import find_company_files, make_plan
 from etl.batch.storage import Listed, open_storage
 from etl.errors import MissingFilesError
 from etl.options import build_parser
@@ -162,3 +162,64 @@ def test_files_that_are_gone_are_named_as_missing(three: Files) -> None:
     (three.source / "bb.us.csv").unlink()
     with pytest.raises(MissingFilesError, match=r"1 of 3 company files"):
         etl.gate(three.job(), run=etl.Run.begin("test"))
+
+
+class Clock:
+    """A clock that only a sleep moves; `then` is called after each one with what was slept so far."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.then: Callable[[], object] = lambda: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        self.then()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("etl.batch.gate.time", made)
+    return made
+
+
+def test_gate_waits_in_pauses_to_the_end_of_its_grace_and_says_once_what_is_missing(three: Files, clock: Clock) -> None:
+    late = three.source / "cc.us.csv"
+    content = late.read_bytes()
+    for name in ("bb.us.csv", "cc.us.csv"):
+        (three.source / name).unlink()
+    clock.then = lambda: len(clock.slept) == 2 and late.write_bytes(content)
+    lines: list[str] = []
+    index, source = CompanyIndex.of(["aa.us.csv", "bb.us.csv", "cc.us.csv"]), open_storage(str(three.source))
+    with pytest.raises(MissingFilesError) as raised:
+        make_plan(index, company_index="index.txt", source=source, grace_seconds=25, waiting=lines.append)
+    assert clock.slept == [10, 10, 5]
+    assert lines == [
+        "Waiting up to 25 s for 2 of 3 company files: bb.us.csv, cc.us.csv",
+        "Waiting up to 5 s for 1 of 3 company files: bb.us.csv",
+    ]
+    assert (raised.value.listed, raised.value.missing) == (3, ("bb.us.csv",))
+
+
+@pytest.mark.parametrize(("grace", "slept"), [(0, []), (0.2, [0.5]), (10.2, [10, 0.5])])
+def test_gate_asks_no_more_than_twice_a_second_and_not_again_after_its_grace(
+    three: Files, clock: Clock, grace: float, slept: list[float]
+) -> None:
+    (three.source / "bb.us.csv").unlink()
+    with pytest.raises(MissingFilesError):
+        etl.gate(three.job(grace_seconds=grace), run=etl.Run.begin("test"))
+    assert clock.slept == slept
+
+
+def test_plan_is_of_one_shard_and_waits_for_nothing_unless_asked(three: Files, clock: Clock) -> None:
+    index, source = CompanyIndex.of(["aa.us.csv", "bb.us.csv"]), open_storage(str(three.source))
+    assert [list(shard) for shard in make_plan(index, company_index="", source=source).shards] == [list(index.names)]
+    (three.source / "bb.us.csv").unlink()
+    with pytest.raises(MissingFilesError):
+        make_plan(index, company_index="", source=source)
+    assert clock.slept == []
