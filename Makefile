@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-bench
 LOWEST := .venv-lowest
 MINISTACK := .venv-ministack
+MUTATION := .venv-mutation
 DBT := .venv-dbt
 LAYER := trigger/.build/layer.zip
 NODE := node_modules/.ready
@@ -22,7 +23,7 @@ PYTHONS ?=
 PARTS := .venv-parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults test-versions simulate test-every-fault planted-bugs flakes test-histories fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock sbom licences audit clean
+.PHONY: help setup demo demo-platform test test-lowest test-tools test-trigger test-infra test-compose test-faults test-versions simulate test-every-fault planted-bugs flakes test-histories mutation fuzz env up down package deploy redrive undeploy bench bench-peers bench-growth bench-s3 bench-reader bench-all bench-journal bench-stack compare-dirt check format lock sbom licences audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 15
@@ -74,6 +75,9 @@ test-versions: $(READY) ## test etl on other majors of PostgreSQL (POSTGRES="14 
 simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS=100; SEEDS=100 SECONDS=300 plays so many for so long, STORY=1 prints one, PLANTED=1 plants bugs first, KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.simulator.simulate --seed $(or $(SEED),0) --seeds $(or $(SEEDS),1) --days $(or $(DAYS),100) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORY),--story) $(if $(PLANTED),--planted) $(if $(KEEP),--keep)
+
+mutation: $(READY) $(LAYER) $(MUTATION)/.ready ## change the code that guards the data, and see which changes no test notices; OPTIONS='--sample 20'
+	@$(RUN) -m tests.proof.mutation.run --mutants-python $(MUTATION)/bin/python $(OPTIONS)
 
 fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
@@ -155,6 +159,7 @@ lock: $(READY) ## resolve the newest allowed versions into requirements.lock
 	@$(LOCK) --universal --python-version 3.11 --group dbt --output-file tests/support/dbt.lock
 	@$(LOCK) --universal --python-version 3.11 --group bench --constraints requirements.lock --output-file $(PEERS_LOCK)
 	@echo "ingestr==0.15.9 ; sys_platform == 'linux' and platform_machine == 'x86_64'" | $(LOCK) --universal --python-version 3.11 --no-deps - >>$(PEERS_LOCK)
+	@$(LOCK) --universal --python-version 3.11 --group mutation --output-file tests/proof/mutation/cosmic_ray.lock
 	@$(LOCK) --universal --python-version 3.11 --group parts --output-file tests/support/parts.lock
 
 sbom: $(READY) $(PARTS)/.ready $(NODE) ## list the parts of everything in dist/sbom-*.json (CycloneDX)
@@ -171,7 +176,7 @@ audit: $(READY) $(PARTS)/.ready $(NODE) ## look up what is known to be vulnerabl
 	@$(RUN) -m tests.support.parts audit --pip-audit $(PARTS)/bin/pip-audit
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) $(MUTATION) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
 
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
@@ -194,6 +199,12 @@ $(LAYER): trigger/function.lock trigger/layer.lock $(wildcard trigger/*.py) | $(
 $(MINISTACK)/.ready: tests/support/ministack.lock | $(READY)
 	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MINISTACK)
 	@$(VENV)/bin/uv pip install --quiet --python $(MINISTACK)/bin/python --require-hashes --requirements tests/support/ministack.lock
+	@touch $@
+
+# cosmic-ray in a venv of its own: it makes the mutants, and runs none of our code.
+$(MUTATION)/.ready: tests/proof/mutation/cosmic_ray.lock | $(READY)
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(MUTATION)
+	@$(VENV)/bin/uv pip install --quiet --python $(MUTATION)/bin/python --require-hashes --requirements tests/proof/mutation/cosmic_ray.lock
 	@touch $@
 
 # dbt in a venv of its own, as traders have it; where its packages cannot be installed, its tests say that they are skipped.

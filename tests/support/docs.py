@@ -30,6 +30,7 @@ from etl.outcome.receipt import MailState, State
 from etl.table.restatements import Kind
 from tests.benchmarks import report
 from tests.proof.dirt import kept as dirt
+from tests.proof.mutation import survivors
 from tests.proof.planted_bugs import bugs
 from tests.support import dictionary, figures, proof
 from tests.support.paths import ROOT
@@ -84,6 +85,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         "dirt: heading": dirt.heading,
         "dirt: contestable cases": dirt.contestable_table,
         "planted bugs": bugs.table,
+        "changes that no test notices": survivors.block,
         **report.blocks(),
     }
     for file in proof.FOLDER.glob("*.json"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.proof.mutation import survivors
 from tests.support import docs, figures
 from tests.support.case_folder import NAMES, read_case
 from tests.support.paths import ROOT
@@ -58,6 +59,11 @@ def test_long_suite_broke_no_promise_and_did_all_that_the_page_counts() -> None:
     assert [facts[name] for name in sorted(none)] == [0, 0, 0]
     counted = [name for name in figures.ROWS if figures.COUNTED_SINCE.get(name, "") <= facts["day"]]
     assert [name for name in counted if name not in none and not facts.get(name)] == []
+
+
+def test_changes_that_no_test_notices_are_of_code_that_is_there_and_have_a_reason() -> None:
+    assert list(survivors.outdated()) == []
+    assert all(len(why) > 20 for why in survivors.read_survivors().values())
 
 
 def test_threat_model_names_tests_and_cases_that_are_there() -> None:
