@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class Mutant:
     old: str
     new: str
     source: str
+    number: int = 0
+    """Among the same changes of the same text in one function."""
 
     @property
     def key(self) -> Key:
@@ -89,7 +91,7 @@ class Mutant:
     @property
     def name(self) -> str:
         """The same for the same change of the same lines, whatever else changes in the module."""
-        return hashlib.sha256("\0".join(self.key).encode()).hexdigest()[:16]
+        return hashlib.sha256("\0".join([*self.key, str(self.number)]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,15 @@ class Baseline:
 
 
 def make_mutants(python: str, modules: Sequence[str]) -> list[Mutant]:
-    """All mutants of the modules; of changes of the same lines in one function, the first."""
+    """All mutants of the modules."""
     program = ROOT / "tests" / "proof" / "mutation" / "mutants.py"
     done = subprocess.run([python, str(program), *modules], cwd=ROOT, capture_output=True, text=True, check=True)
-    made = (Mutant(**json.loads(line)) for line in reversed(done.stdout.splitlines()))
-    return [*{one.name: one for one in made}.values()][::-1]
+    seen: Counter[Key] = Counter()
+    made = []
+    for one in sorted((Mutant(**json.loads(line)) for line in done.stdout.splitlines()), key=lambda one: one.line):
+        made.append(replace(one, number=seen[one.key]))
+        seen[one.key] += 1
+    return made
 
 
 def sampled(mutants: Sequence[Mutant], *, count: int, seed: str) -> list[Mutant]:

@@ -111,6 +111,7 @@ def test_several_failed_markers_are_raised_together_each_with_its_error(airflow:
     assert text.startswith("2 of 3 markers of one event started no DagRun. ")
     assert "'2026-11-02.SUCCESS': ServerFailedError: " in text
     assert "'Börse/株価.SUCCESS': RefusedRunError: " in text
+    assert isinstance(raised.value.__cause__, errors.ServerFailedError)
     assert len(airflow.runs) == 1
 
 
@@ -122,8 +123,20 @@ def test_dry_run_says_what_it_would_start_and_calls_nothing(
     wrong = event("wrong_suffix")["Records"]
     result = handler({"Records": [*three_markers()["Records"], *wrong]}, None)
     assert [record["outcome"] for record in result["records"]] == ["dry_run"] * 3 + ["ignored"]
+    keys = ["2026-11-02.SUCCESS", "Börse/株価.SUCCESS", "mp.SUCCESS"]
+    assert [(record["bucket"], record["key"]) for record in result["records"][:3]] == [(BUCKET, key) for key in keys]
+    assert caplog.text.count(f"at {airflow.url} for") == 3
     assert all(str(record["dag_run_id"]) in caplog.text for record in result["records"][:3])
     assert airflow.requests == []
+
+
+def test_dry_run_names_the_instance_where_the_run_would_be_started_on_it(
+    airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"DRY_RUN": "true", "AIRFLOW_URL": "", "INSTANCE_ID": "i-0123456789abcdef0"}.items():
+        monkeypatch.setenv(name, value)
+    handler(event("put"), None)
+    assert "at instance i-0123456789abcdef0 for" in caplog.text
 
 
 @pytest.mark.parametrize(

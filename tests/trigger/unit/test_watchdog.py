@@ -1,0 +1,166 @@
+"""The moments that the watchdog decides by, to the second, on a clock and a bucket of the test's own."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from trigger import aws_cli, errors, watchdog
+from trigger.s3_event import marker_name
+from trigger.watchdog import handler
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+SOURCE, MONITORED = "source", "monitored"
+ONE_SECOND = timedelta(seconds=1)
+
+
+class Shelf:
+    """What the watchdog asks AWS for, of objects in memory; tests/trigger/integration asks a real server by the CLI."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, datetime]] = {}
+        self.mails: list[dict[str, str]] = []
+
+    def put(self, place: str, content: object = b"", *, at: datetime = NOW) -> None:
+        """`place`: bucket and key."""
+        self.objects[place] = content if isinstance(content, bytes) else json.dumps(content).encode(), at
+
+    def call(self, service: str, operation: str, parameters: Mapping[str, Any], **_: object) -> dict[str, object]:
+        place = f"{parameters.get('Bucket')}/{parameters.get('Key')}"
+        match operation:
+            case "publish":
+                self.mails.append(dict(parameters))
+            case "delete-object":
+                del self.objects[place]
+            case "head-object" if place not in self.objects:
+                raise errors.AwsRefusedError("Not Found", code="404")
+            case "list-objects-v2":
+                bucket, prefix, after = (parameters.get(name, "") for name in ("Bucket", "Prefix", "StartAfter"))
+                keys = {
+                    place.partition("/")[2]: at for place, (_, at) in self.objects.items() if place.startswith(bucket)
+                }
+                found = sorted(key for key in keys if key.startswith(prefix) and key > after)
+                return {"Contents": [{"Key": key, "LastModified": keys[key].isoformat()} for key in found]}
+        return {}
+
+    def run(self, command: Sequence[str], *, given: bytes | None = None, **_: object) -> bytes:
+        _, _, source, target = command
+        if given is None:
+            return self.objects[source.removeprefix("s3://")][0]
+        self.put(target.removeprefix("s3://"), given)
+        return b""
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    made = Shelf()
+    monkeypatch.setattr(aws_cli, "call", made.call)
+    monkeypatch.setattr(aws_cli, "run", made.run)
+    monkeypatch.setattr(watchdog, "_now", lambda: NOW)
+    settings = {
+        "TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t",
+        "FIRST_NAME": "ada",
+        "LAST_NAME": "Lovelace",
+        "KEPT_EVENTS_URL": "q",
+    }
+    for name, value in {**settings, "SOURCE_BUCKET": SOURCE, "MONITORED_BUCKET": MONITORED}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("DRY_RUN", "EXPECT_BY", "HOLIDAYS", "WATCHDOG_MINUTES"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("age", "is_missed"),
+    [
+        (timedelta(hours=2) - ONE_SECOND, False),
+        (timedelta(hours=2), True),
+        (timedelta(days=2), True),
+        (timedelta(days=2) + ONE_SECOND, False),
+    ],
+)
+def test_marker_is_missed_from_two_hours_to_two_days_after_its_put(
+    shelf: Shelf, age: timedelta, is_missed: bool
+) -> None:
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - age)
+    assert handler({}, None)["missed"] == ["a.SUCCESS"] * is_missed
+    assert len(shelf.mails) == is_missed
+
+
+@pytest.mark.parametrize(("early", "counts"), [(10, True), (11, False)])
+@pytest.mark.parametrize("folder", ["alarms", "receipts"])
+def test_run_or_alarm_of_up_to_ten_seconds_before_the_put_is_of_that_put(
+    shelf: Shelf, folder: str, early: int, counts: bool
+) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    name = marker_name(MONITORED, "a.SUCCESS", put - timedelta(seconds=early))
+    shelf.put(f"{SOURCE}/Output/{folder}/{name}.json", {"state": "success", "mail": "sent"})
+    assert handler({}, None)["missed"] == ([] if counts else ["a.SUCCESS"])
+
+
+def test_mail_is_about_the_last_run_of_a_put(shelf: Shelf) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    for later, state in ((1, "success"), (2, "failed")):
+        name = marker_name(MONITORED, "a.SUCCESS", put + timedelta(seconds=later))
+        shelf.put(
+            f"{SOURCE}/Output/receipts/{name}.json", {"state": state, "mail": None, "error": f"error of run {later}"}
+        )
+    handler({}, None)
+    [sent] = shelf.mails
+    assert f"Its run {name} ended as failed" in sent["Message"]
+    assert "error of run 2" in sent["Message"]
+
+
+def test_run_that_ended_without_a_text_of_its_error_is_reported_all_the_same(shelf: Shelf) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    name = marker_name(MONITORED, "a.SUCCESS", put)
+    shelf.put(f"{SOURCE}/Output/receipts/{name}.json", {"state": "failed", "mail": None})
+    assert handler({}, None)["missed"] == ["a.SUCCESS"]
+    assert "its receipt has no error" in shelf.mails[0]["Message"]
+
+
+def test_newest_marker_is_named_where_none_came_and_none_where_there_never_was_one(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    assert handler({}, None)["absent"] == ["2026-11-02"]
+    assert "The last one is" not in shelf.mails[-1]["Message"]
+    shelf.objects.clear()
+    for key, days in (("b.SUCCESS", 3), ("a.SUCCESS", 4), ("c.SUCCESS", 5)):
+        shelf.put(f"{MONITORED}/{key}", at=NOW - timedelta(days=days))
+    assert handler({}, None)["absent"] == ["2026-11-02"]
+    assert "The last one is 'b.SUCCESS', put 2026-10-30 12:00:00 UTC." in shelf.mails[-1]["Message"]
+
+
+@pytest.mark.parametrize(("late", "is_absent"), [(timedelta(0), False), (-ONE_SECOND, True)])
+def test_marker_put_at_the_moment_from_which_the_day_counts_is_of_that_day(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, late: timedelta, is_absent: bool
+) -> None:
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    since = datetime(2026, 11, 1, 23, 30, tzinfo=UTC)  # twelve hours before
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=since + late)
+    assert ("absent" in handler({}, None)) == is_absent
+
+
+def test_object_that_is_no_receipt_or_no_mail_is_not_taken_for_one(shelf: Shelf) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    shelf.put(f"{SOURCE}/Output/receipts/{marker_name(MONITORED, 'a.SUCCESS', put)}.json", ["no", "object"])
+    shelf.put(f"{SOURCE}/Output/receipts/of_a_person.json", {"state": "success", "mail": "sent"})
+    mail = {"Subject": "s", "Message": "m"}
+    for name, content in {
+        "a.txt": mail,
+        "b.json": {"Subject": "s"},
+        "c.json": [],
+        "d.json": mail,
+        "e.json": mail,
+    }.items():
+        shelf.put(f"{SOURCE}/Output/notices/{name}", content)
+    assert handler({}, None) == {"missed": ["a.SUCCESS"], "sent": ["d.json", "e.json"]}
+    kept = [place.rpartition("/")[2] for place in shelf.objects if "/notices/" in place]
+    assert kept == ["a.txt", "b.json", "c.json"]
