@@ -146,5 +146,15 @@ def test_load_that_foreign_code_meddles_with_fails_and_leaves_all_as_it_was(
             return
 
 
+@pytest.mark.parametrize(("event", "done"), [("DELETE", 20), ("INSERT OR DELETE", 0)])
+def test_error_says_how_many_deletions_and_insertions_the_table_took(
+    three: Files, database: Database, days: Days, event: str, done: int
+) -> None:
+    act = _difference(three, database, days)
+    database.execute(_FUNCTION.format("RETURN NULL;") + _TRIGGER.format(event))
+    with pytest.raises(etl.SettingsError, match=f"it took {done} of 40 deletions and insertions"):
+        act()
+
+
 def _all_of(database: Database) -> tuple[object, ...]:
     return database.table(), database.ledger(), database.rows("SELECT * FROM price_changes ORDER BY 1, 4, 5")

@@ -14,6 +14,7 @@ import pytest
 import etl
 from etl import audit
 from etl.table.database import connect
+from etl.table.journal import _groups
 from etl.table.runs import receipt_hash
 from tests.support.batch_files import process
 
@@ -526,3 +527,25 @@ def test_loads_in_steps_and_at_once_write_the_same_journal(three: Files, databas
     process(three.job(), run=run)
     etl.load(three.job(), target=etl.Target(database.url), run=run)
     assert [change for _, change, *_ in changes(database)] == ["changed"] * 20 + ["grew"]
+
+
+def test_companies_are_compared_in_groups_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.table.journal._ROWS_AT_ONCE", 100)
+    companies = {"a": 60, "b": 40, "c": 1, "d": 200, "e": 5, "f": 95, "g": 1}
+    assert [*_groups(companies)] == [["a", "b"], ["c"], ["d"], ["e", "f"], ["g"]]
+
+
+def test_load_in_several_groups_changes_what_a_load_in_one_does(
+    three: Files, database: Database, days: Days, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.load(database)
+    monkeypatch.setattr("etl.table.journal._ROWS_AT_ONCE", 12)
+    for name, count, price in (("aa", 5, 11), ("bb", 11, 20.5), ("cc", 19, 31)):
+        three.put(f"{name}.us.csv", days(count, price=price))
+    receipt = three.load(database, accept_shrunk=("all",))
+    assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (35, 35, 0)
+    assert receipt.grown == {"bb.us.csv": 1}
+    assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 11, "cc.us.csv": 19}
+    assert sorted(",".join(cell or "" for cell in row) for row in database.table()) == sorted(
+        three.combined.decode().splitlines()
+    )

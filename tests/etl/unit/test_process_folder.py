@@ -452,3 +452,11 @@ def test_receipt_of_a_batch_without_a_usable_file_names_every_file_and_its_reaso
     receipt.check_balance()
     assert (receipt.state, receipt.files.listed, receipt.files.quarantined) == ("failed", 3, 3)
     assert [entry.file for entry in receipt.quarantined] == ["a.csv", "b.csv", "c.csv"]
+
+
+def test_record_of_a_clean_file_has_no_first_fault_and_that_of_another_its_place(place: Place) -> None:
+    place.put(a=GOOD, b=company_file(FIRST, "2020-01-03,x,2,1,1.5,100,0", "2020-01-04,y,2,1,1.5,100,0"))
+    place.process()
+    clean, dirty = (place.manifest().files[f"{name}.csv"] for name in "ab")
+    assert (clean.rejected, clean.first_line, clean.first_column, clean.first_reason) == (0, 0, "", "")
+    assert (dirty.rejected, dirty.first_line, dirty.first_column, dirty.first_reason) == (2, 3, "Open", "not a number")

@@ -3,14 +3,16 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import etl
 from etl import BatchError, Receipt, Run
+from etl.batch.storage import open_storage
 from etl.files.manifest import QuarantinedFile, RejectedFile
-from etl.outcome.receipt import FileCounts, Marker, RowCounts, State
+from etl.outcome.receipt import FileCounts, Marker, RowCounts, State, read_receipt, write_receipt
 from etl.outcome.wording import headline
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -273,3 +275,25 @@ def test_timing_adds_steps_and_tells_the_whole_time() -> None:
     receipt = replace(PROCESSED, started_at=begun).timed(load=2.00049)
     assert receipt.steps == {"gate": 0.25, "process": 1.0, "load": 2.0}
     assert 60 <= receipt.elapsed_seconds < 70
+
+
+def test_receipt_that_has_just_begun_counts_nothing() -> None:
+    begun = Receipt.of_run(Run("r", STARTED), state=State.RUNNING)
+    assert (begun.elapsed_seconds, begun.restated, begun.files, begun.rows) == (0, 0, FileCounts(), RowCounts())
+    assert set(vars(begun.files).values()) == {0}
+    assert [vars(begun.rows)[name] for name in ("read", "accepted", "rejected", "flagged")] == [0] * 4
+
+
+def test_receipt_is_read_from_where_it_was_written_and_is_none_where_it_never_was(tmp_path: Path) -> None:
+    output = open_storage(str(tmp_path))
+    write_receipt(LOADED, output=output)
+    assert read_receipt(LOADED.run_id, output=output) == LOADED
+    assert read_receipt("another", output=output) is None
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"state": "unheard of"}', '{"state": "success"}'])
+def test_file_that_is_no_receipt_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "receipts").mkdir()
+    (tmp_path / "receipts" / "r.json").write_text(content)
+    with pytest.raises(BatchError, match=r"receipts/r\.json is not a receipt of this version"):
+        read_receipt("r", output=open_storage(str(tmp_path)))

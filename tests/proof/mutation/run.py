@@ -60,10 +60,11 @@ NEAR: dict[str, tuple[str, ...]] = {
     "trigger/handler.py": (
         f"{_TRIGGER}/unit/test_handler.py", f"{_TRIGGER}/unit/test_contracts.py",
         f"{_TRIGGER}/integration/test_secret.py", f"{_TRIGGER}/integration/test_instance.py",
-        f"{_TRIGGER}/integration/test_redrive.py", f"{_TRIGGER}/integration/test_ssm_transport.py",
+        f"{_TRIGGER}/integration/test_ssm_transport.py",
     ),
     "trigger/watchdog.py": (
-        f"{_TRIGGER}/integration/test_watchdog.py", f"{_TRIGGER}/unit/test_contracts.py",
+        f"{_TRIGGER}/unit/test_watchdog.py", f"{_TRIGGER}/unit/test_contracts.py",
+        f"{_TRIGGER}/integration/test_watchdog.py",
     ),
 }  # fmt: skip
 _MOST_LEFT_OUT = 3
