@@ -156,5 +156,15 @@ def test_error_says_how_many_deletions_and_insertions_the_table_took(
         act()
 
 
+def test_company_of_one_row_that_the_table_did_not_take_is_named_with_its_counts(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.put("aa.us.csv", days(1))
+    three.name("aa.us.csv")
+    database.execute(_FUNCTION.format("RETURN NULL;") + _TRIGGER.format("INSERT"))
+    with pytest.raises(etl.SettingsError, match=r"of 1 companies \(aa\.us\.csv: 0 rows, 1 given\)"):
+        three.load(database)
+
+
 def _all_of(database: Database) -> tuple[object, ...]:
     return database.table(), database.ledger(), database.rows("SELECT * FROM price_changes ORDER BY 1, 4, 5")

@@ -128,6 +128,7 @@ def test_only_the_changed_company_is_touched(three: Files, database: Database, d
     receipt = move(three, database)
     after = database.places()
     assert _counts(receipt) == (10, 10, 25)
+    assert not any("Same content" in note for note in receipt.notes)
     assert (after["aa.us.csv"], after["cc.us.csv"]) == (before["aa.us.csv"], before["cc.us.csv"])
     assert after["bb.us.csv"].isdisjoint(before["bb.us.csv"])
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 20}

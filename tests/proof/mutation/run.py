@@ -47,11 +47,12 @@ NEAR: dict[str, tuple[str, ...]] = {
     ),
     "etl/files/process.py": (
         f"{_UNIT}/test_process_folder.py", f"{_UNIT}/test_taken_over.py", f"{_UNIT}/test_shards.py",
-        f"{_UNIT}/test_packed.py", f"{_UNIT}/test_policy.py",
+        f"{_UNIT}/test_packed.py", f"{_UNIT}/test_policy.py", f"{_UNIT}/test_header.py",
     ),
     "etl/table/load.py": (
         f"{_WHOLE}/test_loading_batches.py", f"{_WHOLE}/test_journal.py", f"{_WHOLE}/test_lost_connections.py",
-        f"{_WHOLE}/test_foreign_code_on_the_table.py",
+        f"{_WHOLE}/test_foreign_code_on_the_table.py", f"{_WHOLE}/test_database_faults.py",
+        f"{_WHOLE}/test_lists_in_database.py",
     ),
     "etl/table/journal.py": (
         f"{_WHOLE}/test_journal.py", f"{_WHOLE}/test_loading_batches.py", f"{_UNIT}/test_gate.py",

@@ -147,10 +147,11 @@ def test_marker_put_at_the_moment_from_which_the_day_counts_is_of_that_day(
     assert ("absent" in handler({}, None)) == is_absent
 
 
-def test_object_that_is_no_receipt_or_no_mail_is_not_taken_for_one(shelf: Shelf) -> None:
+@pytest.mark.parametrize("content", [["no", "object"], b"no JSON", b""])
+def test_object_that_is_no_receipt_or_no_mail_is_not_taken_for_one(shelf: Shelf, content: object) -> None:
     put = NOW - timedelta(hours=3)
     shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
-    shelf.put(f"{SOURCE}/Output/receipts/{marker_name(MONITORED, 'a.SUCCESS', put)}.json", ["no", "object"])
+    shelf.put(f"{SOURCE}/Output/receipts/{marker_name(MONITORED, 'a.SUCCESS', put)}.json", content)
     shelf.put(f"{SOURCE}/Output/receipts/of_a_person.json", {"state": "success", "mail": "sent"})
     mail = {"Subject": "s", "Message": "m"}
     for name, content in {
