@@ -251,6 +251,17 @@ def test_file_that_lacks_its_last_day_or_over_a_tenth_of_its_days_is_held_back(
     assert database.companies()["cc.us.csv"] == (20 if is_held else 20 - len(without))
 
 
+def test_company_that_was_corrected_is_held_back_as_any_other_when_it_loses_its_last_day(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    for count in (20, 19):
+        three.put("cc.us.csv", days(count, price=31))
+        receipt = three.load(database)
+    [held] = receipt.held
+    assert (held.loaded_rows, held.loaded_last_day, held.last_day) == (20, "2001-01-20", "2001-01-19")
+
+
 @both_ways
 def test_company_that_the_index_no_longer_names_stays(three: Files, database: Database, move: Move) -> None:
     move(three, database)

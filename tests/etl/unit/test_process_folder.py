@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -460,3 +461,9 @@ def test_record_of_a_clean_file_has_no_first_fault_and_that_of_another_its_place
     clean, dirty = (place.manifest().files[f"{name}.csv"] for name in "ab")
     assert (clean.rejected, clean.first_line, clean.first_column, clean.first_reason) == (0, 0, "", "")
     assert (dirty.rejected, dirty.first_line, dirty.first_column, dirty.first_reason) == (2, 3, "Open", "not a number")
+
+
+def test_threads_that_read_company_files_end_with_the_processing(place: Place) -> None:
+    place.put(a=GOOD, b=GOOD)
+    place.process()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("company-file")] == []
