@@ -549,3 +549,11 @@ def test_load_in_several_groups_changes_what_a_load_in_one_does(
     assert sorted(",".join(cell or "" for cell in row) for row in database.table()) == sorted(
         three.combined.decode().splitlines()
     )
+
+
+def test_journal_begins_again_where_table_and_ledger_were_emptied(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("TRUNCATE historical_stocks_data")
+    database.execute("DELETE FROM loaded_companies")
+    three.load(database)
+    assert database.rows("SELECT DISTINCT load FROM price_changes") == database.rows("SELECT max(load) FROM loads")

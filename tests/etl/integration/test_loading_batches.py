@@ -48,6 +48,7 @@ def _counts(receipt: etl.Receipt) -> tuple[int | None, int | None, int | None]:
 def test_first_load_inserts_every_accepted_row(sample: Files, database: Database, move: Move) -> None:
     receipt = move(sample, database)
     assert receipt.state == "success"
+    assert all(0 <= seconds < 600 for seconds in receipt.steps.values())
     assert counts(receipt) == (40, 35, 5, 0)
     assert _counts(receipt) == (receipt.rows.accepted, 0, 0)
     assert database.count() == receipt.rows.accepted == receipt.rows.read == sample.combined.count(b"\n")

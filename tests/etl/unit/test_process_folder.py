@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -463,7 +462,6 @@ def test_record_of_a_clean_file_has_no_first_fault_and_that_of_another_its_place
     assert (dirty.rejected, dirty.first_line, dirty.first_column, dirty.first_reason) == (2, 3, "Open", "not a number")
 
 
-def test_threads_that_read_company_files_end_with_the_processing(place: Place) -> None:
-    place.put(a=GOOD, b=GOOD)
-    place.process()
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("company-file")] == []
+def test_share_of_rejected_rows_has_four_decimals(place: Place) -> None:
+    place.put(a=company_file(FIRST, "2020-01-03,x,2,1,1.5,100,0", "2020-01-04,y,2,1,1.5,100,0"))
+    assert place.process().rejected_percent == 66.6667

@@ -198,10 +198,10 @@ def _is_left_out(node: Any, *, operator: str) -> bool:
                 return True
             case "if_stmt" if parent.children[1].get_code().strip() == "TYPE_CHECKING":
                 return True
-            case "simple_stmt" if parent.get_first_leaf() == "log":
+            case "simple_stmt" if parent.get_first_leaf().value == "log":
                 return True
         child = parent
-    return node.type == "simple_stmt" and node.get_first_leaf() == "log"
+    return node.type == "simple_stmt" and node.get_first_leaf().value == "log"
 
 
 def _function(node: Any) -> str:

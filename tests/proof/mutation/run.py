@@ -68,6 +68,7 @@ NEAR: dict[str, tuple[str, ...]] = {
         f"{_TRIGGER}/integration/test_watchdog.py",
     ),
 }  # fmt: skip
+_COLUMNS = ("mutants", "tried", "found", "left", "score")
 _MOST_LEFT_OUT = 3
 _MOST_SECONDS = 40.0  # of tests that one mutant meets, at the speed of the run that changed nothing
 
@@ -267,15 +268,15 @@ def read_results(file: Path) -> dict[str, dict[str, Any]]:
 
 def figures(
     mutants: Sequence[Mutant], results: Mapping[str, Mapping[str, Any]], *, all_of: Mapping[str, int]
-) -> dict[str, str]:
-    """The row of each module for the page, and of all."""
+) -> dict[str, list[str]]:
+    """The row of each module, and of all: how many mutants there are, were tried, found and left, and the score."""
     rows = {}
-    for module in [*dict.fromkeys(one.module for one in mutants), "all"]:
+    for module in [*(one for one in NEAR if one in all_of), "all"]:
         of_module = [results[one.name] for one in mutants if module in (one.module, "all")]
-        killed = sum(one["killed"] for one in of_module)
-        count, made = len(of_module), sum(all_of.values()) if module == "all" else all_of[module]
-        tried = f"{count:,}" if count == made else f"{count:,} of {made:,}"
-        rows[module] = f"{tried} mutants, {killed:,} found, {count - killed:,} left: {100 * killed / count:.1f} %"
+        found, tried = sum(one["killed"] for one in of_module), len(of_module)
+        made = sum(all_of.values()) if module == "all" else all_of[module]
+        counts = [f"{count:,}" for count in (made, tried, found, tried - found)]
+        rows[module] = [*counts, f"{100 * found / tried:.1f} %" if tried else ""]
     return rows
 
 
@@ -317,9 +318,9 @@ def main() -> int:
         print(f"{one.module}:{one.line} {one.function} [{one.operator}, {tests} tests]\n  - {one.old}\n  + {one.new}")
     rows = figures(mutants, results, all_of=all_of)
     for module, row in rows.items():
-        print(f"{module}: {row}")
+        print(f"{module}: {', '.join(f'{count} {what}' for what, count in zip(_COLUMNS, row, strict=True))}")
     if options.keep:
-        proof.keep("mutation", "make mutation", rows)
+        proof.keep("mutation", "make mutation", rows, columns=("module", *_COLUMNS))
     return bool(unexplained)
 
 

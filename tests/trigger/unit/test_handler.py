@@ -159,6 +159,22 @@ def test_paused_dag_fails_and_queues_nothing(airflow: AirflowStandIn) -> None:
     assert airflow.runs == {}
 
 
+def test_pinned_certificate_is_that_of_the_settings(airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in has no certificate: what is asked of the client is looked at."""
+    servers: list[str] = []
+
+    def log_in(server: Any, **_: object) -> Any:  # noqa: ANN401
+        servers.append(server.certificate_sha256)
+        raise errors.ServerFailedError("enough")
+
+    monkeypatch.setenv("AIRFLOW_URL", "https://airflow.example")
+    monkeypatch.setenv("AIRFLOW_CERTIFICATE_SHA256", "ab" * 32)
+    monkeypatch.setattr("trigger.handler.log_in", log_in)
+    with pytest.raises(errors.ServerFailedError, match="enough"):
+        handler(event("put"), None)
+    assert servers == ["ab" * 32]
+
+
 def test_missing_settings_fail_before_anything_is_called(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

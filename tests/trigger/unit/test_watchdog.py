@@ -22,14 +22,21 @@ class Shelf:
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self.mails: list[dict[str, str]] = []
+        self.refused: tuple[str, ...] = ()
 
     def put(self, place: str, content: object = b"", *, at: datetime = NOW) -> None:
         """`place`: bucket and key."""
         self.objects[place] = content if isinstance(content, bytes) else json.dumps(content).encode(), at
 
+    def refuse(self, *texts: str) -> None:
+        """Let SNS refuse the mails that have one of these texts."""
+        self.refused = texts
+
     def call(self, service: str, operation: str, parameters: Mapping[str, Any], **_: object) -> dict[str, object]:
         place = f"{parameters.get('Bucket')}/{parameters.get('Key')}"
         match operation:
+            case "publish" if found := [text for text in self.refused if text in parameters["Message"]]:
+                raise errors.AwsRefusedError(f"no mail about {found[0]}", code="AuthorizationError")
             case "publish":
                 self.mails.append(dict(parameters))
             case "delete-object":
@@ -46,7 +53,7 @@ class Shelf:
         return {}
 
     def run(self, command: Sequence[str], *, given: bytes | None = None, **_: object) -> bytes:
-        _, _, source, target = command
+        source, target = command[-2:]
         if given is None:
             return self.objects[source.removeprefix("s3://")][0]
         self.put(target.removeprefix("s3://"), given)
@@ -165,3 +172,21 @@ def test_object_that_is_no_receipt_or_no_mail_is_not_taken_for_one(shelf: Shelf,
     assert handler({}, None) == {"missed": ["a.SUCCESS"], "sent": ["d.json", "e.json"]}
     kept = [place.rpartition("/")[2] for place in shelf.objects if "/notices/" in place]
     assert kept == ["a.txt", "b.json", "c.json"]
+
+
+def test_mail_that_is_refused_holds_up_no_other_and_the_first_error_is_raised(shelf: Shelf) -> None:
+    for key in ("a.SUCCESS", "b.SUCCESS", "c.SUCCESS"):
+        shelf.put(f"{MONITORED}/{key}", at=NOW - timedelta(hours=3))
+    shelf.put(f"{SOURCE}/Output/notices/d.json", {"Subject": "s", "Message": "d.notice"})
+    shelf.refuse("a.SUCCESS", "b.SUCCESS", "d.notice")
+    with pytest.raises(errors.AwsRefusedError, match=r"no mail about a\.SUCCESS"):
+        handler({}, None)
+    [sent] = shelf.mails
+    assert "'c.SUCCESS'" in sent["Message"]
+
+
+def test_only_what_is_kept_as_a_notice_is_sent(shelf: Shelf) -> None:
+    for place in ("Output/manifest.json", "Output/notices_of_others/x.json", "Zoo/y.json"):
+        shelf.put(f"{SOURCE}/{place}", {"Subject": "s", "Message": "m"})
+    assert handler({}, None)["sent"] == []
+    assert shelf.mails == []
