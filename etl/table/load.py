@@ -259,7 +259,8 @@ class _Load:
             forget_old_entries(self.cursor, load=self._number, days=self._target.journal_days)
         insert_record(self.cursor, record)
         record_rejected(self.cursor, run_id=record.run_id, manifest=combined.manifest, output=combined.output)
-        query(self.cursor, "record_load", load=self._number, run_id=record.run_id, kind="load")
+        new_start = bool(self._outside and self._outside.is_new_start)
+        query(self.cursor, "record_load", load=self._number, run_id=record.run_id, kind="load", new_start=new_start)
         self._connection.commit()
 
     def _is_added(self, name: str) -> bool:

@@ -81,7 +81,7 @@ def undo_loads(
         _correct_ledger(cursor, companies)
         query(cursor, "forget_undone", load=load, run_id=undo_id)
         insert_record(cursor, record(undone, last_receipt_hash(cursor)))
-        query(cursor, "record_load", load=number, run_id=undo_id, kind="undo")
+        query(cursor, "record_load", load=number, run_id=undo_id, kind="undo", new_start=False)
         connection.commit()
     return undone
 

@@ -7,9 +7,11 @@ SELECT coalesce(max(load), 0) + 1 FROM loads;
 
 -- name: record_load
 -- Last before the record and the COMMIT, so that the time is when readers see the rows; no two loads have the same.
-INSERT INTO loads (load, run_id, kind, loaded_at)
+-- What a load into an emptied table changed is not known: the earlier loads' rows went by somebody else's hand.
+INSERT INTO loads (load, run_id, kind, loaded_at, journal_kept)
 SELECT %(load)s, %(run_id)s, %(kind)s,
-       greatest(clock_timestamp(), (SELECT max(loaded_at) + interval '1 microsecond' FROM loads));
+       greatest(clock_timestamp(), (SELECT max(loaded_at) + interval '1 microsecond' FROM loads)),
+       NOT (%(new_start)s AND EXISTS (SELECT FROM loads));
 
 -- name: forget_journal
 -- The table was emptied together with the ledger: what it held before is not known any more.

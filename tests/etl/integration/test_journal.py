@@ -551,9 +551,17 @@ def test_load_in_several_groups_changes_what_a_load_in_one_does(
     )
 
 
-def test_journal_begins_again_where_table_and_ledger_were_emptied(three: Files, database: Database) -> None:
-    three.load(database)
+def test_journal_begins_again_where_table_and_ledger_were_emptied(
+    three: Files, database: Database, days: Days
+) -> None:
+    lost = three.load(database)
     database.execute("TRUNCATE historical_stocks_data")
     database.execute("DELETE FROM loaded_companies")
+    began = three.load(database)
+    with pytest.raises(etl.SettingsError, match="the journal begins at"):
+        etl.read_prices(as_of=lost.run_id, database=database.url)
+    three.put("aa.us.csv", days(6, price=10))
     three.load(database)
-    assert database.rows("SELECT DISTINCT load FROM price_changes") == database.rows("SELECT max(load) FROM loads")
+    assert len(etl.read_prices(as_of=began.run_id, database=database.url)) == 35
+    assert len(etl.read_prices(database=database.url)) == 36
+    assert database.rows("SELECT DISTINCT load FROM price_changes ORDER BY load") == [(2,), (3,)]
