@@ -551,9 +551,7 @@ def test_load_in_several_groups_changes_what_a_load_in_one_does(
     )
 
 
-def test_journal_begins_again_where_table_and_ledger_were_emptied(
-    three: Files, database: Database, days: Days
-) -> None:
+def test_journal_begins_again_where_table_and_ledger_were_emptied(three: Files, database: Database, days: Days) -> None:
     lost = three.load(database)
     database.execute("TRUNCATE historical_stocks_data")
     database.execute("DELETE FROM loaded_companies")
