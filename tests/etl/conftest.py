@@ -10,7 +10,6 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ import etl
 from etl.cli import main
 from etl.table.schema import make_tables
 from tests.support.aws_places import Bucket, Clients, Topic
-from tests.support.batch_files import Files
+from tests.support.batch_files import Files, days_of
 from tests.support.commands import Answer, Command
 from tests.support.database import Database, autocommit, emptied
 from tests.support.moto import MotoServer
@@ -105,30 +104,13 @@ def database(postgres_server: PostgresServer) -> Database:
 def make_files(tmp_path: Path) -> Callable[[str], Files]:
     """Makes empty folders for a batch."""
 
-    def make(name: str) -> Files:
-        files = Files(tmp_path / name)
-        files.source.mkdir(parents=True)
-        files.index.parent.mkdir()
-        return files
-
-    return make
+    return lambda name: Files(tmp_path / name).made()
 
 
 @pytest.fixture
 def days() -> Callable[..., list[str]]:
     """Makes rows: `count` days in a row from 2001-01-01 on, the same for the same arguments."""
-
-    def make(count: int, *, price: float = 10.0, first: int = 0) -> list[str]:
-        rows = []
-        for number in range(first, first + count):
-            opened = price + number % 7 / 8
-            closed = opened + (number % 5 - 2) / 10
-            high, low = max(opened, closed) + 0.25, min(opened, closed) - 0.25
-            day = date(2001, 1, 1) + timedelta(days=number)
-            rows.append(f"{day},{opened:.4g},{high:.4g},{low:.4g},{closed:.4g},{1000 + number},0")
-        return rows
-
-    return make
+    return days_of
 
 
 @pytest.fixture

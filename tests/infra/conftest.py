@@ -15,7 +15,9 @@ import boto3
 import pytest
 import requests
 
+from infra_scripts.platform import change_set, database, stack
 from tests.support.account import MONITORED_BUCKET, SOURCE_BUCKET, Account, RunCommand
+from tests.support.aws_proxy import AwsProxy
 from tests.support.moto import MotoServer
 from tests.support.paths import ROOT
 from tests.support.person import LOGIN, Person
@@ -109,3 +111,26 @@ def person(aws_server: str, tmp_path: Path) -> Person:
     somebody = Person(tmp_path, {**LOGIN, "AWS_ENDPOINT_URL": aws_server})
     somebody.write_settings()
     return somebody
+
+
+@pytest.fixture
+def aws(person: Person, aws_server: str) -> Iterator[AwsProxy]:
+    """Stands between a person and the server, and refuses what a test says."""
+    with AwsProxy(aws_server) as proxy:
+        person.login["AWS_ENDPOINT_URL"] = proxy.url
+        yield proxy
+
+
+@pytest.fixture
+def owner(person: Person, aws: AwsProxy) -> Person:
+    """Somebody whose platform is deployed."""
+    applied = person.says("apply", "--yes")
+    assert applied.code == 0, applied.err
+    return person
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command waits between two looks at what AWS does."""
+    for module in (change_set, database, stack):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0)

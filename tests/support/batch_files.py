@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,29 @@ def of_any_run(name: str, content: bytes) -> bytes:
     return json.dumps({key: fact for key, fact in json.loads(content).items() if key not in of_a_run}).encode()
 
 
+def days_of(count: int, *, price: float = 10.0, first: int = 0) -> list[str]:
+    """Rows of so many days in a row from 2001-01-01 on, the same for the same arguments."""
+    rows = []
+    for number in range(first, first + count):
+        opened = price + number % 7 / 8
+        closed = opened + (number % 5 - 2) / 10
+        high, low = max(opened, closed) + 0.25, min(opened, closed) - 0.25
+        day = date(2001, 1, 1) + timedelta(days=number)
+        rows.append(f"{day},{opened:.4g},{high:.4g},{low:.4g},{closed:.4g},{1000 + number},0")
+    return rows
+
+
 @dataclass(frozen=True)
 class Files:
     """A batch in folders that a test may change as the exporting application would."""
 
     root: Path
+
+    def made(self) -> Files:
+        """The same, with its folders, which are empty."""
+        self.source.mkdir(parents=True)
+        self.index.parent.mkdir()
+        return self
 
     @property
     def source(self) -> Path:

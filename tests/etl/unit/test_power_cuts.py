@@ -56,13 +56,7 @@ def make_files(tmp_path: Path) -> Iterator[Callable[[str], Files]]:
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
 
-    def make(name: str) -> Files:
-        files = Files(root / name)
-        files.source.mkdir(parents=True)
-        files.index.parent.mkdir()
-        return files
-
-    yield make
+    yield lambda name: Files(root / name).made()
     shutil.rmtree(root)
 
 

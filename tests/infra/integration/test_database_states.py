@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from infra_scripts.platform import change_set, database, stack
 from tests.support.aws_proxy import AwsProxy
 from tests.support.person import Person
 from tests.support.rds_states import RdsStates
 
 PREFIX = "de-mbd-predict-ada-lovelace"
 STACK = f"{PREFIX}-platform"
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (change_set, database, stack):
-        monkeypatch.setattr(module, "POLL_SECONDS", 0)
-
-
-@pytest.fixture
-def aws(person: Person, aws_server: str) -> Iterator[AwsProxy]:
-    with AwsProxy(aws_server) as proxy:
-        person.login["AWS_ENDPOINT_URL"] = proxy.url
-        yield proxy
-
-
-@pytest.fixture
-def owner(person: Person, aws: AwsProxy) -> Person:
-    """Somebody whose platform is deployed."""
-    applied = person.says("apply", "--yes")
-    assert applied.code == 0, applied.err
-    return person
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def changed_settings(person: Person, **settings: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from tests.support.person import Person
 
 PREFIX = "de-mbd-predict-ada-lovelace"
 FREE_TYPES = ("t3.micro", "t3.small", "t4g.micro", "t4g.small", "c7i-flex.large", "m7i-flex.large")
-
-
-@pytest.fixture
-def aws(person: Person, aws_server: str) -> Iterator[AwsProxy]:
-    with AwsProxy(aws_server) as proxy:
-        person.login["AWS_ENDPOINT_URL"] = proxy.url
-        yield proxy
 
 
 def answered(facts: dict[str, Any]) -> Answer:

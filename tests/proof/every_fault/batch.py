@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import pandas as pd
 
-from tests.support.batch_files import Files
+from tests.support.batch_files import Files, days_of
 from tests.support.pandas_slice import slice_by_pandas
 
 _BAD_DAY = "2001-02-30"
@@ -38,13 +37,12 @@ class Truth:
 
 def first_day(files: Files) -> Truth:
     """Write the first day's batch: four companies."""
-    files.source.mkdir(parents=True)
-    files.index.parent.mkdir(parents=True)
+    files.made()
     same, grown, restated, spoilt, *_ = _NAMES
-    files.put(same, _days(420, price=10))
-    files.put(grown, _days(12, price=20))
-    files.put(restated, _days(15, price=30))
-    files.put(spoilt, _days(9, price=40))
+    files.put(same, days_of(420, price=10))
+    files.put(grown, days_of(12, price=20))
+    files.put(restated, days_of(15, price=30))
+    files.put(spoilt, days_of(9, price=40))
     files.name(same, grown, restated, spoilt)
     return _truth(files)
 
@@ -52,24 +50,13 @@ def first_day(files: Files) -> Truth:
 def second_day(files: Files) -> Truth:
     """Turn it into the second day's."""
     _, grown, restated, spoilt, new, empty = _NAMES
-    files.put(grown, _days(14, price=20))
-    files.put(restated, _days(10, price=29.4) + _days(15, price=30)[10:] + _days(1, price=31, first=15))
-    files.put(spoilt, [*_days(10, price=40), f"{_BAD_DAY},40,41,39,40.5,1000,0"])
-    files.put(new, _days(8, price=50))
+    files.put(grown, days_of(14, price=20))
+    files.put(restated, days_of(10, price=29.4) + days_of(15, price=30)[10:] + days_of(1, price=31, first=15))
+    files.put(spoilt, [*days_of(10, price=40), f"{_BAD_DAY},40,41,39,40.5,1000,0"])
+    files.put(new, days_of(8, price=50))
     files.put(empty, None)
     files.name(*_NAMES)
     return _truth(files)
-
-
-def _days(count: int, *, price: float, first: int = 0) -> list[str]:
-    rows = []
-    for number in range(first, first + count):
-        opened = price + number % 7 / 8
-        closed = opened + (number % 5 - 2) / 10
-        high, low = max(opened, closed) + 0.25, min(opened, closed) - 0.25
-        day = date(2001, 1, 1) + timedelta(days=number)
-        rows.append(f"{day},{opened:.4g},{high:.4g},{low:.4g},{closed:.4g},{1000 + number},0")
-    return rows
 
 
 def _truth(files: Files) -> Truth:
