@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from etl.package_files import read_package_file
 
 RELEASE = "0.2.0"
 _PACKAGE = Path(__file__).parent
@@ -17,9 +20,8 @@ def code_version() -> str:
     As `upload` has written it into its archives (version.txt); in a clone of the repository as git has it; elsewhere
     the release that these files are of, or come after.
     """
-    shipped = _PACKAGE / "version.txt"
-    if shipped.is_file():
-        return shipped.read_text(encoding="utf-8").strip()
+    with suppress(OSError):
+        return read_package_file(_PACKAGE / "version.txt").decode().strip()
     if not (_PACKAGE.parent / ".git").exists():
         return RELEASE
     command = ["git", "-C", str(_PACKAGE), "describe", "--always", "--exclude=*", "--dirty=.dirty"]

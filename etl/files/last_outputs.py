@@ -14,6 +14,7 @@ from etl.errors import BatchError, FileChangedError
 from etl.files import combined_file
 from etl.files.manifest import NAME, FileRecord, Manifest, Slice
 from etl.files.row_lists import HEADERS
+from etl.package_files import read_package_file
 
 _MADE_BY = (
     "rules.py", "packed.py", "header.py", "flags.py", "company_file.py", "row_format.py", "plain_rows.cpp",
@@ -26,7 +27,7 @@ def rules_digest() -> str:
     """Identifies the code that makes slices and lists of rows of company files: another one reads every file again."""
     digest = hashlib.sha256()
     for name in _MADE_BY:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+        digest.update(read_package_file(Path(__file__).with_name(name)))
     return digest.hexdigest()[:16]
 
 

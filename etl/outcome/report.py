@@ -22,6 +22,7 @@ from etl.outcome import pictures
 from etl.outcome.advice import next_steps
 from etl.outcome.receipt import REPORTS, Receipt, State, page_name
 from etl.outcome.wording import changed, headline, held_back, quarantined, receipt_text, restated
+from etl.package_files import read_package_file
 from etl.table.database import sql
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
 from etl.table.overview import LoadedCompany, Move, Overview, read_overview
@@ -201,7 +202,8 @@ def _template() -> Any:  # noqa: ANN401  jinja2.Template, which is imported only
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  a run without a page does not pay for it
     from markupsafe import Markup  # noqa: PLC0415
 
-    texts = {name: Path(__file__).with_name(f"report.{name}").read_text("utf-8") for name in ("html", "css", "js")}
+    parts = {name: Path(__file__).with_name(f"report.{name}") for name in ("html", "css", "js")}
+    texts = {name: read_package_file(path).decode() for name, path in parts.items()}
     # Of all that a page holds only these two come unescaped; the policy lets a browser run and apply nothing else.
     ours = {name: Markup(texts[name]) for name in ("css", "js")}  # noqa: S704
     hashes = {name: base64.b64encode(hashlib.sha256(texts[name].encode()).digest()).decode() for name in ours}

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl.package_files import read_package_file
+
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def sql(name: str) -> str:
     """The text of `etl/table/sql/{name}.sql`."""
-    return (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    return read_package_file(Path(__file__).parent / "sql" / f"{name}.sql").decode()
 
 
 def _parse(text: str) -> dict[str, str]:

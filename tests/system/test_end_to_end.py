@@ -84,7 +84,7 @@ def test_one_marker_becomes_one_run_one_table_and_one_mail(
     mail = system.receive_mail()
     assert mail.subject == SUCCESS
     assert "40 listed = 35 accepted + 5 quarantined + 0 missing" in mail.text
-    assert "znwaa.us.csv: empty: 0 bytes" in mail.text
+    assert "znwaa.us.csv, sail.us.csv, jt.us.csv, stnl.us.csv, bxg.us.csv: empty: 0 bytes" in mail.text
     expected = sum(len(pd.read_csv(path)) for path in sample.values() if path.stat().st_size)
     assert rows_in_table(system) == expected
     receipt = receipt_of(system, run_id)
