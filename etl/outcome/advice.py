@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from etl.outcome.receipt import Receipt, State
 from etl.outcome.wording import counted, first_names
 from etl.table.restatements import Kind
 
-_ALIASES = "MBD_COLUMN_ALIASES"  # as the reason names it
+_ALIASES = re.compile("MBD_COLUMN_ALIASES='([^']*)'")  # as header.py proposes it
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ def _quarantined(receipt: Receipt) -> Iterator[Step]:
 
 
 def _renamed_columns(receipt: Receipt) -> Iterator[Step]:
-    if any(_ALIASES in one.reason for one in receipt.quarantined):
+    proposed = [found[1] for one in receipt.quarantined if (found := _ALIASES.search(one.reason))]
+    if proposed:
+        pairs = ", ".join(dict.fromkeys(proposed))
         yield Step(
-            "Only if the exporter confirms that a column has another name and means the same: start the DAG with these "
-            f"pairs in its form, as column_aliases, which loads with them once; or set {_ALIASES} in .env (all pairs, "
-            "with commas) and start the stack again."
+            "Only if the exporter confirms that a column has another name and means the same: start the DAG with "
+            f"column_aliases {pairs!r} in its form, which loads with it once; or set that as MBD_COLUMN_ALIASES in "
+            ".env, with what is there already, and start the stack again."
         )
 
 
@@ -94,8 +97,8 @@ def _after_failure(receipt: Receipt) -> Iterator[Step]:
     if receipt.missing:
         count = len(receipt.missing)
         yield Step(
-            f"Upload the {counted(count, 'missing file')}. If they cannot come, consent for one run: "
-            f"allow_missing={count} in the DAG's form; their companies keep their rows."
+            f"Upload the {counted(count, 'missing file')}. Or, if they cannot come, start the DAG with allow_missing "
+            f"{count} in its form instead: their companies keep their rows."
         )
     elif receipt.quarantined:
         yield Step("Have the export fixed: the reason for each file is below.")

@@ -178,6 +178,14 @@ def test_command_of_a_next_step_is_quoted_for_the_shell() -> None:
     assert step.command == "mbd load --output 'O p' --accept-shrunk 'a b;rm -rf $HOME.csv'"
 
 
+def test_column_of_another_name_is_mapped_only_by_the_exporters_word() -> None:
+    reason = "missing column Close; the file has 'Last': if that is it, set MBD_COLUMN_ALIASES='Close=Last'"
+    files = tuple(QuarantinedFile(name, reason) for name in ("a.csv", "b.csv"))
+    step = next(one for one in next_steps(replace(FAILED, missing=(), quarantined=files)) if "exporter" in one.text)
+    assert step.text.startswith("Only if the exporter confirms")
+    assert "column_aliases 'Close=Last' in its form" in step.text
+
+
 def test_marker_of_a_failed_run_is_put_again_by_a_command_for_the_shell() -> None:
     *_, last = next_steps(replace(FAILED, marker=Marker("b", "26 nov.SUCCESS")))
     assert last.command == "aws s3 cp --metadata-directive REPLACE 's3://b/26 nov.SUCCESS' 's3://b/26 nov.SUCCESS'"
