@@ -116,7 +116,9 @@ def _report_missed(
             log.error("%d mails are enough for now; the next call goes on", mails)
             return
         try:
-            ends = [_read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs]
+            found = {run: _read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs}
+            runs = [run for run in runs if _covers(run, found[run], put)]
+            ends = [found[run] for run in runs]
             if any(has_mail(receipt) for receipt in ends):
                 continue
             name = marker_name(settings.monitored_bucket, put.key, put.time)
@@ -169,6 +171,15 @@ def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _key_of(put: Put, *, settings: MailSettings) -> str:
     return marker_name(settings.monitored_bucket, put.key, put.time).rpartition("_")[2]
+
+
+def _covers(run: str, receipt: Mapping[str, object], put: Put) -> bool:
+    """Whether what was there at this put is in this run: it is that of the put, by its name, or began after the put.
+
+    A marker may be put twice within the tolerance of the clocks, and the event of the second may be lost.
+    """
+    second = f"{put.time:%Y-%m-%dT%H:%M:%S}"
+    return run >= f"marker_{second}Z" or str(receipt.get("started_at", ""))[: len(second)] > second
 
 
 def _beginning(time: datetime) -> str:

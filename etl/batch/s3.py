@@ -98,15 +98,15 @@ class S3Prefix:
     def remove_unfinished(self, folder: str) -> None:
         """Nothing: an object of one request is there whole or not at all."""
 
-    def abort_uploads(self, prefix: str, *, exactly: bool = False) -> None:
-        """End the unfinished uploads of all keys with this prefix, or of `exactly` this key."""
+    def abort_uploads(self, prefix: str, *, exactly: bool = False, kept: str = "") -> None:
+        """End the unfinished uploads of all keys with this prefix, or of `exactly` this key; but not the one `kept`."""
         with aws_errors(f"clear unfinished uploads of s3://{self._bucket}/{prefix}"):
             for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=prefix
             ):
                 for upload in uploads.get("Uploads", []):
                     key = upload["Key"]
-                    if key == prefix or not exactly:
+                    if (key == prefix or not exactly) and upload["UploadId"] != kept:
                         self._abort(key, upload["UploadId"])
 
     def _abort(self, key: str, upload_id: str) -> None:

@@ -112,6 +112,8 @@ class Upload:
                 Bucket=self._bucket, Key=self._key, ContentType=self._content_type
             )
             self._upload_id = str(field_of(answer, "UploadId"))
+            if answer["ResponseMetadata"].get("RetryAttempts"):  # S3 may have begun one of which no answer came
+                self._place.abort_uploads(self._key, exactly=True, kept=self._upload_id)
         return len(self._parts) + 1, self._upload_id
 
     def _send_part(self, part: bytes, number: int, upload_id: str) -> str:

@@ -291,6 +291,25 @@ def test_stale_upload_that_ends_while_it_is_cleared_is_no_error(large: Files, bu
     assert bucket.unfinished_uploads() == []
 
 
+def test_upload_that_is_begun_twice_because_the_answer_was_lost_leaves_none(
+    large: Files, proxied: Bucket, proxy: S3Proxy
+) -> None:
+    proxied.upload(large)
+    begun: list[str] = []
+
+    def lose_the_first_answer(request: Request) -> Cut | None:
+        if request.operation != "CreateMultipartUpload":
+            return None
+        begun.append(request.key)
+        return Cut() if len(begun) == 1 else None
+
+    proxy.hook = lose_the_first_answer
+    _process(proxied)
+    assert begun == [COMBINED, COMBINED]
+    assert proxied.unfinished_uploads() == []
+    assert "-2" in proxied.s3.head_object(Bucket=proxied.name, Key=COMBINED)["ETag"]
+
+
 def _replace_at_get(bucket: Bucket, proxy: S3Proxy, key: str, contents: list[bytes]) -> None:
     """Put the next of `contents` under `key` just before each GET of it."""
 

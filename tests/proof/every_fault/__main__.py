@@ -63,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.pairs and not count.failed:
             two, of, same = _pairs(single)
             random.Random(options.seed).shuffle(two)
-            print(f"{of:,} pairs; {same:,} of them begin as another one does, and {len(two):,} are to be played")
+            two = _new_kinds_first(two)
+            count.pairs, count.kinds = (len(two), of), len({_kind_of_pair(case) for case in two})
+            print(f"{of:,} pairs; {same:,} of them begin as another one does, and {len(two):,} are to be played:")
+            print(f"first one of each of {count.kinds:,} kinds")
             pairs = count.all(play(two, until=until), of=len(two), what="pairs")
-            count.pairs = (len(two), of)
     seconds = round(time.monotonic() - begun)
     print(count.table(undisturbed, single, pairs, seconds=seconds))
     if options.keep and not count.failed:
@@ -141,6 +143,23 @@ def _pairs(single: Iterable[Outcome]) -> tuple[list[Case], int, int]:
     return pairs, total, total - len(pairs)
 
 
+def _new_kinds_first(pairs: Iterable[Case]) -> list[Case]:
+    """The same pairs, and before all others one of each kind."""
+    seen: set[tuple[str, ...]] = set()
+    first: list[Case] = []
+    rest: list[Case] = []
+    for case in pairs:
+        kind = _kind_of_pair(case)
+        (rest if kind in seen else first).append(case)
+        seen.add(kind)
+    return [*first, *rest]
+
+
+def _kind_of_pair(case: Case) -> tuple[str, ...]:
+    """What the two calls are, and what they meet: an UploadPart whose answer is lost, and a commit that is refused."""
+    return tuple(part for name, kind in case.faults for part in (_kind_of(Call(name, ()).what), kind))
+
+
 def _given(options: argparse.Namespace, undisturbed: Outcome) -> tuple[tuple[str, str], ...]:
     if options.fault:
         return tuple((name, kind) for name, _, kind in (one.rpartition("=") for one in options.fault))
@@ -159,6 +178,8 @@ class Counted:
     """How many there are."""
     pairs: tuple[int, int] = (0, 0)
     """How many there are, the same ones counted once, and all of them."""
+    kinds: int = 0
+    """Of how many kinds the pairs are."""
 
     def all(self, outcomes: Iterable[Outcome], *, of: int, what: str) -> list[Outcome]:
         """Wait for all of them, and say now and then how far it is."""
@@ -189,6 +210,8 @@ class Counted:
         rows |= {f"of these: {kind} ({KINDS[kind]})": kinds[kind] for kind in KINDS}
         if pairs:
             rows["pairs of faults played"] = len(pairs)
+            rows["kinds of pairs: what the two calls are (such as a commit), and what each meets"] = self.kinds
+            rows["kinds of pairs of which one or more was played"] = len({_kind_of_pair(one.case) for one in pairs})
             rows["of so many pairs, those that begin alike counted once"] = self.pairs[0]
             rows["of so many pairs in all"] = self.pairs[1]
         rows["processes killed"] = sum(one.killed for one in played)

@@ -126,7 +126,7 @@ class Calls:
 
     def _same_everywhere(self, text: str) -> str:
         if self.run_id:
-            text = text.replace(self.run_id, "RUN")
+            text = re.sub(r"marker_run\d+_x", "EARLIER", text.replace(self.run_id, "RUN"))
         return re.sub(r"((?:^|/)\d+-)[0-9a-f]{8}\b", r"\1SHARD", text)
 
     def _file(self, what: str, name: str, act: Callable[[], Any], *, kinds: Collection[str]) -> Any:  # noqa: ANN401

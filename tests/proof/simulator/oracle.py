@@ -341,7 +341,9 @@ class Oracle:
         if run_id:
             run = self.world.airflow.runs.get(run_id)
             marker = run.conf.get("marker", {}) if run else {}
-            return marker.get("key") == put.key and (run_id in put.run_ids or _time_of(run_id) >= put.listed_at)
+            is_after = run and run.planned_since and run.planned_since > put.at  # it has what was there at the put
+            is_of_put = run_id in put.run_ids or _time_of(run_id) >= put.listed_at
+            return marker.get("key") == put.key and bool(is_of_put or is_after)
         if f"no run was started for {put.key!r} in bucket" in mail.text:
             return mail.at >= put.at
         return f"the marker {put.key!r} in bucket {MONITORED}, put {put.listed_at:%Y-%m-%d %H:%M:%S} UTC" in mail.text

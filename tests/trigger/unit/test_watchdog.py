@@ -104,8 +104,24 @@ def test_run_or_alarm_of_up_to_ten_seconds_before_the_put_is_of_that_put(
     put = NOW - timedelta(hours=3)
     shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
     name = marker_name(MONITORED, "a.SUCCESS", put - timedelta(seconds=early))
-    shelf.put(f"{SOURCE}/Output/{folder}/{name}.json", {"state": "success", "mail": "sent"})
+    begun = (put + ONE_SECOND).isoformat(timespec="milliseconds")
+    shelf.put(f"{SOURCE}/Output/{folder}/{name}.json", {"state": "success", "mail": "sent", "started_at": begun})
     assert handler({}, None)["missed"] == ([] if counts else ["a.SUCCESS"])
+
+
+@pytest.mark.parametrize("begun", [timedelta(seconds=-4), timedelta(0), None])
+def test_put_whose_event_was_lost_is_missed_where_the_run_of_an_earlier_put_had_begun(
+    shelf: Shelf, begun: timedelta | None
+) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    name = marker_name(MONITORED, "a.SUCCESS", put - timedelta(seconds=9))
+    receipt = {"state": "success", "mail": "sent"}
+    if begun is not None:
+        receipt["started_at"] = (put + begun).isoformat(timespec="milliseconds")
+    shelf.put(f"{SOURCE}/Output/receipts/{name}.json", receipt)
+    assert handler({}, None)["missed"] == ["a.SUCCESS"]
+    assert name not in shelf.mails[0]["Message"]
 
 
 def test_mail_is_about_the_last_run_of_a_put(shelf: Shelf) -> None:
