@@ -210,6 +210,9 @@ class Counted:
         rows |= {f"of these: {kind} ({KINDS[kind]})": kinds[kind] for kind in KINDS}
         if pairs:
             rows["pairs of faults played"] = len(pairs)
+            rows["of these: one fault of a thread ended the run before the other came"] = sum(
+                p.is_single for p in pairs
+            )
             rows["kinds of pairs: what the two calls are (such as a commit), and what each meets"] = self.kinds
             rows["kinds of pairs of which one or more was played"] = len({_kind_of_pair(one.case) for one in pairs})
             rows["of so many pairs, those that begin alike counted once"] = self.pairs[0]

@@ -29,6 +29,8 @@ class Call:
 
     name: str
     kinds: tuple[str, ...]
+    has_no_order: bool = False
+    """Whether a thread made it: what others do at the same time comes before or after it."""
 
     @property
     def what(self) -> str:

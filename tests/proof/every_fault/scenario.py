@@ -58,6 +58,8 @@ class Outcome:
     mails: int = 0
     notices: int = 0
     killed: int = 0
+    is_single: bool = False
+    """Whether one fault of two ended the run before the other could come."""
     seconds: float = 0.0
 
 
@@ -150,7 +152,11 @@ class World:
                 self._repeated.add(start)
             before = after
         if waiting and not outcome.wrong:
-            outcome.wrong.append(f"not reached: {list(waiting)}")
+            struck = [call for calls in outcome.calls for call in calls if call.name in outcome.struck]
+            if any(call.has_no_order for call in struck):  # it came first, and has ended the run
+                outcome.is_single = True
+            else:
+                outcome.wrong.append(f"not reached: {list(waiting)}")
         outcome.seconds = time.monotonic() - begun
         return outcome
 
@@ -198,7 +204,8 @@ class World:
         for line in log.read_text().splitlines() if log.exists() else ():
             facts = json.loads(line)
             if "call" in facts:
-                threads.setdefault(facts["thread"], []).append(Call(facts["call"], tuple(facts["kinds"])))
+                call = Call(facts["call"], tuple(facts["kinds"]), has_no_order=bool(facts["thread"]))
+                threads.setdefault(facts["thread"], []).append(call)
             elif "struck" in facts:
                 told.struck.append(facts["struck"])
             else:

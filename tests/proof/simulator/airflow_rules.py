@@ -61,6 +61,8 @@ class DagRun:
     under_way: Stoppable | None = None
     planned_since: datetime | None = None
     """When its gate began the last time."""
+    error: str = ""
+    """What its last task failed with, where nothing was in the way of telling it."""
 
 
 class Work(Protocol):

@@ -91,6 +91,7 @@ class Oracle:
         self._concluded: set[str] = set()
         """Runs whose callbacks met no fault: their receipts know of their mails."""
         world.committed, world.loaded = self.after_commit, self.after_load
+        world.passed = self.after_task
         world.concluded, world.watched, world.reported = self.after_callback, self.after_watchdog, self.after_report
 
     # --- what was sent ------------------------------------------------------------------------------------------
@@ -175,7 +176,9 @@ class Oracle:
                 allowed.append(old)
             if new is not None and (consent or not _is_shrunk(old, new)):
                 allowed.append(new)
-            if name in self.touched:  # whether a load compares its rows with the table is the ledger's to say
+            if name in self.touched and not run.conf.get(
+                "reload"
+            ):  # whether a load compares its rows with the table is the ledger's to say
                 tail = {day: values for day, values in (new or {}).items() if day not in known}
                 allowed += [old, old | tail, *([new] if new else [])]
         if found not in allowed:
@@ -295,6 +298,12 @@ class Oracle:
 
     # --- mails --------------------------------------------------------------------------------------------------
 
+    def after_task(self, run: DagRun, process: Process) -> None:
+        """Whoever looks while a run is under way finds its receipt."""
+        folder = "Output/dry-run" if run.conf.get("dry_run") else "Output"
+        if not process.hit and not self.world.bucket.read(f"{folder}/receipts/{run.run_id}.json"):
+            raise PromiseBrokenError("a run without a receipt", f"{run.run_id}, after {process.role}")
+
     def after_callback(self, run: DagRun, process: Process) -> None:
         """A callback that nothing happened to has sent the one mail of its run, and the receipt says so."""
         if process.hit:
@@ -306,6 +315,9 @@ class Oracle:
         wanted = "Success" if run.state == "success" else "Failure"
         if not mails[0].subject.endswith(f"_Pipeline_{wanted}"):
             raise PromiseBrokenError("a mail says something else than the run", f"{run.run_id}: {mails[0].subject}")
+        for told in (run.error, run.conf.get("marker", {}).get("key", "")):
+            if told not in mails[0].text:
+                raise PromiseBrokenError("a mail does not say what it must", f"{run.run_id}: {told}")
 
     def after_watchdog(self, process: Process) -> None:
         """Where the watchdog ended well, nobody waits for a mail any more that is due."""

@@ -312,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--story", action="store_true", help="print all that happens in the first seed")
     parser.add_argument("--planted", action="store_true", help="look for each planted bug first")
+    parser.add_argument("--brief", action="store_true", help="print no story of a seed that fails")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
     given = parser.parse_args(arguments)
     if given.story:
@@ -331,9 +332,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = figures(outcomes, bugs=f"{found} of {found + len(missed)}" * given.planted)
     print(*(f"{figure:>12}  {what}" for what, figure in rows.items()), sep="\n")
     failed = sorted((outcome for outcome in outcomes if outcome.kind), key=lambda outcome: outcome.days)
-    if failed:
+    if failed and not given.brief:
         print(*tell_short_story(failed[0].seed, given.days, failed[0].kind), sep="\n")
-    elif given.keep:
+    elif given.keep and not failed:
         options = [("SEED", given.seed), ("SEEDS", given.seeds), ("DAYS", given.days), ("SECONDS", given.seconds)]
         named = " ".join(f"{name}={value:.0f}" for name, value in options if value)
         keep("simulator", f"make simulate {named}{' PLANTED=1' * given.planted}", rows)

@@ -86,6 +86,8 @@ class Process:
     dead: str = ""
     hit: list[str] = field(default_factory=list)
     """What went wrong around it."""
+    error: etl.EtlError | None = None
+    """What stopped it, as a task names it."""
 
     def stop(self, why: str) -> None:
         self.dead = self.dead or why
@@ -141,6 +143,7 @@ class World:
         self.counts: dict[str, int] = {}
         self.watched: Callable[[Process], object] = lambda _: None
         self.loaded: Callable[[DagRun, str], object] = lambda *_: None
+        self.passed: Callable[[DagRun, Process], object] = lambda *_: None
         self.concluded: Callable[[DagRun, Process], object] = lambda *_: None
         self.reported: Callable[[Put, Process, list[str]], object] = lambda *_: None
         self.committed: Callable[[], object] = lambda: None
@@ -300,6 +303,8 @@ class World:
             with mock.patch.object(self.dag.module, "get_current_context", return_value=self._context_of(run)):
                 made = self.call(process, lambda: self.dag.tasks[task].python_callable(*arguments))
             how = "success"
+            run.error = ""
+            self.passed(run, process)
             return made
         except KilledError as killed:
             self.say(f"{task} is killed: {killed}")
@@ -308,6 +313,9 @@ class World:
             may_retry = type(failure) is self.dag.failures[0]
             how = "failed" if may_retry else "refused"
             self.say(f"{task} fails: {_brief(failure)}")
+            if may_retry is not isinstance(process.error, ServiceError):
+                raise PromiseBrokenError(f"a failure is {how}", repr(process.error)) from failure
+            run.error = "" if process.hit else str(failure)
             raise TaskFailedError(str(failure), may_retry=may_retry) from failure
         finally:
             run.under_way = None
@@ -320,8 +328,9 @@ class World:
         context = {**self._context_of(run), "reason": run.reason}
         self.say(f"{run.run_id} has ended: {run.state} ({run.reason})")
         self.count("runs")
+        callback = self.dag.dag.on_success_callback if run.state == "success" else self.dag.dag.on_failure_callback
         try:
-            self.call(process, lambda: self.dag.module.mail(context))
+            self.call(process, lambda: callback(context) if callback else None)
         except (KilledError, etl.EtlError) as error:
             self.say(f"the callback fails: {_brief(error)}")
         self.concluded(run, process)
@@ -589,6 +598,13 @@ class World:
 
         stack.enter_context(mock.patch("requests.adapters.HTTPAdapter.send", send))
         module = self.dag.module
+        named = etl.as_etl_error
+
+        def name(failure: Exception) -> etl.EtlError:
+            self._stack[-1].error = error = named(failure)
+            return error
+
+        stack.enter_context(mock.patch.object(etl, "as_etl_error", name))
         if self._aws is None:
             stack.enter_context(mock.patch.object(module, "job_of", self._job_of))
         else:
