@@ -51,7 +51,7 @@ def test_bug_that_no_test_finds_and_patch_that_does_not_apply_are_failures(
     assert main([], folder=tmp_path) == 1
     printed = capsys.readouterr().out
     assert "\nfound     01-found" in printed
-    for name, why in (("02-harmless", "No test failed (pytest ended with 0)"), ("03-stale", "renew it")):
+    for name, why in (("02-harmless", f"No failure of {DEADLINE} (pytest ended with 0)"), ("03-stale", "renew it")):
         assert f"\nNOT FOUND {name}" in printed
         assert why in printed.partition(f"NOT FOUND {name}")[2].splitlines()[0]
     assert "3 planted, 1 found" in printed

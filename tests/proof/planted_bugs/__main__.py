@@ -41,7 +41,7 @@ class Outcome:
 
     bug: Bug
     found_by: str
-    """The test that failed; empty where none did."""
+    """The tests that failed; empty where one of them did not."""
     trouble: str
     """Why it was not found, with what pytest printed."""
     seconds: float
@@ -113,7 +113,7 @@ def _run_without_a_bug(sound: Path, bugs: Sequence[Bug], *, at_once: int) -> str
 
 
 def _plant(bug: Bug, sound: Path) -> Outcome:
-    """Run the bug's tests in a copy that has it. Found means that one of them failed, not that pytest could not run."""
+    """Run the bug's tests in a copy that has it. Found means that each of them failed, not that pytest could not run."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=sound.parent, prefix=f"{bug.name}-", ignore_cleanup_errors=True) as place:
         copy = Path(place) / "tree"
@@ -132,14 +132,16 @@ def _plant(bug: Bug, sound: Path) -> Outcome:
         code, printed = _run_tests(copy, bug.tests, seconds=_SECONDS)
     failed = re.findall(r"^FAILED (\S+)", printed, flags=re.MULTILINE)
     named = [test for test in bug.tests if any(one.startswith(test.partition(" ")[0]) for one in failed)]
-    trouble = "" if code == 1 and named else f"No test failed (pytest ended with {code}).\n{printed[-3000:]}"
-    return Outcome(bug, named[0] if not trouble else "", trouble, time.monotonic() - begun)
+    silent = [test for test in bug.tests if test not in named]
+    trouble = f"No failure of {', '.join(silent)} (pytest ended with {code}).\n{printed[-3000:]}"
+    found_by = ", ".join(named) if code == 1 and not silent else ""
+    return Outcome(bug, found_by, "" if found_by else trouble, time.monotonic() - begun)
 
 
 def _run_tests(tree: Path, tests: Sequence[str], *, seconds: float) -> tuple[int, str]:
-    """Exit code and output of pytest on these tests of a tree, up to the first failure."""
+    """Exit code and output of pytest on these tests of a tree."""
     temporary = Path(tempfile.mkdtemp(dir=tree.parent, prefix="tmp-"))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
             [*command, f"--basetemp={temporary / 'pytest'}", *tests],
