@@ -72,13 +72,18 @@ SELECT load, company_name, stock_date, line, column_name, value, rule, %(load)s 
 DELETE FROM flagged_rows WHERE load >= %(load)s AND company_name = ANY(%(companies)s);
 
 -- name: restore_flags
--- Flags that these loads had taken back.
+-- Flags that these loads had taken back. A row that is respelled keeps its new spelling, so the flag gets it too.
 WITH back AS (
     DELETE FROM flag_changes WHERE until_load >= %(load)s AND company_name = ANY(%(companies)s)
     RETURNING load, company_name, stock_date, line, column_name, value, rule
 )
 INSERT INTO flagged_rows (load, company_name, stock_date, line, column_name, value, rule)
-SELECT load, company_name, stock_date, line, column_name, value, rule FROM back WHERE load < %(load)s;
+SELECT load, company_name, stock_date, line, column_name, coalesce(
+    (SELECT CASE back.column_name
+         WHEN 'Open' THEN t.open_value WHEN 'High' THEN t.high_value WHEN 'Low' THEN t.low_value ELSE t.close_value END
+     FROM historical_stocks_data t WHERE t.company_name = back.company_name AND t.stock_date = back.stock_date),
+    value
+), rule FROM back WHERE load < %(load)s;
 
 -- name: flags_without_rows
 -- Companies with flags of rows that the table does not have, or has with another value.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,11 @@ def flag(rows: list[str], number: int, *, name: str = "cc.us.csv") -> tuple[str,
     """The flag that the spoilt row has."""
     day, opened, *_ = spoilt(rows, number)[number].split(",")
     return (name, day, number + 2, "Open", opened)
+
+
+def respelt(rows: list[str]) -> list[str]:
+    """The same numbers, with a digit that says nothing behind those that have a point."""
+    return [re.sub(r"(\.\d+)(?=,)", r"\g<1>0", row) for row in rows]
 
 
 @pytest.fixture
@@ -232,6 +238,21 @@ def test_restated_company_replaces_its_flags_and_undo_brings_them_back(
     assert (database.rows(FLAGS), database.count()) == ([], 0)
 
 
+def test_flag_that_an_undo_brings_back_has_the_spelling_that_its_row_keeps(
+    flagged: Files, database: Database, days: Days
+) -> None:
+    rows = spoilt(days(21, price=30), 7, factor=10.01)
+    flagged.put("cc.us.csv", rows[:20])
+    flagged.load(database)
+    before = database.rows(FLAGS)
+    flagged.put("cc.us.csv", respelt(rows))
+    flagged.load(database)
+    respelled = database.rows(FLAGS)
+    undo(database.url, run=Run.begin("undo"))
+    assert list(verify(database.url)) == []
+    assert database.rows(FLAGS) == respelled != before
+
+
 def test_company_that_is_held_back_or_missing_or_quarantined_keeps_its_flags(
     flagged: Files, database: Database, days: Days
 ) -> None:
@@ -289,6 +310,7 @@ def test_random_days_leave_the_flags_of_a_database_that_is_loaded_at_once(
             rows = days(length, price=30)
             for _ in range(chance.randint(0, 3)):
                 rows = spoilt(rows, chance.randrange(length), factor=chance.choice([10, 100, 0.1]))
+            rows = respelt(rows) if chance.random() < 0.5 else rows
             three.put(name, [*rows, BAD] if chance.random() < 0.3 else rows)
         if chance.random() < 0.3 and number:
             undo(database.url, run=Run.begin("undo"))
