@@ -36,6 +36,7 @@ from tests.support import dictionary, figures, proof
 from tests.support.paths import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+_WITH_GENERATED_PARTS = [ROOT / "README.md", *PAGES]
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", ".env.example")),
     *PAGES,
@@ -80,6 +81,8 @@ def blocks() -> dict[str, Callable[[], str]]:
         "commands of infra_scripts": lambda: _commands(infra_scripts.cli._parser()),
         "options of infra_scripts": lambda: _options(infra_scripts.cli._parser()),
         "number of promises": _number_of_promises,
+        "proofs": proof.summary,
+        "proofs in a sentence": proof.sentence,
         "dictionary": dictionary.page,
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
         "dirt: heading": dirt.heading,
@@ -106,13 +109,13 @@ def renew(page: str, made: dict[str, Callable[[], str]]) -> str:
 
 def block_names() -> list[str]:
     """The names of all generated parts, as the pages name them."""
-    return [found[2] for page in PAGES for found in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
+    return [found[2] for page in _WITH_GENERATED_PARTS for found in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
 def stale_pages() -> list[Path]:
     """The pages with a generated part that is out of date, and dbt's sources when they are."""
     made = blocks()
-    stale = [page for page in PAGES if (text := page.read_text(encoding="utf-8")) != renew(text, made)]
+    stale = [page for page in _WITH_GENERATED_PARTS if (text := page.read_text(encoding="utf-8")) != renew(text, made)]
     sources = dictionary.DBT_SOURCES
     return stale + [sources] * (sources.read_text(encoding="utf-8") != dictionary.dbt_sources())
 

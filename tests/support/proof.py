@@ -31,6 +31,54 @@ def keep(
     return file
 
 
+def _figures(name: str) -> dict[str, int]:
+    rows: dict[str, int] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def sentence() -> str:
+    """What was played, for who reads one sentence."""
+    faults, days = _figures("every_fault"), _figures("simulator")
+    wrong = faults[WRONG_FAULTS] + days["promises broken"]
+    return (
+        f"\nPlayed against it: {_of(faults, 'single faults')} single faults of a small batch, from a refusal to a "
+        f"kill, {_of(faults, 'pairs of faults')} pairs of them, and {days['simulated days']:,} simulated days. "
+        f"{'Nothing was' if not wrong else f'{wrong:,} times something was'} lost, doubled or silent "
+        "([how](docs/guarantees.md#every-fault)).\n\n"
+    )
+
+
+def summary() -> str:
+    """What the page begins with: how much was tried of each kind, and how often something was not as it must be."""
+    faults, days, reads = _figures("every_fault"), _figures("simulator"), _figures("histories")
+    bugs, changes = _figures("planted_bugs"), json.loads((FOLDER / "mutation.json").read_text())["rows"]["all"]
+    rows: list[tuple[str, str, int | str]] = [
+        ("[single faults](#every-fault) of a small batch", _of(faults, "single faults"), faults[WRONG_FAULTS]),
+        ("pairs of them", _of(faults, "pairs of faults"), faults[WRONG_FAULTS]),
+        ("[simulated days](#simulated-days)", f"{days['simulated days']:,}", days["promises broken"]),
+        ("[reads during loads](#histories)", f"{reads['reads by 3 sessions']:,}", reads[WRONG_READS]),
+        ("[planted bugs](#planted-bugs)", f"{bugs['bugs planted']:,}", bugs["bugs planted"] - bugs["of these: found"]),
+        ("[changed lines](#mutation-score)", f"{changes[1]} of {changes[0]}", changes[3]),
+    ]
+    lines = "\n".join(f"| {what} | {tried} | {wrong} |" for what, tried, wrong in rows)
+    return f"\n| what was tried | how many | lost, doubled, silent or unnoticed |\n| --- | --- | --- |\n{lines}\n\n"
+
+
+WRONG_FAULTS = "batches lost, doubled or silent, receipts that do not balance, rests that stay"
+WRONG_READS = "reads that were no committed batch, were not current, or went back"
+
+
+def _of(faults: Mapping[str, int], what: str) -> str:
+    played, total = faults.get(f"{what} played", 0), faults.get(_TOTALS[what], 0)
+    return f"all {played:,}" if played and played == total else f"{played:,} of {total:,}"
+
+
+_TOTALS = {
+    "single faults": "single faults that there are",
+    "pairs of faults": "of so many pairs, those that begin alike counted once",
+}
+
+
 def block(name: str) -> str:
     """The table of one program: what it counted, and its figures."""
     kept = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

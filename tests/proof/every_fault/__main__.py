@@ -22,7 +22,7 @@ from tests.proof.every_fault.calls import FILE_CALLS, KINDS, S3_CALLS, SNS_CALLS
 from tests.proof.every_fault.judge import Call
 from tests.proof.every_fault.players import players
 from tests.proof.every_fault.scenario import PLACES, WAYS, Case, Outcome
-from tests.support.proof import keep
+from tests.support.proof import WRONG_FAULTS, keep
 
 SHOWN_FAILURES = 20
 
@@ -218,7 +218,7 @@ class Counted:
             rows["of so many pairs, those that begin alike counted once"] = self.pairs[0]
             rows["of so many pairs in all"] = self.pairs[1]
         rows["processes killed"] = sum(one.killed for one in played)
-        rows["batches lost, doubled or silent, receipts that do not balance, rests that stay"] = len(self.failed)
+        rows[WRONG_FAULTS] = len(self.failed)
         rows["seconds"] = seconds
         return rows
 

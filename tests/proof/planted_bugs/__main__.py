@@ -113,7 +113,7 @@ def _run_without_a_bug(sound: Path, bugs: Sequence[Bug], *, at_once: int) -> str
 
 
 def _plant(bug: Bug, sound: Path) -> Outcome:
-    """Run the bug's tests in a copy that has it. Found means that each of them failed, not that pytest could not run."""
+    """Run the bug's tests in a copy that has it. Found: each of them failed, and pytest could run."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=sound.parent, prefix=f"{bug.name}-", ignore_cleanup_errors=True) as place:
         copy = Path(place) / "tree"
