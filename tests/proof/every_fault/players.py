@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 from tests.proof.every_fault.scenario import PLACES, Case, Outcome, World
 from tests.support.database import autocommit
+from tests.support.paths import folder_in_memory
 from tests.support.postgres import PostgresServer
 
 _BYTES = 2 << 30  # what servers and batches of all workers take at most
@@ -25,10 +25,7 @@ _world: World | None = None
 @contextmanager
 def players(workers: int) -> Iterator[Any]:
     """A function that plays cases on so many workers, as they come, until a time is reached."""
-    memory = Path("/dev/shm")
-    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _BYTES
-    base = memory if has_room else None  # what is tested is no disk
-    folder = Path(tempfile.mkdtemp(prefix="mbd-every-fault-", dir=base))
+    folder = Path(tempfile.mkdtemp(prefix="mbd-every-fault-", dir=folder_in_memory(needed_bytes=_BYTES)))
     names = [f"fault_{number}_{place}" for number in range(workers) for place in PLACES]
     context = get_context("spawn")
     try:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.support.moto import MotoServer
+from tests.support.paths import folder_in_memory
 from tests.support.postgres import PostgresServer
 from tests.support.proof import keep
 
@@ -38,6 +39,7 @@ _BEGINS = (datetime(2026, 3, 23, tzinfo=UTC), datetime(2026, 10, 19, tzinfo=UTC)
 _SHORTENING_SECONDS = 300.0
 _INSTANCE = "i-0123456789abcdef0"
 _ON_S3 = 20  # each so many seeds one is played on a moto server
+_BYTES = 2 << 30  # what servers and buckets of all processes take at most
 _DAYS_ON_S3 = 30  # which takes ten times as long
 
 
@@ -151,6 +153,10 @@ def is_on_s3(seed: int) -> bool:
     return seed % _ON_S3 == _ON_S3 - 1
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="simulate-", dir=folder_in_memory(needed_bytes=_BYTES))
+
+
 def _hurry(server: PostgresServer, data: Path) -> None:
     """No durability and no password: each costs milliseconds a connection."""
     from tests.support.database import autocommit  # noqa: PLC0415
@@ -198,7 +204,7 @@ def _in_workers(jobs: int, calls: Sequence[Callable[[], Any]], *, seconds: float
     """What the calls give, as they are done, in processes that each have a stage; none begins after so many seconds."""
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     with (
-        tempfile.TemporaryDirectory(prefix="simulate-") as directory,
+        _folder() as directory,
         ProcessPoolExecutor(jobs, initializer=_begin_worker, initargs=(directory,)) as pool,
     ):
         futures = [pool.submit(call) for call in calls]
@@ -244,7 +250,7 @@ def shorten(story: Sequence[_Event], fails: Callable[[Sequence[_Event]], bool], 
 
 def tell_short_story(seed: int, days: int, kind: str, bug: str = "") -> Iterator[str]:
     """The shortest story found in which the same promise is broken, and what happens in it."""
-    with tempfile.TemporaryDirectory(prefix="simulate-") as directory, Stage(Path(directory)) as stage:
+    with _folder() as directory, Stage(Path(directory)) as stage:
         from tests.proof.simulator.planted import BUGS  # noqa: PLC0415  as above
         from tests.proof.simulator.story import make_story  # noqa: PLC0415
 
@@ -342,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_story(seed: int, days: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="simulate-") as directory, Stage(Path(directory)) as stage:
+    with _folder() as directory, Stage(Path(directory)) as stage:
         from tests.proof.simulator.story import make_story  # noqa: PLC0415  imports Airflow
 
         outcome = stage.play(seed, days, make_story(seed, days))
