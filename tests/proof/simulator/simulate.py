@@ -10,6 +10,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -208,12 +209,16 @@ def _in_workers(jobs: int, calls: Sequence[Callable[[], Any]], *, seconds: float
         ProcessPoolExecutor(jobs, initializer=_begin_worker, initargs=(directory,)) as pool,
     ):
         futures = [pool.submit(call) for call in calls]
-        for done in as_completed(futures):
-            if time.monotonic() > deadline:
-                for one in futures:
-                    one.cancel()
-            if not done.cancelled():
-                yield done.result()
+        try:
+            for done in as_completed(futures):
+                if time.monotonic() > deadline:
+                    for one in futures:
+                        one.cancel()
+                if not done.cancelled():
+                    yield done.result()
+        finally:  # whoever ends the command waits for no further seed
+            for one in futures:
+                one.cancel()
 
 
 def play_seeds(seeds: Sequence[int], days: int, *, jobs: int, seconds: float | None) -> Iterator[Outcome]:
@@ -321,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--brief", action="store_true", help="print no story of a seed that fails")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes are ended too
     if given.story:
         return _print_story(given.seed, given.days)
     missed, found = [], 0
