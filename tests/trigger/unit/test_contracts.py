@@ -90,6 +90,13 @@ def test_watchdog_understands_a_receipt_in_each_state(state: str, mail_state: st
     assert ("npx serverless invoke --function redrive" in text) is (state not in ("success", "dry_run"))
 
 
+def test_watchdog_reads_in_a_receipt_when_the_run_began() -> None:
+    begun = datetime.fromisoformat(RECEIPT["started_at"]).replace(microsecond=0)
+    for seconds, is_covered in ((-1, True), (1, False)):
+        put = watchdog.Put("2026-11-02.SUCCESS", begun + timedelta(seconds=seconds))
+        assert watchdog._covers(f"marker_{begun - timedelta(seconds=5):%Y-%m-%dT%H:%M:%SZ}", RECEIPT, put) is is_covered
+
+
 def test_kept_mail_is_sent_as_it_is_to_the_topic_of_the_trigger(
     published: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
