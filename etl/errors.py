@@ -26,7 +26,7 @@ from pathlib import Path
 
 _OWN_FOLDER = Path(__file__).parent
 _LONGEST_TEXT = 300  # characters of an unknown error's own text
-_WHOLE = "The table holds the old batch or the new one, whole."
+EITHER_WHOLE = "The table holds the old batch or the new one, whole."
 
 
 class EtlError(Exception):
@@ -121,11 +121,11 @@ def as_etl_error(error: BaseException) -> EtlError:
     if isinstance(error, EtlError):
         return error
     if isinstance(error, MemoryError) or _is_no_memory(error):
-        return ShortOfMemoryError(f"Memory ran out. {_WHOLE} Free some, or raise the limit, then run it again.")
+        return ShortOfMemoryError(f"Memory ran out. {EITHER_WHOLE} Free some, or raise the limit, then run it again.")
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return ShortOfMemoryError(
-            f"No thread can be started: memory or threads are short. {_WHOLE} Free some, or raise the limit, then run "
-            "it again."
+            f"No thread can be started: memory or threads are short. {EITHER_WHOLE} Free some, or raise the limit, "
+            "then run it again."
         )
     places = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_OWN_FOLDER)
@@ -134,8 +134,8 @@ def as_etl_error(error: BaseException) -> EtlError:
         f" in {Path(places[-1].filename).relative_to(_OWN_FOLDER.parent)}, line {places[-1].lineno}" if places else ""
     )
     return UnexpectedError(
-        f"An error that was not expected: {type(error).__name__}{where}{_words_of(error)}. {_WHOLE} Try again; if it "
-        "happens again, report this line."
+        f"An error that was not expected: {type(error).__name__}{where}{_words_of(error)}. {EITHER_WHOLE} Try again; "
+        "if it happens again, report this line."
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
-from etl.errors import BatchError, NoConnectionError
+from etl.errors import EITHER_WHOLE, BatchError, EtlError, NoConnectionError
 from etl.files.combined_file import CombinedFile
 from etl.files.flags import FlaggedRow
 from etl.files.manifest import Manifest, Slice
@@ -112,29 +112,39 @@ def load_slices(source: Source, *, target: Target, run_id: str, record: Callable
 
     `record` makes the run's record of what was done; it is committed with the rows, and may raise to refuse the load.
     A lost connection is tried again three times; if it was lost during COMMIT, the record says whether it took effect.
-    Raises BatchError (outputs do not fit together), SettingsError or ServiceError, each with the table as it was.
+    Raises BatchError (outputs do not fit together), SettingsError or ServiceError, each with the table as it was; or as
+    this load has made it, where the COMMIT was not answered and the database cannot be asked.
     """
     attempt_id = str(uuid.uuid4())
     pauses = iter(_PAUSES_SECONDS)
+    in_doubt = False  # whether a COMMIT was not answered
     while True:
+        is_committing = False
         try:
             with connect(target.database, lock_timeout_seconds=target.lock_timeout_seconds) as connection:
                 transaction = _Load(connection, target=target, companies=source.companies)
                 if committed := query(transaction.cursor, "find_attempt", attempt_id=attempt_id):
                     return str(committed[0][0])
+                in_doubt = False
                 transaction.add(source.slices(transaction.may_add))
                 combined = source.finish()
                 transaction.add(combined.slices(transaction.may_add))  # what the source has taken over
                 loaded = transaction.replace_rest(combined, run_id=run_id)
                 made = replace(record(combined.manifest, loaded), attempt_id=attempt_id)
+                is_committing = True
                 transaction.commit(made, combined=combined)
                 return made.receipt
         except NoConnectionError:
+            in_doubt = in_doubt or is_committing
             source = source.finish()  # the outputs are wanted all the same, and the next attempt reads them
             pause = next(pauses, None)
             if pause is None:
                 raise
             time.sleep(pause)
+        except EtlError as error:
+            if in_doubt:
+                error.args = (str(error).replace("Nothing was loaded.", EITHER_WHOLE),)
+            raise
 
 
 class _Load:

@@ -121,6 +121,25 @@ def test_connection_lost_after_commit_took_effect_loads_nothing_twice(
 
 
 @both_ways
+def test_failure_after_a_commit_that_was_not_answered_does_not_say_that_nothing_was_loaded(
+    three: Files,
+    database: Database,
+    cutting_proxy: Callable[..., DatabaseProxy],
+    move: Move,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = cutting_proxy(before=False).url(database.url, database.server.port)
+    renamed = "ALTER TABLE historical_stocks_data RENAME COLUMN volume_traded TO volume"
+    monkeypatch.setattr("etl.table.load.time.sleep", lambda _: database.execute(renamed))
+    with pytest.raises(
+        etl.SettingsError, match=r"was altered .*\. The table holds the old batch or the new one, whole\."
+    ):
+        move(three, url, etl.Run.begin("test"))
+    assert database.count() == 35
+    assert "Nothing was loaded" not in str(three.receipts())
+
+
+@both_ways
 @pytest.mark.usefixtures("hurried")
 def test_connection_lost_before_commit_reached_the_server_loads_again(
     three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], move: Move
