@@ -40,9 +40,10 @@ def sentence() -> str:
     """What was played, for who reads one sentence."""
     faults, days = _figures("every_fault"), _figures("simulator")
     wrong = faults[WRONG_FAULTS] + days["promises broken"]
+    pairs = faults.get("pairs of faults played", 0)
     return (
         f"\nPlayed against it: {_of(faults, 'single faults')} single faults of a small batch, from a refusal to a "
-        f"kill, {_of(faults, 'pairs of faults')} pairs of them, and {days['simulated days']:,} simulated days. "
+        f"kill, {pairs:,} pairs of them, and {days['simulated days']:,} simulated days. "
         f"{'Nothing was' if not wrong else f'{wrong:,} times something was'} lost, doubled or silent "
         "([how](docs/guarantees.md#every-fault)).\n\n"
     )
