@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = round(time.monotonic() - begun)
     print(count.table(undisturbed, single, pairs, seconds=seconds))
     if options.keep and not count.failed:
-        given = {"PAIRS": options.pairs and 1, "MINUTES": options.minutes, "SEED": options.seed}
+        share = options.share if options.share < 1 else None
+        given = {"PAIRS": options.pairs and 1, "SHARE": share, "MINUTES": options.minutes, "SEED": options.seed}
         command = " ".join(
             [
                 "make test-every-fault",
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ),
             ]
         )
-        print(f"kept in {keep('every_fault', command, count.figures(undisturbed, single, pairs, seconds=seconds))}")
+        name = "pairs_of_faults" if options.pairs else "every_fault"
+        print(f"kept in {keep(name, command, count.figures(undisturbed, single, pairs, seconds=seconds))}")
     return _fail(count.failed) if count.failed else 0
 
 
