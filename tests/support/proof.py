@@ -38,12 +38,11 @@ def _figures(name: str) -> dict[str, int]:
 
 def sentence() -> str:
     """What was played, for who reads one sentence."""
-    faults, days = _figures("every_fault"), _figures("simulator")
-    wrong = faults[WRONG_FAULTS] + days["promises broken"]
-    pairs = faults.get("pairs of faults played", 0)
+    faults, pairs, days = _figures("every_fault"), _figures("pairs_of_faults"), _figures("simulator")
+    wrong = faults[WRONG_FAULTS] + pairs[WRONG_FAULTS] + days["promises broken"]
     return (
-        f"\nPlayed against it: {_of(faults, 'single faults')} single faults of a small batch, from a refusal to a "
-        f"kill, {pairs:,} pairs of them, and {days['simulated days']:,} simulated days. "
+        f"\nPlayed against it: {_of(faults)} single faults of a small batch, from a refusal to a "
+        f"kill, {pairs['pairs of faults played']:,} pairs of them, and {days['simulated days']:,} simulated days. "
         f"{'Nothing was' if not wrong else f'{wrong:,} times something was'} lost, doubled or silent "
         "([how](docs/guarantees.md#every-fault)).\n\n"
     )
@@ -51,11 +50,12 @@ def sentence() -> str:
 
 def summary() -> str:
     """What the page begins with: how much was tried of each kind, and how often something was not as it must be."""
-    faults, days, reads = _figures("every_fault"), _figures("simulator"), _figures("histories")
+    faults, pairs = _figures("every_fault"), _figures("pairs_of_faults")
+    days, reads = _figures("simulator"), _figures("histories")
     bugs, changes = _figures("planted_bugs"), json.loads((FOLDER / "mutation.json").read_text())["rows"]["all"]
     rows: list[tuple[str, str, int | str]] = [
-        ("[single faults](#every-fault) of a small batch", _of(faults, "single faults"), faults[WRONG_FAULTS]),
-        ("pairs of them", _of(faults, "pairs of faults"), faults[WRONG_FAULTS]),
+        ("[single faults](#every-fault) of a small batch", _of(faults), faults[WRONG_FAULTS]),
+        ("pairs of them", f"{pairs['pairs of faults played']:,}", pairs[WRONG_FAULTS]),
         ("[simulated days](#simulated-days)", f"{days['simulated days']:,}", days["promises broken"]),
         ("[reads during loads](#histories)", f"{reads['reads by 3 sessions']:,}", reads[WRONG_READS]),
         ("[planted bugs](#planted-bugs)", f"{bugs['bugs planted']:,}", bugs["bugs planted"] - bugs["of these: found"]),
@@ -69,15 +69,9 @@ WRONG_FAULTS = "batches lost, doubled or silent, receipts that do not balance, r
 WRONG_READS = "reads that were no committed batch, were not current, or went back"
 
 
-def _of(faults: Mapping[str, int], what: str) -> str:
-    played, total = faults.get(f"{what} played", 0), faults.get(_TOTALS[what], 0)
-    return f"all {played:,}" if played and played == total else f"{played:,} of {total:,}"
-
-
-_TOTALS = {
-    "single faults": "single faults that there are",
-    "pairs of faults": "of so many pairs, those that begin alike counted once",
-}
+def _of(faults: Mapping[str, int]) -> str:
+    played, total = faults["single faults played"], faults["single faults that there are"]
+    return f"all {played:,}" if played == total else f"{played:,} of {total:,}"
 
 
 def block(name: str) -> str:

@@ -134,9 +134,10 @@ def _python(code: str, names: dict[str, Any]) -> str:
 def made_notebook(text: str, environment: dict[str, str]) -> str:
     """The notebook with its outputs as they are now, without what differs between machines."""
     notebook = nbformat.reads(_here(text), as_version=4)  # type: ignore[no-untyped-call]
-    with _environment(environment):
+    with _environment(environment), tempfile.TemporaryDirectory() as folder:
         client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3")
-        client.create_kernel_manager().transport = "ipc"  # a socket that no other user reaches
+        kernel = client.create_kernel_manager()
+        kernel.transport, kernel.ip = "ipc", f"{folder}/kernel"  # sockets that no other user, and no other run, reaches
         client.execute()
     for cell in notebook.cells:
         cell.metadata = {}
