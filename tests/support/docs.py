@@ -315,7 +315,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.write:
         made = blocks()
-        for page in PAGES:
+        for page in _WITH_GENERATED_PARTS:
             page.write_text(renew(page.read_text(encoding="utf-8"), made), encoding="utf-8")
         dictionary.DBT_SOURCES.write_text(dictionary.dbt_sources(), encoding="utf-8")
     wrong = list(_report()) if options.check else []
