@@ -293,7 +293,7 @@ class World:
 
     def do_task(self, run: DagRun, task: str, given: Any) -> Any:  # noqa: ANN401  whatever tasks return
         process = Process(task, run.run_id, on_instance=True)
-        run.under_way = process
+        run.under_way, run.error = process, ""
         if task == "gate":
             run.planned_since = self.clock.now
         self.say(f"{task} of {run.run_id}, try {run.tries[task]}")
@@ -303,7 +303,6 @@ class World:
             with mock.patch.object(self.dag.module, "get_current_context", return_value=self._context_of(run)):
                 made = self.call(process, lambda: self.dag.tasks[task].python_callable(*arguments))
             how = "success"
-            run.error = ""
             self.passed(run, process)
             return made
         except KilledError as killed:
