@@ -180,7 +180,8 @@ class Oracle:
                 "reload"
             ):  # whether a load compares its rows with the table is the ledger's to say
                 tail = {day: values for day, values in (new or {}).items() if day not in known}
-                allowed += [old, old | tail, *([new] if new else [])]
+                behind = {day: values for day, values in tail.items() if day > max(old, default="")}
+                allowed += [old, old | tail, old | behind, *([new] if new else [])]
         if found not in allowed:
             nearest = min(allowed, key=lambda one: len(found.items() ^ one.items()), default={})
             raise PromiseBrokenError("the table is not that of the batch", f"{name}: {_difference(found, nearest)}")
