@@ -176,9 +176,8 @@ class Oracle:
                 allowed.append(old)
             if new is not None and (consent or not _is_shrunk(old, new)):
                 allowed.append(new)
-            if name in self.touched and not run.conf.get(
-                "reload"
-            ):  # whether a load compares its rows with the table is the ledger's to say
+            # Whether a load compares the rows of a company that people wrote to is the ledger's to say, but for a reload.
+            if name in self.touched and not run.conf.get("reload"):
                 tail = {day: values for day, values in (new or {}).items() if day not in known}
                 behind = {day: values for day, values in tail.items() if day > max(old, default="")}
                 allowed += [old, old | tail, old | behind, *([new] if new else [])]
