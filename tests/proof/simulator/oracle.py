@@ -176,7 +176,7 @@ class Oracle:
                 allowed.append(old)
             if new is not None and (consent or not _is_shrunk(old, new)):
                 allowed.append(new)
-            # Whether a load compares the rows of a company that people wrote to is the ledger's to say, but for a reload.
+            # Whether a load compares a company that people wrote to is the ledger's to say, but for a reload.
             if name in self.touched and not run.conf.get("reload"):
                 tail = {day: values for day, values in (new or {}).items() if day not in known}
                 behind = {day: values for day, values in tail.items() if day > max(old, default="")}
