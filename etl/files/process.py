@@ -46,14 +46,14 @@ class Processing:
         self,
         plan: Plan,
         *,
-        shard: int = 0,
+        shard: int,
         source: Storage,
         output: Storage,
         run_id: str,
         since: date | None,
-        column_aliases: str = "",
-        reread: bool = False,
-        progress: Progress | None = None,
+        column_aliases: str,
+        reread: bool,
+        progress: Progress | None,
     ) -> None:
         """Raises SettingsError where `column_aliases` (as `parse_aliases` reads them) are none."""
         self._column_aliases, self._aliases = column_aliases.strip(), parse_aliases(column_aliases)

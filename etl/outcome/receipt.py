@@ -289,7 +289,6 @@ class Receipt:
         rows = {name: count for name, count in vars(self.rows).items() if count is not None}
         return {
             **vars(self),
-            "steps": dict(self.steps),
             "started_at": self.started_at.astimezone(UTC).isoformat(timespec="milliseconds"),
             "files": vars(self.files),
             "rows": rows,
@@ -301,9 +300,6 @@ class Receipt:
             "rejected": [vars(one) for one in self.rejected],
             "flagged": [vars(one) for one in self.flagged],
             "policy": {name: vars(choice) for name, choice in self.policy.items()},
-            "new": dict(self.new),
-            "grown": dict(self.grown),
-            "changed_outside": dict(self.changed_outside),
             "channels": [vars(one) for one in self.channels],
         }
 

@@ -72,13 +72,13 @@ class Replaced:
 class Consent:
     """Which shrunk companies are to be loaded all the same: those named, or all of them."""
 
+    to_all: bool
     names: frozenset[str] = field(default_factory=frozenset)
-    to_all: bool = False
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Consent:
         """Consent as a person writes it: company names, or `all`."""
-        return cls(frozenset(map(company_name, names)), to_all="all" in names)
+        return cls("all" in names, frozenset(map(company_name, names)))
 
     def __contains__(self, name: str) -> bool:
         return self.to_all or name in self.names

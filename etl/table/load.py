@@ -99,11 +99,11 @@ class Loaded:
     """Rows that an earlier attempt of this run inserted and deleted, where that was committed."""
     last_success: tuple[str, int] | None
     """The last load that succeeded, and its accepted rows."""
-    quarantined_before: Collection[str] | None = None
+    quarantined_before: Collection[str] | None
     """The files that it quarantined."""
-    lacks_index: bool = False
+    lacks_index: bool
     """The traders' index is not there, and this user may not build it."""
-    flagged: tuple[FlaggedRow, ...] = ()
+    flagged: tuple[FlaggedRow, ...]
     """The first flagged rows of the batch."""
 
 
@@ -282,8 +282,6 @@ class _Load:
 
     def _replace(self, companies: dict[str, int], *, combined: CombinedFile) -> Replaced:
         """Replace the rows of these companies that differ from their slices."""
-        if not companies:
-            return Replaced()
         since, reload = combined.manifest.since, self._target.reload
         if since and not reload:
             self._check_older_rows(list(companies), since=since)

@@ -126,6 +126,20 @@ def test_history_that_is_multiplied_whole_is_replaced_whole_and_named(
     assert database.places()["bb.us.csv"] == places["bb.us.csv"]
 
 
+def test_dry_run_writes_no_row_where_a_history_is_multiplied_whole(
+    three: Files, database: Database, days: Days
+) -> None:
+    rows = scaled(days(400, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    size = "SELECT pg_relation_size('historical_stocks_data')"
+    [before] = database.rows(size)
+    three.put("cc.us.csv", scaled(rows, 0.9975))
+    tried = three.load(database, dry_run=True)
+    assert (tried.rows.inserted, tried.rows.deleted) == (400, 400)
+    assert database.rows(size) == [before]
+
+
 @pytest.mark.parametrize("spoilt", ["kept", "respelled", "removed", "inserted", "corrected"])
 def test_history_that_is_multiplied_but_for_some_rows_is_compared_row_by_row(
     three: Files, database: Database, days: Days, spoilt: str
@@ -545,6 +559,9 @@ def test_load_in_several_groups_changes_what_a_load_in_one_does(
     receipt = three.load(database, accept_shrunk=("all",))
     assert (receipt.rows.inserted, receipt.rows.deleted, receipt.rows.unchanged) == (35, 35, 0)
     assert receipt.grown == {"bb.us.csv": 1}
+    rows = [one.rows for one in receipt.restatements]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] > rows[-1]
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 11, "cc.us.csv": 19}
     assert sorted(",".join(cell or "" for cell in row) for row in database.table()) == sorted(
         three.combined.decode().splitlines()

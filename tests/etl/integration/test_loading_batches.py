@@ -252,6 +252,48 @@ def test_file_that_lacks_its_last_day_or_over_a_tenth_of_its_days_is_held_back(
     assert database.companies()["cc.us.csv"] == (20 if is_held else 20 - len(without))
 
 
+def test_new_days_do_not_make_up_for_days_that_a_file_lacks(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("cc.us.csv", [row for number, row in enumerate(days(22, price=30)) if number not in {3, 9, 12}])
+    [held] = three.load(database).held
+    assert (held.company_name, held.rows, held.loaded_rows) == ("cc.us.csv", 19, 20)
+    assert database.companies()["cc.us.csv"] == 20
+
+
+def test_row_of_somebody_else_that_goes_is_no_day_that_the_file_lacks(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    database.execute(
+        "INSERT INTO historical_stocks_data (stock_date, open_value, company_name) "
+        "VALUES ('1999-12-31', '1', 'cc.us.csv')"
+    )
+    three.put("cc.us.csv", [row for number, row in enumerate(days(20, price=30)) if number not in {3, 9}])
+    receipt = three.load(database)
+    assert (receipt.held, receipt.rows.deleted, receipt.rows.inserted) == ((), 3, 0)
+    assert database.companies()["cc.us.csv"] == 18
+
+
+@pytest.mark.parametrize(("since", "reload"), [(None, True), (date(2001, 1, 1), False)])
+def test_neither_reload_nor_since_alone_is_consent_to_a_shrunk_file(
+    three: Files, database: Database, days: Days, since: date | None, reload: bool
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(3, price=30))
+    receipt = three.load(database, job=three.job(since=since), reload=reload)
+    assert [held.company_name for held in receipt.held] == ["cc.us.csv"]
+    assert database.companies()["cc.us.csv"] == 20
+
+
+def test_file_without_a_row_since_the_day_is_held_back(three: Files, database: Database, days: Days) -> None:
+    job = three.job(since=date(2001, 1, 4))
+    three.load(database, job=job)
+    three.put("cc.us.csv", days(3, price=30))
+    [held] = three.load(database, job=job).held
+    assert (held.company_name, held.rows, held.last_day, held.loaded_rows) == ("cc.us.csv", 0, None, 17)
+    assert database.companies()["cc.us.csv"] == 17
+
+
 def test_company_that_was_corrected_is_held_back_as_any_other_when_it_loses_its_last_day(
     three: Files, database: Database, days: Days
 ) -> None:
@@ -331,6 +373,7 @@ def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
     places, ledger, outputs = database.places(), database.ledger(), three.outputs()
     three.put("aa.us.csv", days(7, price=11))
     three.put("bb.us.csv", None)
+    three.put("cc.us.csv", days(22, price=30))
     three.put("dd.us.csv", days(4))
     three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")
     places_named = ("--source", three.source, "--index", three.index, "--output", three.output)
@@ -339,7 +382,7 @@ def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
     receipt = etl.Receipt.from_json(answer.out)
     assert receipt.state == "dry_run"
     assert counts(receipt) == (4, 3, 1, 0)
-    assert _counts(receipt) == (11, 5, 20)
+    assert _counts(receipt) == (13, 5, 20)
     assert (database.places(), database.ledger(), database.states()) == (places, ledger, ["success"])
     assert three.outputs() == outputs
     assert len(three.receipts()) == 1

@@ -120,6 +120,26 @@ def test_connection_lost_after_commit_took_effect_loads_nothing_twice(
     _assert_whole_and_once(three, database, receipt)
 
 
+@pytest.mark.parametrize("is_killed", [False, True], ids=["at first", "in the second attempt"])
+def test_failure_before_any_commit_says_that_nothing_was_loaded(
+    sample: Files, database: Database, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    renamed = "ALTER TABLE historical_stocks_data RENAME COLUMN volume_traded TO volume"
+
+    def kill(*, done: int, total: int) -> None:
+        if done == 1:
+            database.kill(database.wait_for_session("state = 'active'"))
+
+    if is_killed:
+        monkeypatch.setattr("etl.table.load.time.sleep", lambda _: database.execute(renamed))
+    else:
+        database.execute(renamed)
+    run, target = etl.Run.begin("test"), etl.Target(database.url)
+    with pytest.raises(etl.SettingsError, match=r"was altered .*Nothing was loaded\."):
+        etl.run(sample.job(), target=target, run=run, progress=kill if is_killed else None)
+    assert database.count() == 0
+
+
 @both_ways
 def test_failure_after_a_commit_that_was_not_answered_does_not_say_that_nothing_was_loaded(
     three: Files,

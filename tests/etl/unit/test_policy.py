@@ -133,6 +133,14 @@ def test_files_that_may_be_missing_are_named_with_whose_consent_it_was(two: File
     assert (whole.files.read, whole.files.taken_over) == (1, 2)
 
 
+def test_consent_of_who_planned_the_batch_is_in_the_receipt_of_who_processes_it(two: Files) -> None:
+    two.name("a.us.csv", "gone.us.csv", "b.us.csv")
+    run = etl.Run.begin("test")
+    etl.gate(two.job(policy=policy(allow_missing="1")), run=run)
+    receipt = etl.process(two.job(), run=run)
+    assert receipt.policy == {"allow_missing": Choice("1", "the option allow_missing")}
+
+
 def test_other_files_that_are_missing_in_a_batch_of_the_same_files_are_in_the_manifest(two: Files) -> None:
     for gone, allowed in (("gone.us.csv", "1"), ("lost.us.csv", "1"), ("lost.us.csv", "lost.us.csv")):
         two.name("a.us.csv", "b.us.csv", gone)

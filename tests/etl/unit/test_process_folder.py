@@ -22,6 +22,7 @@ from etl.errors import MissingFilesError
 from etl.files.manifest import Manifest, QuarantinedFile
 from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
 from etl.outcome.receipt import FileCounts
+from etl.pipeline import _processing
 from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
 from tests.support.pandas_slice import slice_by_pandas
@@ -344,6 +345,9 @@ def test_file_replaced_at_each_reading_is_quarantined(
     monkeypatch.setattr(_Folder, "find", lambda folder, name: stale if name == "b.csv" else find(folder, name))
     assert place.finish(run, shards=shards).quarantined == (CHANGED,)
     assert [entry.company_name for entry in place.manifest().slices] == ["a.csv"]
+    (place.source / "b.csv").write_bytes(GOOD)
+    os.utime(place.source / "b.csv", ns=(0, int(stale.version.partition("-")[0])))
+    assert place.process().quarantined == ()  # which is of the version again that could not be read
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -382,6 +386,26 @@ def test_run_that_is_given_up_half_way_leaves_the_outputs(place: Place) -> None:
     with pytest.raises(KeyboardInterrupt):
         etl.process(place.job(), run=place.gate(), progress=give_up)
     assert place.outputs() == before
+
+
+def test_processing_that_is_closed_half_way_leaves_nothing_behind(place: Place) -> None:
+    place.put(a=GOOD, b=GOOD, c=GOOD)
+    run = place.gate()
+    before = sorted(place.output.rglob("*"))
+    processing = _processing(place.job(), run=run, progress=None)
+    assert processing.companies == ("a.csv", "b.csv", "c.csv")
+    next(iter(processing.slices(lambda _: True)))
+    assert sorted(place.output.rglob("*")) != before
+    processing.close()
+    assert sorted(place.output.rglob("*")) == before
+
+
+def test_largest_file_is_read_and_one_that_is_a_byte_larger_is_not(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.files.process.LARGEST_FILE_BYTES", len(GOOD))
+    place.put(a=GOOD, b=GOOD + b"\n")
+    assert [one.file for one in place.process().quarantined] == ["b.csv"]
 
 
 def test_combined_file_that_cannot_appear_leaves_the_manifest_of_the_old_one(

@@ -10,10 +10,16 @@ import pytest
 
 import etl
 from etl import BatchError, Receipt, Run
+from etl.batch.policy import Choice
 from etl.batch.storage import open_storage
+from etl.files.flags import FlaggedRow
 from etl.files.manifest import QuarantinedFile, RejectedFile
-from etl.outcome.receipt import FileCounts, Marker, RowCounts, State, read_receipt, write_receipt
+from etl.outcome.delivery import ChannelState, Delivery
+from etl.outcome.receipt import FileCounts, MailState, Marker, RowCounts, State, read_receipt, write_receipt
 from etl.outcome.wording import headline
+from etl.table.journal import HeldCompany
+from etl.table.restatements import Kind, Restatement
+from etl.table.undo import Undone
 
 STARTED = datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PROCESSED = Receipt(
@@ -31,6 +37,33 @@ PROCESSED = Receipt(
 )
 LOADED = replace(PROCESSED, rows=replace(PROCESSED.rows, inserted=60, deleted=20, unchanged=40))
 FAILED = replace(PROCESSED, state=State.FAILED, error="No company file of the batch is usable.")
+FULL = replace(
+    LOADED,
+    mail=MailState.SENT,
+    marker=Marker("bucket", "Stocks/.SUCCESS", "etag"),
+    missing=("m.csv",),
+    newly_quarantined=("é.csv",),
+    held=(HeldCompany("h.csv", 1, None, 9, "2020-01-09"),),
+    restatements=(
+        Restatement(
+            *("r.csv", Kind.FACTORS, 3, "2020-01-01", "2020-01-03"),
+            factor=0.5,
+            whole=True,
+            examples=(("2020-01-01", "close", "1", "2"),),
+            spans=(("2020-01-03", 0.5, None),),
+        ),
+    ),
+    restated=1,
+    undone=Undone(("earlier",), 1, 2, 3),
+    rejected=(RejectedFile("r.csv", 10, 2, "Open", "not a number"),),
+    rejected_percent=9.0909,
+    flagged=(FlaggedRow("f.csv", 2, "2020-01-02", "Open", "9", "spike"),),
+    policy={"max_rejected": Choice("10%", "the option --max-rejected")},
+    new={"n.csv": 4},
+    grown={"g.csv": 1},
+    changed_outside={"o.csv": 7},
+    channels=(Delivery("slack", ChannelState.FAILED, "refused"),),
+)
 
 
 @pytest.mark.parametrize("receipt", [PROCESSED, LOADED], ids=["processed", "loaded"])
@@ -71,10 +104,11 @@ def test_nothing_inserted_is_still_balanced_against_unchanged() -> None:
         spoilt.check_balance()
 
 
-@pytest.mark.parametrize("receipt", [PROCESSED, LOADED, FAILED], ids=["processed", "loaded", "failed"])
+@pytest.mark.parametrize("receipt", [PROCESSED, LOADED, FAILED, FULL], ids=["processed", "loaded", "failed", "full"])
 def test_receipt_survives_json(receipt: Receipt) -> None:
     assert Receipt.from_json(receipt.to_json()) == receipt
     assert Receipt.from_json(receipt.to_json().encode()) == receipt
+    assert repr(Receipt.from_json(receipt.to_json())) == repr(receipt)  # a state equals its text
 
 
 def test_json_of_a_load_has_the_keys_of_the_contract() -> None:
@@ -111,6 +145,10 @@ def test_times_are_told_in_utc() -> None:
     elsewhere = replace(PROCESSED, started_at=STARTED.astimezone(timezone(timedelta(hours=5, minutes=30))))
     assert json.loads(elsewhere.to_json())["started_at"] == "2020-01-02T03:04:05.678+00:00"
     assert "2020-01-02 03:04:05 UTC" in etl.receipt_text(elsewhere)
+
+
+def test_json_has_names_as_they_are_written() -> None:
+    assert "é.csv" in PROCESSED.to_json()
 
 
 def test_json_is_one_line() -> None:
@@ -270,15 +308,21 @@ def test_run_begins_now_with_an_id_of_its_own() -> None:
     assert abs(datetime.now(UTC) - first.started_at) < timedelta(seconds=10)
 
 
-def test_timing_adds_steps_and_tells_the_whole_time() -> None:
-    begun = datetime.now(UTC) - timedelta(seconds=60)
-    receipt = replace(PROCESSED, started_at=begun).timed(load=2.00049)
-    assert receipt.steps == {"gate": 0.25, "process": 1.0, "load": 2.0}
-    assert 60 <= receipt.elapsed_seconds < 70
+def test_timing_adds_steps_and_tells_the_whole_time_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
+            return STARTED + timedelta(seconds=61.2346)
+
+    monkeypatch.setattr("etl.outcome.receipt.datetime", Later)
+    receipt = PROCESSED.timed(load=2.00451)
+    assert receipt.steps == {"gate": 0.25, "process": 1.0, "load": 2.005}
+    assert receipt.elapsed_seconds == 61.235
 
 
 def test_receipt_that_has_just_begun_counts_nothing() -> None:
-    begun = Receipt.of_run(Run("r", STARTED), state=State.RUNNING)
+    begun = Receipt.of_run(Run("r", STARTED, steps={"gate": 0.5}), state=State.RUNNING)
+    assert begun.steps == {"gate": 0.5}
     assert (begun.elapsed_seconds, begun.restated, begun.files, begun.rows) == (0, 0, FileCounts(), RowCounts())
     assert set(vars(begun.files).values()) == {0}
     assert [vars(begun.rows)[name] for name in ("read", "accepted", "rejected", "flagged")] == [0] * 4

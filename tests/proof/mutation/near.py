@@ -137,7 +137,8 @@ def run_anew(tree: Path, order: Sequence[str], *, found: Servers, folder: Path, 
             nonlocal code
             _share(found)
             session._notes.begin(report, {})
-            code = session._run_here(order, usual=usual, stop=True)
+            if all(name in session._items for name in order):  # a file that cannot be imported has none
+                code = session._run_here(order, usual=usual, stop=True)
 
         try:
             _leave(folder)

@@ -23,6 +23,8 @@ class Shelf:
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self.mails: list[dict[str, str]] = []
         self.refused: tuple[str, ...] = ()
+        self.listed: set[tuple[str, str]] = set()
+        """Buckets and prefixes."""
 
     def put(self, place: str, content: object = b"", *, at: datetime = NOW) -> None:
         """`place`: bucket and key."""
@@ -45,6 +47,7 @@ class Shelf:
                 raise errors.AwsRefusedError("Not Found", code="404")
             case "list-objects-v2":
                 bucket, prefix, after = (parameters.get(name, "") for name in ("Bucket", "Prefix", "StartAfter"))
+                self.listed.add((bucket, prefix))
                 keys = {
                     place.partition("/")[2]: at for place, (_, at) in self.objects.items() if place.startswith(bucket)
                 }
@@ -94,6 +97,13 @@ def test_marker_is_missed_from_two_hours_to_two_days_after_its_put(
     shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - age)
     assert handler({}, None)["missed"] == ["a.SUCCESS"] * is_missed
     assert len(shelf.mails) == is_missed
+
+
+def test_of_the_source_only_the_folders_of_alarms_receipts_and_notices_are_listed(shelf: Shelf) -> None:
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
+    handler({}, None)
+    listed = {prefix for bucket, prefix in shelf.listed if bucket == SOURCE}
+    assert listed == {"Output/alarms/", "Output/receipts/", "Output/notices/"}
 
 
 @pytest.mark.parametrize(("early", "counts"), [(10, True), (11, False)])
