@@ -52,6 +52,14 @@ def test_first_load_journals_one_row_a_company(three: Files, database: Database)
     assert changes(database) == [(name, "new", None, None, None) for name in ("aa.us.csv", "bb.us.csv", "cc.us.csv")]
 
 
+def test_company_that_was_processed_before_and_never_loaded_is_new(three: Files, database: Database) -> None:
+    process(three.job())
+    receipt = three.load(database)
+    assert receipt.files.taken_over == 3
+    assert receipt.new == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 20}
+    assert [change[1] for change in changes(database)] == ["new"] * 3
+
+
 def test_growth_at_the_end_is_one_range(three: Files, database: Database, days: Days) -> None:
     three.load(database)
     three.put("cc.us.csv", days(24, price=30))

@@ -55,6 +55,7 @@ NEAR: dict[str, tuple[str, ...]] = {
         f"{_WHOLE}/test_loading_batches.py", f"{_WHOLE}/test_journal.py", f"{_WHOLE}/test_lost_connections.py",
         f"{_WHOLE}/test_foreign_code_on_the_table.py", f"{_WHOLE}/test_database_faults.py",
         f"{_WHOLE}/test_lists_in_database.py", f"{_WHOLE}/test_making_tables.py", f"{_WHOLE}/test_report_of_runs.py",
+        f"{_UNIT}/test_public_face.py",
     ),
     "etl/table/journal.py": (
         f"{_WHOLE}/test_journal.py", f"{_WHOLE}/test_loading_batches.py", f"{_UNIT}/test_gate.py",
