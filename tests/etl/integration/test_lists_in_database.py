@@ -270,6 +270,15 @@ def test_company_that_is_held_back_or_missing_or_quarantined_keeps_its_flags(
     assert list(verify(database.url)) == []
 
 
+def test_flags_of_a_table_that_was_emptied_are_gone(flagged: Files, database: Database) -> None:
+    flagged.load(database)
+    database.execute("TRUNCATE historical_stocks_data; DELETE FROM loaded_companies")
+    flagged.name("aa.us.csv")
+    flagged.load(database)
+    assert database.rows(FLAGS) == []
+    assert list(verify(database.url)) == []
+
+
 def test_flags_follow_the_file_also_where_its_rows_are_known(flagged: Files, database: Database, days: Days) -> None:
     flagged.load(database)
     database.execute("DELETE FROM flagged_rows")  # as in a database that another version has loaded

@@ -260,13 +260,16 @@ def test_new_days_do_not_make_up_for_days_that_a_file_lacks(three: Files, databa
     assert database.companies()["cc.us.csv"] == 20
 
 
+@pytest.mark.parametrize("volume", ["volume_traded", "NULL"], ids=["another day", "no row of a load"])
 def test_row_of_somebody_else_that_goes_is_no_day_that_the_file_lacks(
-    three: Files, database: Database, days: Days
+    three: Files, database: Database, days: Days, volume: str
 ) -> None:
     three.load(database)
+    prices = "open_value, high_value, low_value, close_value, daily_percent_change, value_change, company_name"
     database.execute(
-        "INSERT INTO historical_stocks_data (stock_date, open_value, company_name) "
-        "VALUES ('1999-12-31', '1', 'cc.us.csv')"
+        f"INSERT INTO historical_stocks_data (stock_date, volume_traded, {prices}) "
+        f"SELECT '1999-12-31', {volume}, {prices} "
+        "FROM historical_stocks_data WHERE (company_name, stock_date) = ('cc.us.csv', '2001-01-01')"
     )
     three.put("cc.us.csv", [row for number, row in enumerate(days(20, price=30)) if number not in {3, 9}])
     receipt = three.load(database)
