@@ -92,6 +92,19 @@ def test_file_is_newly_quarantined_until_a_load_has_said_so(three: Files, databa
     assert "2 files quarantined (new among them: dd.us.csv)" in etl.receipt_text(with_another)
 
 
+def test_new_company_is_named_behind_any_number_that_were_restated_and_grew(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    three.put("aa.us.csv", days(6, price=11))
+    three.put("bb.us.csv", days(11, price=21))
+    three.put("dd.us.csv", days(4, price=40))
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "dd.us.csv")
+    receipt = three.load(database)
+    assert (receipt.new, receipt.grown) == ({"dd.us.csv": 4}, {"aa.us.csv": 1, "bb.us.csv": 1})
+    assert database.companies() == {"aa.us.csv": 6, "bb.us.csv": 11, "cc.us.csv": 20, "dd.us.csv": 4}
+
+
 @pytest.mark.parametrize("restated", [1, 10], ids=["one row", "all rows"])
 def test_company_that_was_restated_and_grew_is_named_for_both(
     three: Files, database: Database, days: Days, restated: int
