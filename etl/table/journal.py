@@ -235,6 +235,6 @@ def _held_companies(
         added = sums[name]["added"].rows if "added" in sums[name] else 0
         lost = min(sums[name]["removed"].rows, old.rows - (new.rows - added))
         ends_earlier = old.last_day is not None and (new.last_day or "") < old.last_day
-        if lost > 0 and (ends_earlier or lost > LARGEST_LOSS * old.rows):
+        if ends_earlier or lost > LARGEST_LOSS * old.rows:
             held.append(HeldCompany(name, new.rows, new.last_day, old.rows, old.last_day))
     return held

@@ -277,6 +277,23 @@ def test_row_of_somebody_else_that_goes_is_no_day_that_the_file_lacks(
     assert database.companies()["cc.us.csv"] == 18
 
 
+def test_row_of_somebody_else_does_not_make_up_for_the_last_day_that_a_file_lacks(
+    three: Files, database: Database, days: Days
+) -> None:
+    """Somebody added a day of the past by hand; the vendor adds it too, in a file that was cut off."""
+    rows = days(20, price=30)
+    three.put("cc.us.csv", rows[1:])
+    three.load(database)
+    prices = "open_value, high_value, low_value, close_value, daily_percent_change, value_change, company_name"
+    database.execute(
+        f"INSERT INTO historical_stocks_data (stock_date, volume_traded, {prices}) SELECT '2001-01-01', '1', {prices} "
+        "FROM historical_stocks_data WHERE (company_name, stock_date) = ('cc.us.csv', '2001-01-02')"
+    )
+    three.put("cc.us.csv", rows[:19])
+    [held] = three.load(database).held
+    assert (held.company_name, held.last_day, held.loaded_last_day) == ("cc.us.csv", "2001-01-19", "2001-01-20")
+
+
 @pytest.mark.parametrize(("since", "reload"), [(None, True), (date(2001, 1, 1), False)])
 def test_neither_reload_nor_since_alone_is_consent_to_a_shrunk_file(
     three: Files, database: Database, days: Days, since: date | None, reload: bool
