@@ -117,7 +117,7 @@ def _report_missed(
             return
         try:
             found = {run: _read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs}
-            runs = [run for run in runs if _covers(run, found[run], put)]
+            runs = _runs_of(put, found)
             ends = [found[run] for run in runs]
             if any(has_mail(receipt) for receipt in ends):
                 continue
@@ -173,13 +173,14 @@ def _key_of(put: Put, *, settings: MailSettings) -> str:
     return marker_name(settings.monitored_bucket, put.key, put.time).rpartition("_")[2]
 
 
-def _covers(run: str, receipt: Mapping[str, object], put: Put) -> bool:
-    """Whether what was there at this put is in this run: it is that of the put, by its name, or began after the put.
+def _runs_of(put: Put, receipts: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The runs of this put, by their names; where it has none, earlier ones that began after it, with what was there.
 
     A marker may be put twice within the tolerance of the clocks, and the event of the second may be lost.
     """
     second = f"{put.time:%Y-%m-%dT%H:%M:%S}"
-    return run >= f"marker_{second}Z" or str(receipt.get("started_at", ""))[: len(second)] > second
+    own = [run for run in receipts if run >= f"marker_{second}Z"]
+    return own or [run for run in receipts if str(receipts[run].get("started_at", ""))[: len(second)] > second]
 
 
 def _beginning(time: datetime) -> str:

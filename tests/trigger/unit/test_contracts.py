@@ -94,7 +94,8 @@ def test_watchdog_reads_in_a_receipt_when_the_run_began() -> None:
     begun = datetime.fromisoformat(RECEIPT["started_at"]).replace(microsecond=0)
     for seconds, is_covered in ((-1, True), (1, False)):
         put = watchdog.Put("2026-11-02.SUCCESS", begun + timedelta(seconds=seconds))
-        assert watchdog._covers(f"marker_{begun - timedelta(seconds=5):%Y-%m-%dT%H:%M:%SZ}", RECEIPT, put) is is_covered
+        run = f"marker_{begun - timedelta(seconds=5):%Y-%m-%dT%H:%M:%SZ}"
+        assert watchdog._runs_of(put, {run: RECEIPT}) == [run] * is_covered
 
 
 def test_kept_mail_is_sent_as_it_is_to_the_topic_of_the_trigger(

@@ -134,6 +134,17 @@ def test_put_whose_event_was_lost_is_missed_where_the_run_of_an_earlier_put_had_
     assert name not in shelf.mails[0]["Message"]
 
 
+def test_lost_mail_of_a_put_is_reported_also_where_the_run_of_a_put_just_before_it_had_its_mail(shelf: Shelf) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
+    begun = (put + timedelta(minutes=2)).isoformat(timespec="milliseconds")
+    before, own = (marker_name(MONITORED, "a.SUCCESS", put - timedelta(seconds=early)) for early in (1, 0))
+    shelf.put(f"{SOURCE}/Output/receipts/{before}.json", {"state": "failed", "mail": "sent", "started_at": begun})
+    shelf.put(f"{SOURCE}/Output/receipts/{own}.json", {"state": "success", "mail": None, "started_at": begun})
+    assert handler({}, None)["missed"] == ["a.SUCCESS"]
+    assert own in shelf.mails[0]["Message"]
+
+
 def test_mail_is_about_the_last_run_of_a_put(shelf: Shelf) -> None:
     put = NOW - timedelta(hours=3)
     shelf.put(f"{MONITORED}/a.SUCCESS", at=put)
