@@ -157,7 +157,8 @@ class ComposeSystem(LocalSystem):
 
     def __enter__(self) -> Self:
         try:
-            self.compose("build", "moto", "init", seconds=900)
+            for image in ("moto", "init"):  # Docker 20.10 may fall over two builds at once (moby/buildkit#2861)
+                self.compose("build", image, seconds=900)
             self.up()
             make_tables(self.database_url)
             self._make_aws_resources()

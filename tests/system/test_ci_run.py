@@ -19,13 +19,21 @@ echo "output of $1"
 case $1 in
 "$FAILS")
     if [ -n "$AFTER" ]; then until grep -qx "$AFTER" "$NOTES"; do sleep 0.05; done; fi
+    if [ "$(grep -cx "$1" "$NOTES")" -gt "$TIMES" ]; then exit 0; fi
+    if [ -n "$BREAKS_ENGINE" ]; then rm "$STANDIN/is-up"; fi
     exit 2 ;;
 "$WAITS")
     trap 'echo "interrupted $1" >>"$NOTES"; exit 130' INT
     for i in $(seq 600); do sleep 0.1; done ;;
 esac
 """
-INSTALLED = ("npx", "s3fs", "pgbouncer", "chromium", "docker")
+# An engine that is up while there is a file, and what brings it up.
+DOCKER = """#!/bin/sh
+[ -e "$STANDIN/is-up" ]
+"""
+START = """mkdir -p "$STANDIN" && cd "$STANDIN" && touch is-up env && echo 999999999 >dockerd.pid && echo "starts an engine" >>"$NOTES"
+"""
+INSTALLED = ("npx", "s3fs", "pgbouncer", "chromium")
 CiRun = Callable[..., tuple[int, list[str], list[str]]]
 
 
@@ -35,13 +43,19 @@ def ci_run(tmp_path: Path) -> CiRun:
     (tmp_path / "clone" / ".ci").mkdir(parents=True)
     shutil.copy(ROOT / ".ci" / "run", tmp_path / "clone" / ".ci")
     (tmp_path / "bin").mkdir()
-    for name, text in {"make": MAKE, **dict.fromkeys(INSTALLED, "#!/bin/sh\n")}.items():
+    commands = {"make": MAKE, "docker": DOCKER, **dict.fromkeys(INSTALLED, "#!/bin/sh\n")}
+    for name, text in commands.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "shared" / "standin").mkdir(parents=True)
+    (tmp_path / "shared" / "standin" / "standin.sh").write_text(START)
     notes = tmp_path / "notes"
 
-    def call(*, fails: str = "none", waits: str = "none", after: str = "") -> tuple[int, list[str], list[str]]:
+    def call(
+        *, fails: str = "none", waits: str = "none", after: str = "", times: int = 99, breaks_engine: bool = False
+    ) -> tuple[int, list[str], list[str]]:
         environment = {"FAILS": fails, "WAITS": waits, "AFTER": after, "NOTES": str(notes), "TMPDIR": str(tmp_path)}
+        environment |= {"TIMES": str(times), "BREAKS_ENGINE": "yes" * breaks_engine, "STANDIN": str(tmp_path / "engine")}
         environment["PATH"] = f"{tmp_path / 'bin'}:/usr/bin:/bin"
         done = subprocess.run(
             [tmp_path / "clone" / ".ci" / "run"],
@@ -61,16 +75,18 @@ def test_all_suites_run_and_each_ones_output_is_below_its_name(ci_run: CiRun, tm
     assert code == 0
     *names, last = steps(printed)
     assert last == "done"
-    assert names[0] == "check"
+    assert names[:2] == ["Docker engine", "check"]
+    assert asked.pop(0) == "starts an engine"
+    del names[0]
     assert sorted(names) == sorted(line.split()[0] for line in asked)
     assert [printed[printed.index(f"output of {name}") - 1].split()[1] for name in names] == names
-    assert {path.name for path in tmp_path.iterdir()} == {"clone", "bin", "notes"}
+    assert {path.name for path in tmp_path.iterdir()} == {"shared", "clone", "bin", "notes", "engine"}
 
 
 def test_first_that_fails_ends_it_and_is_named_last(ci_run: CiRun) -> None:
     code, printed, asked = ci_run(fails="test")
-    assert (code, asked) == (1, ["check", "test"])
-    assert steps(printed) == ["check", "test", "FAILED: make test"]
+    assert (code, asked[1:]) == (1, ["check", "test"])
+    assert steps(printed)[1:] == ["check", "test", "FAILED: make test"]
 
 
 @pytest.mark.parametrize(("fails", "waits"), [("test-trigger", "test-compose"), ("test-compose", "test-trigger")])
@@ -82,3 +98,21 @@ def test_failure_in_one_row_interrupts_the_other_and_is_named_last(ci_run: CiRun
     assert asked[-1] == f"interrupted {waits}"
     assert {f"output of {fails}", f"output of {waits}"} <= set(printed)
     assert not {"test-infra", "demo"} & set(steps(printed)), "none begins after it"
+
+
+def test_suite_whose_engine_died_is_run_again_with_a_new_one(ci_run: CiRun) -> None:
+    code, printed, asked = ci_run(fails="test-compose", times=1, breaks_engine=True)
+    assert code == 0
+    assert asked.count("starts an engine") == 2
+    assert asked.count("test-compose") == 2
+    assert "Docker engine, which has died" in steps(printed)
+    assert "demo" in asked
+
+
+@pytest.mark.parametrize("breaks_engine", [False, True])
+def test_suite_that_fails_with_its_engine_alive_or_twice_has_failed(ci_run: CiRun, *, breaks_engine: bool) -> None:
+    code, printed, asked = ci_run(fails="test-compose", breaks_engine=breaks_engine)
+    assert code == 1
+    assert steps(printed)[-1] == "FAILED: make test-compose"
+    assert asked.count("test-compose") == 1 + breaks_engine
+    assert "demo" not in asked
