@@ -31,7 +31,8 @@ esac
 DOCKER = """#!/bin/sh
 [ -e "$STANDIN/is-up" ]
 """
-START = """mkdir -p "$STANDIN" && cd "$STANDIN" && touch is-up env && echo 999999999 >dockerd.pid && echo "starts an engine" >>"$NOTES"
+START = """echo "starts an engine" >>"$NOTES"
+mkdir -p "$STANDIN" && cd "$STANDIN" && touch is-up env && echo 999999999 >dockerd.pid
 """
 INSTALLED = ("npx", "s3fs", "pgbouncer", "chromium")
 CiRun = Callable[..., tuple[int, list[str], list[str]]]
@@ -55,7 +56,8 @@ def ci_run(tmp_path: Path) -> CiRun:
         *, fails: str = "none", waits: str = "none", after: str = "", times: int = 99, breaks_engine: bool = False
     ) -> tuple[int, list[str], list[str]]:
         environment = {"FAILS": fails, "WAITS": waits, "AFTER": after, "NOTES": str(notes), "TMPDIR": str(tmp_path)}
-        environment |= {"TIMES": str(times), "BREAKS_ENGINE": "yes" * breaks_engine, "STANDIN": str(tmp_path / "engine")}
+        environment |= {"TIMES": str(times), "BREAKS_ENGINE": "yes" * breaks_engine}
+        environment["STANDIN"] = str(tmp_path / "engine")
         environment["PATH"] = f"{tmp_path / 'bin'}:/usr/bin:/bin"
         done = subprocess.run(
             [tmp_path / "clone" / ".ci" / "run"],

@@ -325,7 +325,7 @@ class Oracle:
         for put in list(self.world.amazon.puts.values()):
             # What was put or became due while it was at work, it may have missed.
             is_due = now - _LOOKS_BACK + PATIENCE < put.listed_at < now - PATIENCE - timedelta(minutes=5)
-            if is_due and not any(self._is_about(mail, put) for mail in self.world.mails):
+            if is_due and not any(self._is_about(mail, put) for mail in reversed(self.world.mails)):
                 raise PromiseBrokenError("a silent marker", f"{put.key!r}, put {put.at:%a %H:%M:%S}")
         if self._expects:
             self._check_expectation(now)
@@ -430,10 +430,16 @@ class Oracle:
 
 def run_of(mail: Mail) -> str:
     """The run whose mail it is; empty for one of the trigger's own."""
-    found = re.search(r"^run +(\S+)$", mail.text, re.MULTILINE)
+    return _run_in(mail.text)
+
+
+@lru_cache(maxsize=20_000)
+def _run_in(text: str) -> str:
+    found = re.search(r"^run +(\S+)$", text, re.MULTILINE)
     return found[1] if found else ""
 
 
+@lru_cache(maxsize=20_000)
 def _time_of(run_id: str) -> datetime:
     found = re.match(r"marker_([^_]+)Z_", run_id)
     return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else datetime.min.replace(tzinfo=UTC)

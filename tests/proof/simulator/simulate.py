@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import mock
 
+from tests.proof.simulator.results import Outcome, Results
 from tests.support.moto import MotoServer
 from tests.support.paths import folder_in_memory
 from tests.support.postgres import PostgresServer
@@ -44,21 +45,6 @@ _BYTES = 2 << 30  # what servers and buckets of all processes take at most
 _DAYS_ON_S3 = 30  # which takes ten times as long
 
 
-@dataclass
-class Outcome:
-    """What a simulation came to."""
-
-    seed: int
-    days: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    kind: str = ""
-    """Which promise was broken; empty where none was."""
-    detail: str = ""
-    log: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    """Of this process's own work."""
-
-
 class Stage:
     """Servers and folders in which one simulation after another is played. Airflow is imported when it is entered."""
 
@@ -69,6 +55,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(mock.patch.object(tempfile, "tempdir", str(self._directory)))  # in memory
         os.environ.update(
             {
                 "AIRFLOW_HOME": str(self._directory / "airflow"),
@@ -325,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--planted", action="store_true", help="look for each planted bug first")
     parser.add_argument("--brief", action="store_true", help="print no story of a seed that fails")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
+    parser.add_argument("--results", type=Path, help="a file of seeds: those in it are not played again")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes are ended too
     if given.story:
@@ -335,10 +323,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"planted: {bug}: {outcome.kind or 'NOT FOUND'}, after {days} days", flush=True)
             missed += [bug] if not outcome.kind else []
             found += bool(outcome.kind)
-    outcomes = []
     seeds = range(given.seed, given.seed + given.seeds)
-    for outcome in play_seeds(seeds, given.days, jobs=given.jobs, seconds=given.seconds):
+    results = Results(given.results, days=given.days) if given.results else None
+    outcomes = [one for seed, one in results.outcomes.items() if seed in seeds] if results else []
+    if outcomes:
+        print(f"{len(outcomes)} seeds are in {given.results} already.", flush=True)
+    left = [seed for seed in seeds if seed not in {outcome.seed for outcome in outcomes}]
+    for outcome in play_seeds(left, given.days, jobs=given.jobs, seconds=given.seconds):
         outcomes.append(outcome)
+        if results:
+            results.add(outcome)
         how = f"FAILED on day {outcome.days}: {outcome.detail}" if outcome.kind else f"{outcome.days} days"
         print(f"seed {outcome.seed}: {how}, {outcome.seconds:.1f} s", flush=True)
     rows = figures(outcomes, bugs=f"{found} of {found + len(missed)}" * given.planted)
@@ -347,8 +341,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed and not given.brief:
         print(*tell_short_story(failed[0].seed, given.days, failed[0].kind), sep="\n")
     elif given.keep and not failed:
-        options = [("SEED", given.seed), ("SEEDS", given.seeds), ("DAYS", given.days), ("SECONDS", given.seconds)]
-        named = " ".join(f"{name}={value:.0f}" for name, value in options if value)
+        options = [("SEED", given.seed), ("SEEDS", len(outcomes)), ("DAYS", given.days)]
+        named = " ".join(f"{name}={value}" for name, value in options if value)
         keep("simulator", f"make simulate {named}{' PLANTED=1' * given.planted}", rows)
     return bool(failed or missed)
 

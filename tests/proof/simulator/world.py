@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -52,6 +53,7 @@ from tests.proof.simulator.amazon import (
     Put,
 )
 from tests.proof.simulator.clock import Clock
+from tests.proof.simulator.sessions import Sessions
 from tests.support.airflow_stand_in import PASSWORD, USERNAME, AirflowStandIn, Request
 from tests.support.database import Database
 from tests.support.paths import DAGS
@@ -167,6 +169,7 @@ class World:
         self._patches = ExitStack()
         self._look_in = psycopg2.connect(database.url)
         self._look_in.autocommit = True
+        self._sessions = Sessions(import_module("etl.table.connection")._Connection)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """The answer of the database to who looks in from outside, without faults."""
@@ -433,6 +436,7 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self._patches.close()
+        self._sessions.close()
         self._look_in.close()
         self.rest._server.server_close()
 
@@ -537,7 +541,11 @@ class World:
             """The server ends the session, and the call meets that."""
             pid = one.info.backend_pid
             with suppress(psycopg2.Error):
-                self.rows("SELECT pg_terminate_backend(%s, 5000)", pid)
+                self.rows("SELECT pg_terminate_backend(%s)", pid)
+                for _ in range(5000):
+                    if not self.rows("SELECT FROM pg_stat_activity WHERE pid = %s", pid):
+                        break
+                    time.sleep(0.001)
             return act()
 
         def execute(one: Any, query: Any, vars: Any = None) -> None:  # noqa: ANN401
@@ -567,6 +575,7 @@ class World:
         stack.enter_context(mock.patch.object(cursor, "copy_expert", copy_expert))
         stack.enter_context(mock.patch.object(connection, "commit", commit))
         stack.enter_context(mock.patch.object(module, "_readable_dsn", dsn))
+        stack.enter_context(mock.patch.object(psycopg2, "connect", self._sessions.connect))
 
     def _patch_airflow(self, stack: ExitStack) -> None:
         """HTTP to Airflow, and what its tasks ask Airflow for."""
@@ -596,6 +605,8 @@ class World:
             return self.outside("airflow", call, act, refuse=refuse)
 
         stack.enter_context(mock.patch("requests.adapters.HTTPAdapter.send", send))
+        # It reads each variable of the environment at each call.
+        stack.enter_context(mock.patch("requests.sessions.get_environ_proxies", return_value={}))
         module = self.dag.module
         named = etl.as_etl_error
 

@@ -1,0 +1,65 @@
+"""Keeps what each seed came to in a file, so that a long run goes on where it was interrupted.
+
+A line for each seed. Lines of other code than today's do not count: whatever was played before a change says nothing
+about what is there after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+_PLAYED = (
+    *(f"{folder}/**/*" for folder in ("etl", "trigger", "airflow/dags", "tests/proof/simulator")),
+    *(f"tests/support/{name}.py" for name in ("airflow_stand_in", "company_editions", "database")),
+)
+"""What is simulated, and what simulates it."""
+_CODE = {".py", ".sql", ".cpp", ".html"}
+
+
+@dataclass
+class Outcome:
+    """What a simulation came to."""
+
+    seed: int
+    days: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    kind: str = ""
+    """Which promise was broken; empty where none was."""
+    detail: str = ""
+    log: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of this process's own work."""
+
+
+class Results:
+    """The outcomes of one file that today's code had, by seed, when asked for so many days."""
+
+    def __init__(self, file: Path, *, days: int, root: Path = ROOT) -> None:
+        self._file, self._days, self._code = file, days, code_of(root)
+        self.outcomes: dict[int, Outcome] = {}
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+            kept = json.loads(line)
+            if (kept.pop("code"), kept.pop("asked")) == (self._code, days):
+                self.outcomes[kept["seed"]] = Outcome(**{**kept, "counts": Counter(kept["counts"])})
+
+    def add(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.seed] = outcome
+        line = json.dumps({"code": self._code, "asked": self._days, **vars(outcome)}, ensure_ascii=False)
+        with self._file.open("a", encoding="utf-8") as into:
+            into.write(f"{line}\n")
+
+
+def code_of(root: Path) -> str:
+    """A hash of all source files that a simulation plays."""
+    found = {path for pattern in _PLAYED for path in root.glob(pattern) if path.suffix in _CODE}
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        if ".build" not in path.parts:  # of the trigger
+            digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

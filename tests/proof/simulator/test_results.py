@@ -1,0 +1,40 @@
+"""A long run that is interrupted goes on, and what other code was asked does not count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.proof.simulator.results import Outcome, Results
+
+OUTCOME = Outcome(7, days=100, counts=Counter({"mails": 3}), seconds=1.5)
+BROKEN = Outcome(8, days=12, kind="a silent marker", detail="'Süß', put Mon", seconds=0.5)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    for name in ("etl/table/sql/load.sql", "trigger/handler.py", "airflow/dags/dag.py", "tests/support/database.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    return tmp_path
+
+
+def test_seeds_are_there_when_the_run_goes_on(repository: Path) -> None:
+    file = repository / "results.jsonl"
+    for outcome in (OUTCOME, BROKEN):
+        Results(file, days=100, root=repository).add(outcome)
+    assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME, 8: BROKEN}
+    assert Results(file, days=50, root=repository).outcomes == {}, "they were asked for other days"
+
+
+@pytest.mark.parametrize("changed", ["etl/table/sql/load.sql", "trigger/handler.py", "tests/support/database.py"])
+def test_what_was_played_before_the_code_changed_does_not_count(repository: Path, changed: str) -> None:
+    file = repository / "results.jsonl"
+    Results(file, days=100, root=repository).add(OUTCOME)
+    before = (repository / changed).read_text()
+    (repository / changed).write_text("2")
+    assert Results(file, days=100, root=repository).outcomes == {}
+    (repository / changed).write_text(before)
+    assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME}
