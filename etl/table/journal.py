@@ -96,12 +96,16 @@ def replace_companies(
     is_suspect: bool,
     dry_run: bool = False,
     journalled: bool = True,
+    loaded_until: Callable[[str, bytes], str | None] = lambda _name, _slice: None,
 ) -> Replaced:
     """Make the rows of `companies` those that `fill` yields for them, or, without it, those of the load `wanted`.
 
     `companies`: about how many rows each has. PostgreSQL computes the difference. Only rows that differ are touched;
     with `journalled` their old values are kept. `is_suspect`: somebody else may have written to the table, so rows that
-    no load can have written are removed first. Raises SettingsError when the table takes other rows than it was given.
+    no load can have written are removed first. `loaded_until`: where a company's slice is what was last loaded, or that
+    and days behind it, the last of the loaded days (ISO). Whatever else differs was written by somebody else, and is
+    put right without a journal, as no load has done it. Raises SettingsError when the table takes other rows than it
+    was given.
     """
     if not companies:
         return Replaced()
@@ -114,6 +118,7 @@ def replace_companies(
     query(cursor, "make_differences")
     may_be_whole = not (is_suspect or dry_run or query(cursor, "has_foreign_code")[0][0])
     for names in _groups(companies):
+        as_loaded: dict[str, str] = {}
         if fill is None:
             query(cursor, "copy_incoming_as_of", wanted=wanted, companies=names)
         else:
@@ -124,8 +129,17 @@ def replace_companies(
                 del contents[one.company_name]
             names = list(contents)  # noqa: PLW2901
             copy_rows(cursor, QUERIES["copy_incoming"], iter(contents.values()))
+            days = {name: loaded_until(name, content) for name, content in contents.items()}
+            as_loaded = {name: day for name, day in days.items() if day is not None}
         group = _replace_group(
-            cursor, names, load=load, known=known, consent=consent, dry_run=dry_run, journalled=journalled
+            cursor,
+            names,
+            load=load,
+            known=known,
+            as_loaded=as_loaded,
+            consent=consent,
+            dry_run=dry_run,
+            journalled=journalled,
         )
         done = done.plus(group)
         query(cursor, "forget_differences")
@@ -152,28 +166,33 @@ def _replace_group(
     *,
     load: int,
     known: Mapping[str, Known],
+    as_loaded: Mapping[str, str],
     consent: Consent,
     dry_run: bool,
     journalled: bool,
 ) -> Replaced:
     there = {name: Known(rows, day) for name, rows, day in query(cursor, "known_companies", companies=names)}
     query(cursor, "find_differences", companies=names)
-    days = {"companies": list(there), "last_days": [one.last_day for one in there.values()]}
+    last_days: dict[str, str | None] = {name: one.last_day for name, one in there.items()}
+    last_days |= as_loaded
+    days = {"companies": list(last_days), "last_days": list(last_days.values())}
     sums = _sum_differences(cursor, days)
-    held = _held_companies(cursor, sums, known=known, consent=consent)
+    restated = {name: kinds for name, kinds in sums.items() if name not in as_loaded}
+    held = _held_companies(cursor, restated, known=known, consent=consent)
     if held:
         kept_names = [one.company_name for one in held]
         query(cursor, "hold_back", companies=kept_names)
         sums = {name: kinds for name, kinds in sums.items() if name not in kept_names}
+        restated = {name: kinds for name, kinds in restated.items() if name not in kept_names}
         names = [name for name in names if name not in kept_names]
-    restatements = name_restatements(cursor, sums, known_rows={name: one.rows for name, one in there.items()})
+    restatements = name_restatements(cursor, restated, known_rows={name: one.rows for name, one in there.items()})
     added = {name: kinds["added"].grown for name, kinds in sums.items() if "added" in kinds}
     grown = {name: rows for name, rows in added.items() if rows}
     inserted = sum(one.rows for kinds in sums.values() for kind, one in kinds.items() if kind != "removed")
     deleted = sum(one.rows for kinds in sums.values() for kind, one in kinds.items() if kind != "added")
     if not dry_run:
         if journalled:
-            query(cursor, "journal_differences", load=load, **days)
+            query(cursor, "journal_differences", load=load, as_loaded=list(as_loaded), **days)
         given = {name: rows for name, rows, _ in query(cursor, "incoming_companies")}
         query(cursor, "delete_differing")
         removed = cursor.rowcount

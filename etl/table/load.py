@@ -7,6 +7,7 @@ committed together, so readers see the batch before or after. Long because it is
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -302,7 +303,19 @@ class _Load:
             consent=Consent(to_all=True) if since and reload else Consent.of(self._target.accept_shrunk),
             is_suspect=reload or self._outside is not None or bool(self._foreign),
             dry_run=self._target.dry_run,
+            loaded_until=self._loaded_until,
         )
+
+    def _loaded_until(self, name: str, content: bytes) -> str | None:
+        """Of a reloaded slice that is what was last loaded, or that and days behind it: the last of the loaded days."""
+        known = self._ledger.get(name)
+        if not self._target.reload or not known or not known.rows:
+            return None
+        loaded, added = content[: known.length], content[known.length :]
+        if hashlib.sha256(loaded).hexdigest() != known.sha256:
+            return None
+        until = Tail.of(loaded).last_day
+        return until if not added or Tail.of(added).first_day > until else None
 
     def _check_older_rows(self, companies: list[str], *, since: date) -> None:
         """Refuse to lose history: who takes the rows since a day seldom wants the older ones deleted."""

@@ -97,7 +97,7 @@ def name_restatements(
     """
     changed = {name: kinds["changed"] for name, kinds in differences.items() if "changed" in kinds}
     factors = _factors(cursor) if any(one.rows >= FEWEST_FOR_FACTOR for one in changed.values()) else {}
-    factors = {name: one for name, one in factors.items() if one.is_likely(changed[name].rows)}
+    factors = {name: one for name, one in factors.items() if name in changed and one.is_likely(changed[name].rows)}
     named = _one_factor(cursor, factors, changed)
     left = {name: one.rows - (named[name].rows if name in named else 0) for name, one in changed.items()}
     named |= _several_factors(cursor, {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR})

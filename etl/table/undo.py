@@ -61,7 +61,7 @@ def undo_loads(
         number = query(cursor, "next_load")[0][0]
         touched = query(cursor, "touched_companies", after=load - 1, until=number)
         companies = [row[0] for row in touched]
-        _refuse_outside_writes(cursor, companies)
+        _refuse_outside_writes(cursor, companies, run_id=runs[0])
         done = replace_companies(
             cursor,
             dict.fromkeys(companies, _USUAL_ROWS),
@@ -100,8 +100,11 @@ def _first_load(cursor: Cursor, run_id: str | None) -> int:
     return load
 
 
-def _refuse_outside_writes(cursor: Cursor, companies: list[str]) -> None:
-    """Raise SettingsError unless the rows of these companies are the very ones that were loaded."""
+def _refuse_outside_writes(cursor: Cursor, companies: list[str], *, run_id: str) -> None:
+    """Raise SettingsError unless the rows of these companies are the very ones that were loaded.
+
+    It names the run to undo: where the batch has changed meanwhile, the load that it asks for is the last one.
+    """
     has_rows, has_ledger, is_watched = query(cursor, "table_state")[0]
     writes = find_outside_writes(cursor, has_rows=has_rows, has_ledger=has_ledger, is_watched=is_watched)
     changed = [name for name, _, _ in writes.differing] if writes else []
@@ -110,7 +113,7 @@ def _refuse_outside_writes(cursor: Cursor, companies: list[str]) -> None:
         names = f" ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
         raise SettingsError(
             f"Rows were changed outside the pipeline{names}: an undo would mix them with what the journal knows. "
-            "Nothing was undone. Load the last batch with --reload, which corrects them, then undo."
+            f"Nothing was undone. Load the last batch with --reload, which corrects them, then undo {run_id}."
         )
 
 

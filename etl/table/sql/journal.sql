@@ -234,7 +234,8 @@ SELECT company_name, stock_date, before, after FROM (
 ) d WHERE position <= 3 ORDER BY company_name, stock_date;
 
 -- name: journal_differences
--- The old values, before they go. Days behind a company's last one are a range, like those of companies that only grew.
+-- The old values, before they go. Days behind a company's last one are a range, like those of companies that only grew;
+-- of companies that hold again what was loaded, they are all that there is to say.
 INSERT INTO price_changes (load, rows, change, company_name, stock_date, last_date, open_value, high_value, low_value,
     close_value, volume_traded, daily_percent_change, value_change)
 WITH known AS (
@@ -243,7 +244,8 @@ WITH known AS (
 SELECT %(load)s::bigint, NULL, change, company_name, stock_date, NULL, open_value, high_value, low_value, close_value,
        volume_traded, daily_percent_change, value_change
 FROM differences LEFT JOIN known USING (company_name)
-WHERE change IN ('changed', 'removed') OR (change = 'added' AND stock_date <= last_day)
+WHERE company_name <> ALL(%(as_loaded)s::text[])
+  AND (change IN ('changed', 'removed') OR (change = 'added' AND stock_date <= last_day))
 UNION ALL
 SELECT %(load)s, count(*), CASE WHEN last_day IS NULL THEN 'new' ELSE 'grew' END, company_name,
        CASE WHEN last_day IS NOT NULL THEN min(stock_date) END, CASE WHEN last_day IS NOT NULL THEN max(stock_date) END,

@@ -349,6 +349,7 @@ def test_undo_refuses_where_rows_were_changed_outside_the_pipeline(
     three: Files, database: Database, days: Days, command: Command, is_watched: bool
 ) -> None:
     three.load(database)
+    as_it_was = database.table()
     three.put("cc.us.csv", days(20, price=31))
     three.load(database)
     if not is_watched:
@@ -359,6 +360,58 @@ def test_undo_refuses_where_rows_were_changed_outside_the_pipeline(
     assert answer.code == 2
     assert "Rows were changed outside the pipeline" in answer.err
     assert database.table() == before
+    advice = re.search(r"with --reload, which corrects them, then undo (\S+)\.$", answer.err, re.MULTILINE)
+    assert advice, answer.err
+    three.load(database, reload=True)
+    assert command("undo", "--database-url", database.url, "--yes", advice[1]).code == 0
+    assert database.table() == as_it_was
+
+
+VALUES = "open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, value_change"
+BY_HAND = {
+    "values": "UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date IN ('2001-01-02', '2001-01-20')",
+    "days gone": "DELETE FROM historical_stocks_data WHERE stock_date >= '2001-01-04'",
+    "a day between": f"""INSERT INTO historical_stocks_data SELECT '1999-01-04', {VALUES}, company_name
+        FROM historical_stocks_data WHERE stock_date = '2001-01-01'""",
+    "a day behind": f"""INSERT INTO historical_stocks_data SELECT '2009-01-05', {VALUES}, company_name
+        FROM historical_stocks_data WHERE stock_date = '2001-01-01'""",
+    "a day moved": "UPDATE historical_stocks_data SET stock_date = '2000-12-31' WHERE stock_date = '2001-01-02'",
+    "all gone": "TRUNCATE historical_stocks_data",
+}
+
+
+def _as_of(database: Database, run: etl.Receipt) -> list[tuple[Any, ...]]:
+    [(at,)] = database.rows("SELECT loaded_at FROM loads WHERE run_id = %s", run.run_id)
+    return database.rows(AS_OF, at)
+
+
+@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("is_sorted", [True, False])
+@pytest.mark.parametrize("by_hand", BY_HAND.values(), ids=BY_HAND)
+def test_what_others_wrote_and_a_reload_puts_right_is_no_history(
+    three: Files, database: Database, days: Days, by_hand: str, is_sorted: bool, grows: bool
+) -> None:
+    if not is_sorted:
+        three.put("bb.us.csv", days(10, price=20)[::-1])
+    before = three.load(database)
+    three.put("aa.us.csv", days(5, price=11))
+    first = database.rows(NOW)
+    loaded = three.load(database)
+    second = database.rows(NOW)
+    database.execute(by_hand)
+    if grows:
+        three.put("cc.us.csv", days(23, price=30))
+    reloaded = three.load(database, reload=True)
+    assert _as_of(database, before) == first
+    assert _as_of(database, loaded) == second
+    assert _as_of(database, reloaded) == database.rows(NOW)
+    assert changes(database) == ([("cc.us.csv", "grew", "2001-01-21", "2001-01-23", None)] if grows else [])
+    assert (reloaded.restatements, reloaded.held) == ((), ())
+    assert reloaded.grown == ({"cc.us.csv": 3} if grows else {})
+    assert not list(audit.verify(database.url))
+    undone = audit.undo(database.url, run=etl.Run.begin("undo")).undone
+    assert undone
+    assert database.rows(NOW) == (second if grows else first)
 
 
 def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -119,6 +122,10 @@ class Put:
     def listed_at(self) -> datetime:
         return self.at.replace(microsecond=0)
 
+    @cached_property
+    def listed_text(self) -> str:
+        return self.listed_at.isoformat()
+
     @property
     def finished_at(self) -> datetime:
         """When the put ended: S3 dates the object by its beginning, and the event by its end."""
@@ -188,6 +195,12 @@ class Outside(Protocol):
     def __call__(self, service: str, what: str, act: Callable[[], Any], *, refuse: Callable[[], Any]) -> Any: ...  # noqa: ANN401  whatever `act` gives
 
 
+class _File(io.StringIO):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
 class Amazon:
     """What the trigger's functions see of AWS."""
 
@@ -207,6 +220,19 @@ class Amazon:
         self.kept: list[str] = []
         """Bodies of kept events."""
         self.password = ""
+        self._files: dict[str, _File] = {}
+        self._numbers = itertools.count()
+
+    @contextmanager
+    def file(self, mode: str, suffix: str) -> Iterator[_File]:
+        """In the place of tempfile.NamedTemporaryFile, for the parameters of a call."""
+        assert mode == "w"
+        given = _File(f"{next(self._numbers)}{suffix}")
+        self._files[given.name] = given
+        try:
+            yield given
+        finally:
+            del self._files[given.name]
 
     def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:  # noqa: ANN401
         """In the place of subprocess.run, for `python -m awscli ...`."""
@@ -229,7 +255,7 @@ class Amazon:
     def _answer(self, service: str, operation: str, rest: list[str], *, given: bytes | None) -> bytes | dict[str, Any]:
         asked: dict[str, Any] = {}
         if rest and rest[0] == "--cli-input-json":
-            asked = json.loads(Path(rest[1].removeprefix("file://")).read_bytes())
+            asked = json.loads(self._files[rest[1].removeprefix("file://")].getvalue())
         match service, operation:
             case "s3", "cp":
                 return self._copy(operation, *rest, given=given)
@@ -267,7 +293,7 @@ class Amazon:
     def _list(self, asked: dict[str, Any]) -> Iterator[dict[str, str]]:
         if asked["Bucket"] == MONITORED:
             for key, put in sorted(self.puts.items()):
-                yield {"Key": key, "LastModified": put.listed_at.isoformat()}
+                yield {"Key": key, "LastModified": put.listed_text}
             return
         for key in self._source.keys(asked.get("Prefix", "")):
             if key > asked.get("StartAfter", ""):

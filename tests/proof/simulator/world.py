@@ -459,6 +459,9 @@ class World:
         stack.enter_context(mock.patch.object(etl.Aws, "sns", property(lambda _: _Topic(self))))
         run = SimpleNamespace(run=self.amazon.run, DEVNULL=None, TimeoutExpired=TimeoutError)
         stack.enter_context(mock.patch("trigger.aws_cli.subprocess", run))
+        stack.enter_context(
+            mock.patch("trigger.aws_cli.tempfile", SimpleNamespace(NamedTemporaryFile=self.amazon.file))
+        )
         stack.enter_context(mock.patch("trigger.aws_cli._environment", dict))  # of a process that is not started
 
     def _environment(self) -> dict[str, str]:
