@@ -25,6 +25,18 @@ _COLUMNS = (
     "company_name, stock_date, open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, "
     "value_change"
 )
+_NUMBERS = "open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, value_change"
+_WRITES = (
+    "UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = %s AND stock_date >= %s",
+    "DELETE FROM historical_stocks_data WHERE company_name = %s AND stock_date >= %s",
+    "DELETE FROM historical_stocks_data WHERE company_name = %s AND %s <> ''",
+    "UPDATE historical_stocks_data SET stock_date = '1999-01-04' WHERE company_name = %s AND stock_date = %s",
+    *(
+        f"INSERT INTO historical_stocks_data SELECT '{day}', {_NUMBERS}, company_name FROM historical_stocks_data "
+        "WHERE company_name = %s AND stock_date = %s"
+        for day in ("1999-01-04", "2019-01-04")
+    ),
+)
 
 
 class InterruptedByTest(BaseException):
@@ -83,6 +95,7 @@ class Game:
                 self._since,
                 self._dry_run,
                 self._undo,
+                self._put_right,
             ]
         )
         self.played.append(f"{way.__name__} after {self._vendor.steps[-3:]}")
@@ -180,6 +193,24 @@ class Game:
         with suppress(etl.BatchError):
             self.files.load(self.database, job=self.files.job(output=str(self.files.root / "dry")), dry_run=True)
         assert self.table() == self.last
+
+    def _put_right(self) -> None:
+        """Somebody else writes to companies that are as their files are, some grow, and a reload leaves no trace."""
+        self._load()
+        as_loaded = [name for name in self._vendor.companies if name not in self._vendor.broken and self._is_last(name)]
+        for name in self._random.sample(as_loaded, k=min(2, len(as_loaded))):
+            statement = self._random.choice(_WRITES)
+            self.played.append(f"  {' '.join(statement.split()[:3])} ... {name}")
+            days = [day for company, day in self.last if company == name]
+            self.database.execute(statement, name, self._random.choice(days))
+        if self._random.random() < 0.5:
+            Vendor._grow(self._vendor)
+            self._write()
+        self._committed(self.files.load(self.database, reload=True))
+        self.database.execute("DELETE FROM changes_by_hand")  # companies that left the batch were not looked at
+
+    def _is_last(self, name: str) -> bool:
+        return pandas_table(self.files, name) == {key: row for key, row in self.last.items() if key[0] == name}
 
     def _undo(self) -> None:
         tables = [{}, *(table for _, table in self.states)]
