@@ -31,7 +31,7 @@ class Tail:
 
 
 def last_day(content: bytes) -> str | None:
-    """The day of a slice's last row, which is the last one in files that are in the order of their days."""
+    """The last day of a slice that is in the order of its days: that of its last row."""
     start = content.rfind(b"\n", 0, -1) + 1
     return content[start : start + _DAY].decode() or None
 

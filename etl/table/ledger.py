@@ -25,7 +25,7 @@ class LedgerEntry:
     run_id: str
     loaded_at: datetime
     last_day: str | None
-    """Of its last row (ISO)."""
+    """The last of its days (ISO), wherever in the file it is."""
     sha256_by_day: str | None
     """Of its rows in the order of their days, where that is known not to be the order of the file."""
 
@@ -36,7 +36,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Ends:
-    """What the ledger needs to know of a slice's rows: the day of the last one, and LedgerEntry.sha256_by_day."""
+    """What the ledger needs to know of a slice's rows: the last day, and LedgerEntry.sha256_by_day."""
 
     last_day: str | None = None
     sha256_by_day: str | None = None

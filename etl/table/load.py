@@ -336,4 +336,6 @@ class _Load:
 
 
 def _ends(entry: Slice, content: bytes) -> Ends:
-    return Ends(last_day(content), None if entry.in_day_order else hash_by_day(content))
+    if entry.in_day_order:
+        return Ends(last_day(content))
+    return Ends(Tail.of(content).last_day, hash_by_day(content))

@@ -74,6 +74,14 @@ BEGIN
         FROM (SELECT company_name, max(stock_date) AS last_day FROM historical_stocks_data GROUP BY company_name) t
         WHERE t.company_name = l.company_name AND l.last_day IS NULL;
     END IF;
+    -- Before 0.2.0 was released, the last day of a file in another order was that of its last row.
+    UPDATE loaded_companies l SET last_day = t.last_day
+    FROM (
+        SELECT company_name, max(stock_date) AS last_day, count(*) AS rows FROM historical_stocks_data
+        WHERE company_name IN (SELECT company_name FROM loaded_companies WHERE sha256_by_day IS NOT NULL)
+        GROUP BY company_name
+    ) t
+    WHERE t.company_name = l.company_name AND t.rows = l.rows AND t.last_day > l.last_day AND l.sha256_by_day IS NOT NULL;
     IF NOT EXISTS (SELECT FROM loads) THEN
         INSERT INTO loads (load, run_id, kind, loaded_at, journal_kept)
         SELECT 1, run_id, 'upgrade', clock_timestamp(), false FROM loaded_companies ORDER BY loaded_at DESC LIMIT 1;

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from etl.table.overview import read_overview
+from etl.table.schema import make_tables
 from tests.support.batch_files import process
 from tests.support.commands import counts
 
@@ -239,17 +241,52 @@ def test_shrunk_file_takes_its_rows_out_of_the_table_with_consent(
     assert database.companies() == {"aa.us.csv": 5, "bb.us.csv": 10, "cc.us.csv": 3}
 
 
+def _shuffled(rows: list[str]) -> list[str]:
+    return [*rows[1::3], *rows[::3], *rows[2::3]]
+
+
+ORDERS: dict[str, Callable[[list[str]], list[str]]] = {
+    "oldest first": list,
+    "newest first": lambda rows: rows[::-1],
+    "no order": _shuffled,
+}
+
+
+@pytest.mark.parametrize("then", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("first", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize(("without", "is_held"), [({3}, False), ({3, 9}, False), ({3, 9, 12}, True), ({19}, True)])
 def test_file_that_lacks_its_last_day_or_over_a_tenth_of_its_days_is_held_back(
-    three: Files, database: Database, days: Days, without: set[int], is_held: bool
+    three: Files,
+    database: Database,
+    days: Days,
+    without: set[int],
+    is_held: bool,
+    first: Callable[[list[str]], list[str]],
+    then: Callable[[list[str]], list[str]],
 ) -> None:
+    three.put("cc.us.csv", first(days(20, price=30)))
     three.load(database)
-    three.put("cc.us.csv", [row for number, row in enumerate(days(20, price=30)) if number not in without])
+    three.put("cc.us.csv", then([row for number, row in enumerate(days(20, price=30)) if number not in without]))
     receipt = three.load(database, dry_run=True)
     assert bool(receipt.held) == is_held
     receipt = three.load(database)
     assert bool(receipt.held) == is_held
     assert database.companies()["cc.us.csv"] == (20 if is_held else 20 - len(without))
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_last_day_of_the_ledger_and_the_page_is_the_last_one_wherever_it_is_in_the_file(
+    three: Files, database: Database, days: Days, order: Callable[[list[str]], list[str]]
+) -> None:
+    three.put("cc.us.csv", order(days(20, price=30)))
+    receipt = three.load(database)
+    last_day = "SELECT last_day FROM loaded_companies WHERE company_name = 'cc.us.csv'"
+    assert database.rows(last_day) == [("2001-01-20",)]
+    overview = read_overview(database.url, run_id=receipt.run_id, restatements=())
+    assert {one.company_name: one.last_day for one in overview.companies}["cc.us.csv"] == "2001-01-20"
+    database.execute("UPDATE loaded_companies SET last_day = '2001-01-03' WHERE sha256_by_day IS NOT NULL")
+    make_tables(database.url)  # as it does after an update of the code, which once wrote the day of the last row
+    assert database.rows(last_day) == [("2001-01-20",)]
 
 
 def test_new_days_do_not_make_up_for_days_that_a_file_lacks(three: Files, database: Database, days: Days) -> None:
