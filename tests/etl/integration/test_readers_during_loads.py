@@ -35,6 +35,8 @@ def test_each_read_is_one_committed_batch_and_no_reader_goes_back(
     assert verdict.anomalies == (), "\n".join(verdict.anomalies[:10])
     assert verdict.writes.total() == LOADS
     assert database.rows("SELECT count(*) FROM loads") == [(verdict.batches,)]
+    writes_nothing = verdict.writes["refused"] + verdict.writes["dry run"]
+    assert verdict.batches == LOADS - writes_nothing, "a load has failed that had no reason to"
     assert verdict.reads.total() > LOADS
     if LOADS >= 100:
         assert set(verdict.began_during) == {"any", *WRITES}, "no read fell into one kind of write"
