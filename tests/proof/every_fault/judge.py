@@ -149,7 +149,8 @@ class Judge:
                 wrong.append(f"{len(errors)} lines of error: {told.printed!r}")
             if receipt.get("state") != "failed" and "failed" not in recorded:
                 wrong.append("a run that failed has no receipt")
-        texts = [told.printed, str(receipt.get("error", "")), *(text for _, text in told.mails)]
+        mails = (*told.mails, *_notices(after, told.run_id))
+        texts = [told.printed, str(receipt.get("error", "")), *(text for _, text in mails)]
         if before.stored.table != after.stored.table:
             last = told.printed if way == "run" else ""
             for claim in _CLAIMS:
@@ -195,20 +196,35 @@ def _receipt(sight: Sight, run_id: str) -> dict[str, Any]:
     return found
 
 
+def _notices(sight: Sight, run_id: str) -> list[tuple[str, str]]:
+    """Subject and text of the mail that was kept, if one was; both are empty where it cannot be read."""
+    content = sight.outputs.get(f"notices/{run_id}.json")
+    if content is None:
+        return []
+    try:
+        notice = json.loads(content)
+        return [(str(notice["Subject"]), str(notice["Message"]))]
+    except (ValueError, KeyError, TypeError):
+        return [("", "")]
+
+
 def _of_mail(told: Told, after: Sight, *, faults: int) -> list[str]:
-    """One mail or a kept notice; a run that was killed, or could keep none, is one that the watchdog reports."""
+    """One mail or a kept notice; the receipt of a run that was killed, or could keep none, says that there is none."""
     wrong = []
-    kept = f"notices/{told.run_id}.json" in after.outputs
-    said = len(told.mails) + kept
+    kept = _notices(after, told.run_id)
+    said = len(told.mails) + len(kept)
     is_unanswered = any(": sns Publish" in name for name in told.struck)  # SNS may have done it, and nobody knows
     if said > 1 and not is_unanswered:
-        wrong.append(f"{len(told.mails)} mails and {int(kept)} notices")
+        wrong.append(f"{len(told.mails)} mails and {len(kept)} notices")
     if not said and told.ended != "killed" and not (is_unanswered and faults > 1):
         wrong.append("no mail and no notice")
     if not said and has_mail(_receipt(after, told.run_id)):
         wrong.append("no mail and no notice, and its receipt says that there is one")
     recorded = [state for run_id, state, _ in after.stored.runs if run_id == told.run_id]
-    for subject, text in told.mails:
+    for subject, text in kept:
+        if not subject.endswith(("_Success", "_Failure")) or told.run_id not in text:
+            wrong.append(f"a notice that is no mail of the run: {subject!r}, {text[:200]!r}")
+    for subject, text in (*told.mails, *kept):
         if subject.endswith("_Success") and ("success" not in recorded or told.ended == "failed"):
             wrong.append("a mail of success about a run that failed")
         if subject.endswith("_Failure") and told.ended == "success" and "succeeded" not in text:
