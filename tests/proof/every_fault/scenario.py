@@ -9,7 +9,10 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from etl import audit
 from etl.table.schema import make_tables
@@ -140,7 +143,7 @@ class World:
             is_clean = not mine and (number > 1 or not case.faults)
             if is_clean:
                 wrong += judge.judge_end(told, after)
-                wrong += _deep(prepared, ignored=run_ids)
+                wrong += _deep(prepared, ignored=run_ids) + _past(prepared, judge.old.rows)
             outcome.wrong += [f"after run {number}: {one}" for one in wrong]
             outcome.states.append(hashlib.sha256(fingerprint(after, run_ids).encode()).hexdigest()[:16])
             if wrong or (is_clean and not waiting and number > 1):
@@ -248,8 +251,18 @@ def _deep(prepared: _Prepared, ignored: list[str] | None = None) -> list[str]:
 
 
 def _past(prepared: _Prepared, rows: list[tuple[str | None, ...]]) -> list[str]:
-    """Whether the journal gives back what the table held after the first day."""
+    """Whether the journal gives back what the table held after the first day, value for value."""
     then = prepared.database.rows("SELECT min(loaded_at) FROM loads")[0][0]
-    query = "SELECT count(*) FROM (SELECT company_name, stock_date::text FROM stock_prices_as_of(%s)) past"
-    count = prepared.database.rows(query, then)[0][0]
-    return [] if count == len(rows) else [f"as of the first day there are {count} rows, not {len(rows)}"]
+    found = prepared.database.rows("SELECT * FROM stock_prices_as_of(%s)", then)
+    past, wanted = ([*sorted(map(_numbers, ones), key=itemgetter(-1, 0))] for ones in (found, rows))
+    if past == wanted:
+        return []
+    differing = [one for one in (*past, *wanted) if past.count(one) != wanted.count(one)]
+    counts = f"{len(past)} rows, not {len(wanted)}"
+    return [f"as of the first day there are {counts}; the first that differs: {differing[0]}"]
+
+
+def _numbers(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of the table, or of `stock_prices_as_of`, whose numbers are compared by their value."""
+    day, *values, name = row
+    return str(day), *(None if value is None else Decimal(value) for value in values), name
