@@ -171,7 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         nargs="+",
         default=[],
-        help="load these companies although their new files lost days that are loaded; all: whichever they are",
+        help="load these although they end earlier, or lack over a tenth of the loaded days; all: whichever they are",
     )
     loading.add_argument(
         "--journal-days",
