@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,13 +29,16 @@ from tests.support.moto import MotoServer
 from tests.support.postgres import PostgresServer
 
 _OURS = {"etl", "trigger", "tests", "infra_scripts"}
+_NOT_RUN = 3  # the exit code of a child whose tests could not be run
 
 
 @dataclass
 class Outcome:
-    """What the tests in a child came to: its exit code (1: one failed, None: it was stopped), and each that was run."""
+    """What the tests in a child came to, and each that was run."""
 
-    exit_code: int | None
+    exit_code: int
+    """0: all passed; 1: one failed, or none could be imported; negative: the signal that ended the child; else: they
+    could not be run."""
     seconds: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     entered: dict[str, list[str]] = field(default_factory=dict)
@@ -101,7 +105,7 @@ class Session:
         report.unlink(missing_ok=True)
         pid = os.fork()
         if not pid:
-            code = 3
+            code = _NOT_RUN
             try:
                 _leave(folder)
                 _share(found)
@@ -110,6 +114,8 @@ class Session:
                 self._notes.begin(report, {str(self.tree / file): file for file in watched})
                 names = order or list(self._items)
                 code = self._run_here(names, usual=usual, stop=bool(change))
+            except BaseException:
+                _print_traceback()
             finally:
                 os._exit(code)
         return _outcome(pid, report)
@@ -131,20 +137,25 @@ def run_anew(tree: Path, order: Sequence[str], *, found: Servers, folder: Path, 
     report.unlink(missing_ok=True)
     pid = os.fork()
     if not pid:
-        code = 3
+        code = _NOT_RUN
 
         def work(session: Session) -> None:
             nonlocal code
             _share(found)
             session._notes.begin(report, {})
-            if all(name in session._items for name in order):  # a file that cannot be imported has none
-                code = session._run_here(order, usual=usual, stop=True)
+            is_imported = all(name in session._items for name in order)
+            code = session._run_here(order, usual=usual, stop=True) if is_imported else 1
 
         try:
             _leave(folder)
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            Session(tree, list(dict.fromkeys(name.partition("::")[0] for name in order)), work=work).start(folder)
+            files = dict.fromkeys(name.partition("::")[0] for name in order)
+            ended = Session(tree, list(files), work=work).start(folder)
+            if code == _NOT_RUN and ended in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR):
+                code = 1  # a file of tests cannot be imported
+        except BaseException:
+            _print_traceback()
         finally:
             os._exit(code)
     return _outcome(pid, report)
@@ -155,7 +166,7 @@ def _outcome(pid: int, report: Path) -> Outcome:
     _, status = os.waitpid(pid, 0)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it left behind
-    outcome = Outcome(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else None)
+    outcome = Outcome(os.waitstatus_to_exitcode(status))
     for line in report.read_text().splitlines() if report.exists() else ():
         one = json.loads(line)
         outcome.seconds[one["test"]] = outcome.seconds.get(one["test"], 0.0) + one["seconds"]
@@ -164,6 +175,11 @@ def _outcome(pid: int, report: Path) -> Outcome:
         if one["entered"]:
             outcome.entered[one["test"]] = one["entered"]
     return outcome
+
+
+def _print_traceback() -> None:
+    traceback.print_exc()
+    sys.stderr.flush()  # nothing else does, in a child that ends by os._exit
 
 
 def _leave(folder: Path) -> None:

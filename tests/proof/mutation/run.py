@@ -1,10 +1,16 @@
 """Changes the modules that guard the data, one small change at a time, and counts the changes that no test notices.
 
-python -m tests.proof.mutation.run --mutants-python .venv-mutation/bin/python [--only MODULE...] [--sample N] [--keep]
+python -m tests.proof.mutation.run                                  every change that has no result yet
+python -m tests.proof.mutation.run --only etl/table/load.py         those of a module
+python -m tests.proof.mutation.run --sample 20                      so many of each module
+python -m tests.proof.mutation.run --keep                           and keeps the figures that docs/guarantees.md shows
 
 Each mutant meets the tests near its module that enter the changed function: those that noticed another change first,
 then the quick ones. A change that is noticed by none survives: survivors.toml has to name it with a reason.
-Works in copies of the tree, and keeps what it found in a file, so that it can be stopped and called again.
+Works in copies of the tree, and keeps what it found in a file, so that it can be stopped and called again: a result
+counts until the function changes. Remove the file to try all of them again.
+
+Long because the mutants, the order of their tests, the work and the figures belong to one program.
 """
 
 from __future__ import annotations
@@ -14,7 +20,9 @@ import hashlib
 import json
 import os
 import pickle
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,12 +32,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import pandas  # noqa: F401  imported once, for all children
 import psycopg2  # noqa: F401
 
 from tests.proof.mutation.near import Outcome, Servers, Session, run_anew, servers
+from tests.proof.mutation.results import hash_of_function, read_results
 from tests.proof.mutation.survivors import Key, read_survivors
 from tests.support import proof
 from tests.support.paths import ROOT
@@ -89,6 +97,8 @@ class Mutant:
     source: str
     number: int = 0
     """Among the same changes of the same text in one function."""
+    within: str = ""
+    """The hash of the function as it is."""
 
     @property
     def key(self) -> Key:
@@ -131,10 +141,12 @@ def make_mutants(python: str, modules: Sequence[str]) -> list[Mutant]:
     """All mutants of the modules."""
     program = ROOT / "tests" / "proof" / "mutation" / "mutants.py"
     done = subprocess.run([python, str(program), *modules], cwd=ROOT, capture_output=True, text=True, check=True)
+    sources = {module: (ROOT / module).read_text(encoding="utf-8") for module in modules}
     seen: Counter[Key] = Counter()
     made = []
     for one in sorted((Mutant(**json.loads(line)) for line in done.stdout.splitlines()), key=lambda one: one.line):
-        made.append(replace(one, number=seen[one.key]))
+        within = hash_of_function(sources[one.module], one.function)
+        made.append(replace(one, number=seen[one.key], within=within))
         seen[one.key] += 1
     return made
 
@@ -197,27 +209,37 @@ def try_mutant(
         file.write_text(original, encoding="utf-8")
 
 
+def is_found(outcome: Outcome) -> bool | None:
+    """Whether a test failed or did not end; None where the tests could not be run, which says nothing of a mutant."""
+    return {0: False, 1: True, -signal.SIGALRM: True}.get(outcome.exit_code)
+
+
 def try_mutants(
     mutants: Sequence[Mutant], *, session: Session, baseline: Baseline, found: Servers, folder: Path, results: Path
-) -> None:
-    """Try one after the other, and add a line to the results for each."""
+) -> bool:
+    """Try one after the other, and add a line to the results for each. False where the tests could not be run."""
     noticed: Counter[tuple[str, str]] = Counter()
     for mutant in mutants:
         order = baseline.near(mutant, noticed=noticed)
         started = time.monotonic()
         outcome = try_mutant(mutant, order, session=session, baseline=baseline, found=found, folder=folder)
-        killed = outcome.exit_code != 0
+        if (killed := is_found(outcome)) is None:
+            print((folder / "output.txt").read_text(errors="replace")[-5000:])
+            print(f"The tests of this mutant could not be run (exit code {outcome.exit_code}). It is not counted:")
+            print(f"{mutant.module}:{mutant.line} {mutant.function}\n  - {mutant.old}\n  + {mutant.new}", flush=True)
+            return False
         for test in outcome.failed[:1]:
             noticed[f"{mutant.module}:{mutant.function}", test] += 1
             noticed["", test] += 1
-        by = (outcome.failed or ["stopped" if outcome.exit_code is None else "import"])[0] if killed else ""
+        by = (outcome.failed or ["import" if outcome.exit_code == 1 else "stopped"])[0] if killed else ""
         facts = {
             "name": mutant.name, "module": mutant.module, "line": mutant.line, "operator": mutant.operator,
             "function": mutant.function, "old": mutant.old, "new": mutant.new, "killed": killed, "by": by,
-            "tests": len(order), "seconds": round(time.monotonic() - started, 2),
+            "tests": len(order), "seconds": round(time.monotonic() - started, 2), "within": mutant.within,
         }  # fmt: skip
         with results.open("a") as into:
             into.write(json.dumps(facts) + "\n")
+    return True
 
 
 def _work(mutants: Sequence[Mutant], *, workers: int, results: Path) -> None:
@@ -247,11 +269,11 @@ def _work(mutants: Sequence[Mutant], *, workers: int, results: Path) -> None:
                         while not measured.exists():
                             time.sleep(0.2)
                         baseline = Baseline(*pickle.loads(measured.read_bytes()))
-                        try_mutants(
+                        is_done = try_mutants(
                             mutants[number::workers], session=session, baseline=baseline, found=found, folder=place,
                             results=results,
                         )  # fmt: skip
-                    code = 0
+                    code = 0 if is_done else 1
 
                 try:
                     files = sorted({file for module in modules for file in NEAR[module]})
@@ -260,41 +282,59 @@ def _work(mutants: Sequence[Mutant], *, workers: int, results: Path) -> None:
                     os._exit(code)
             pids.append(pid)
         if any([os.waitpid(pid, 0)[1] for pid in pids]):  # noqa: C419  all are waited for
-            raise SystemExit("A worker ended early; what it had found is kept.")
-
-
-def read_results(file: Path) -> dict[str, dict[str, Any]]:
-    """What is known of each mutant: its last result."""
-    lines = file.read_text().splitlines() if file.exists() else ()
-    return {one["name"]: one for one in map(json.loads, lines)}
+            raise SystemExit("A worker ended early, for the reason above; what was found before is kept.")
 
 
 def figures(
-    mutants: Sequence[Mutant], results: Mapping[str, Mapping[str, Any]], *, all_of: Mapping[str, int]
+    mutants: Sequence[Mutant], results: Mapping[str, Mapping[str, object]], *, all_of: Mapping[str, int]
 ) -> dict[str, list[str]]:
     """The row of each module, and of all: how many mutants there are, were tried, found and left, and the score."""
     rows = {}
     for module in [*(one for one in NEAR if one in all_of), "all"]:
         of_module = [results[one.name] for one in mutants if module in (one.module, "all")]
-        found, tried = sum(one["killed"] for one in of_module), len(of_module)
+        found, tried = sum(bool(one["killed"]) for one in of_module), len(of_module)
         made = sum(all_of.values()) if module == "all" else all_of[module]
         counts = [f"{count:,}" for count in (made, tried, found, tried - found)]
         rows[module] = [*counts, f"{100 * found / tried:.1f} %" if tried else ""]
     return rows
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mutants-python", default=str(ROOT / ".venv-mutation" / "bin" / "python"))
-    parser.add_argument("--only", nargs="*", default=list(NEAR), metavar="MODULE")
-    parser.add_argument("--sample", type=int, default=0, help="so many mutants of each module; 0: all")
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--results", type=Path, default=ROOT / ".mutation.jsonl")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.mutation.run",
+        description=(__doc__ or "").partition("\n\nLong because")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--mutants-python", default=str(ROOT / ".venv-mutation" / "bin" / "python"), metavar="PYTHON",
+        help="the Python that has cosmic-ray, which makes the mutants (.venv-mutation's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="+", default=list(NEAR), choices=list(NEAR), metavar="MODULE", help="mutants of these modules"
+    )
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="so many mutants of each module; 0: all")
+    parser.add_argument("--seed", default="1", help="which mutants a sample takes, and which come first (1)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that try them")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / ".mutation.jsonl", metavar="FILE",
+        help="where the results are kept and looked for (.mutation.jsonl)",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="only count the mutants")
     parser.add_argument("--report", action="store_true", help="try nothing: report what is known")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
-    options = parser.parse_args()
+    return parser
+
+
+def command(options: argparse.Namespace) -> str:
+    """How `make` does the same."""
+    given = [*(["--only", *options.only] if options.only != list(NEAR) else [])]
+    given += ["--sample", str(options.sample), "--seed", options.seed] if options.sample else []
+    given += ["--report"] if options.report else []
+    return f"make mutation OPTIONS='{shlex.join(given)}'" if given else "make mutation"
+
+
+def main() -> int:
+    options = _parser().parse_args()
 
     everything = make_mutants(options.mutants_python, options.only)
     all_of = Counter(one.module for one in everything)
@@ -303,7 +343,8 @@ def main() -> int:
             print(f"{module}: {count}")
         return 0
     mutants = sampled(everything, count=options.sample, seed=options.seed)
-    known = read_results(options.results)
+    within = {one.name: one.within for one in everything}
+    known = read_results(options.results, within=within)
     if options.report:
         mutants = [one for one in mutants if one.name in known]
     left = [] if options.report else [one for one in mutants if not known.get(one.name, {}).get("killed")]
@@ -313,7 +354,7 @@ def main() -> int:
     print(f"{len(mutants)} mutants, {len(left)} to try", flush=True)
     if left:
         _work(left, workers=min(options.workers, len(left)), results=options.results)
-    results = read_results(options.results)
+    results = read_results(options.results, within=within)
     survivors = [one for one in mutants if not results[one.name]["killed"]]
     unexplained = [one for one in survivors if one.key not in excused]
     for one in unexplained:
@@ -323,7 +364,7 @@ def main() -> int:
     for module, row in rows.items():
         print(f"{module}: {', '.join(f'{count} {what}' for what, count in zip(_COLUMNS, row, strict=True))}")
     if options.keep:
-        proof.keep("mutation", "make mutation", rows, columns=("module", *_COLUMNS))
+        proof.keep("mutation", command(options), rows, columns=("module", *_COLUMNS))
     return bool(unexplained)
 
 
