@@ -57,7 +57,7 @@ test-compose: $(READY) $(LAYER) ## run the compose stacks for real, with kills a
 test-faults: $(READY) $(LAYER) ## break, stall, fill and kill everything, by the hundred (MBD_FIGURES=file keeps the figures)
 	@MBD_FAULTS=1 $(RUN) -m pytest $(PARALLEL) $(or $(TESTS),tests/system/test_shards_and_kills.py tests/etl/faults tests/trigger/faults tests/etl/integration/test_killed_at_random.py tests/proof/simulator/test_airflow_rules.py)
 
-test-every-fault: $(READY) ## let each call to the outside meet each fault (MINUTES=3: as many as fit; SEED=2, SHARE=0.1); PAIRS=1 two faults; KEEP=1 keeps the figures
+test-every-fault: $(READY) ## let each call to the outside meet each fault (MINUTES=3: as many as fit; SEED=2; SHARE=0.1 a tenth); PAIRS=1 two faults; KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.every_fault $(if $(SHARE),--share $(SHARE)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(PAIRS),--pairs) $(if $(KEEP),--keep)
 
@@ -67,8 +67,9 @@ flakes: $(READY) $(LAYER) ## run the tests N times (10) next to LOAD busy proces
 test-histories: $(READY) ## let readers and loads write a history and check it: LOADS=1000, KEEP=1 keeps the figures
 	@MBD_HISTORY_LOADS=$(or $(LOADS),1000) $(if $(KEEP),MBD_KEEP_PROOF=1) $(RUN) -m pytest tests/proof/histories tests/etl/integration/test_readers_during_loads.py
 
-planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the tests to find; SHARE=3 takes a third, KEEP=1 keeps the figures
+planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the tests to find; SHARE=0.3 takes three in ten, KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.planted_bugs $(if $(SHARE),--share $(SHARE)) $(if $(KEEP),--keep)
+
 test-versions: $(READY) ## test etl on other majors of PostgreSQL (POSTGRES="14 16") and other Pythons (PYTHONS="3.12 3.13"); KEEP=1 keeps the counts
 	@$(RUN) -m tests.proof.versions.run --postgres '$(POSTGRES)' --pythons '$(PYTHONS)' $(if $(KEEP),--keep) $(TESTS)
 
@@ -77,8 +78,8 @@ simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORY),--story) $(if $(PLANTED),--planted) $(if $(RESULTS),--results '$(RESULTS)') \
 		$(if $(KEEP),--keep)
 
-mutation: $(READY) $(LAYER) $(MUTATION)/.ready ## change the code that guards the data, and see which changes no test notices; OPTIONS='--sample 20'
-	@$(RUN) -m tests.proof.mutation.run --mutants-python $(MUTATION)/bin/python $(OPTIONS)
+mutation: $(READY) $(LAYER) $(MUTATION)/.ready ## change the code that guards the data, and see which changes no test notices; OPTIONS='--sample 20'; KEEP=1 keeps the figures
+	@$(RUN) -m tests.proof.mutation.run --mutants-python $(MUTATION)/bin/python $(if $(KEEP),--keep) $(OPTIONS)
 
 fuzz: $(READY) ## fuzz the readers of company files and index, then the native checker; SECONDS=300 for each
 	@$(RUN) -m tests.etl.fuzz.byte_fuzz --seconds $(or $(SECONDS),60)
@@ -177,8 +178,7 @@ audit: $(READY) $(PARTS)/.ready $(NODE) ## look up what is known to be vulnerabl
 	@$(RUN) -m tests.support.parts audit --pip-audit $(PARTS)/bin/pip-audit
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) $(MUTATION) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so
-
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) $(MUTATION) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so .mutation.jsonl .simulated.jsonl
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
 	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); [[ " $(SUPPORTED) " == *" $$found "* ]] || \

@@ -201,10 +201,12 @@ def variables_of_product_code() -> dict[str, set[str]]:
 
 
 def variables_of_tests() -> set[str]:
-    """The MBD_ variables that only the tests and what starts them know."""
+    """The MBD_ variables that only the tests and what starts them know, and what `.ci/run` takes under other names."""
     files = [file for file in _tracked("tests/*.py", ".ci/run", "Makefile") if file != Path(__file__)]
     named = {name for file in files for name in _variables(file.read_text(encoding="utf-8"))}
-    return {name for name in named if name.startswith("MBD_")} - set(variables_of_product_code())
+    of_ci = set(re.findall(r"\$\{([A-Z_]+):[-+]", (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
+    ours = {name for name in named if name.startswith("MBD_")} | of_ci - {"STANDIN", "TMPDIR"}
+    return ours - set(variables_of_product_code())
 
 
 def read_promises() -> list[dict[str, Any]]:

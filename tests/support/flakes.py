@@ -128,7 +128,12 @@ def _outcomes(report: Path) -> dict[str, str]:
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(prog="python -m tests.support.flakes", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.flakes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--runs", type=int, default=10, help="how often the suite is run")
     parser.add_argument("--load", type=int, default=2, help="how many busy processes run next to it")
     parser.add_argument("--minutes", type=float, default=60, help="how long one run may take")

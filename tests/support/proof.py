@@ -5,6 +5,7 @@ Each program writes `tests/data/proof/NAME.json`; a page shows it as the generat
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,13 @@ def keep(
     counted = {"day": f"{datetime.now(UTC):%Y-%m-%d}", "how": how, "columns": list(columns), "rows": dict(rows)}
     file.write_text(json.dumps(counted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return file
+
+
+def share(text: str) -> float:
+    """What an option `--share` takes: 0.1 is a tenth, 1 is all."""
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: 0.1 is a tenth, 1 is all")
+    return float(text)
 
 
 def _figures(name: str) -> dict[str, int]:

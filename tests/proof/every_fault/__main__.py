@@ -1,8 +1,13 @@
-"""Lets every call that a small batch makes to the outside meet every kind of fault, and then every two of them.
+"""Lets every call that a small batch makes to the outside meet every kind of fault.
 
-python -m tests.proof.every_fault                       # single faults, of both places and both ways
-python -m tests.proof.every_fault --pairs --minutes 30  # two faults
-python -m tests.proof.every_fault --place folder --way run --at 41 --kind lost     # one alone
+With --pairs two calls meet one each, as many pairs as time allows.
+
+python -m tests.proof.every_fault                          single faults, of both places and both ways
+python -m tests.proof.every_fault --share 0.1              a tenth of them
+python -m tests.proof.every_fault --pairs --minutes 30     all of them, then pairs, until 30 minutes are over
+python -m tests.proof.every_fault --place s3 --way run --list                           the calls, numbered
+python -m tests.proof.every_fault --place s3 --way run --at 30 --kind lost              the call of this number alone
+python -m tests.proof.every_fault --place s3 --way run --fault '1 run: commit=lost'     the same by the call's name
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from tests.proof.every_fault.calls import FILE_CALLS, KINDS, S3_CALLS, SNS_CALLS
 from tests.proof.every_fault.judge import Call
 from tests.proof.every_fault.players import players
 from tests.proof.every_fault.scenario import PLACES, WAYS, Case, Outcome
-from tests.support.proof import WRONG_FAULTS, keep
+from tests.support.proof import WRONG_FAULTS, keep, share
 
 SHOWN_FAILURES = 20
 
@@ -71,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = round(time.monotonic() - begun)
     print(count.table(undisturbed, single, pairs, seconds=seconds))
     if options.keep and not count.failed:
-        share = options.share if options.share < 1 else None
-        given = {"PAIRS": options.pairs and 1, "SHARE": share, "MINUTES": options.minutes, "SEED": options.seed}
+        part = options.share if options.share < 1 else None
+        given = {"PAIRS": options.pairs and 1, "SHARE": part, "MINUTES": options.minutes, "SEED": options.seed}
         command = " ".join(
             [
                 "make test-every-fault",
@@ -89,15 +94,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.proof.every_fault", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.every_fault",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--place", choices=PLACES, help="only there")
     parser.add_argument("--way", choices=WAYS, help="; ".join(f"{name}: {text}" for name, text in WAYS.items()))
     parser.add_argument("--at", type=int, metavar="N", help="only the call of this number; --list shows them")
     parser.add_argument("--kind", choices=KINDS, default="error", help="; ".join(f"{k}: {t}" for k, t in KINDS.items()))
     parser.add_argument("--fault", action="append", metavar="CALL=KIND", help="only this one, or these together")
     parser.add_argument("--list", action="store_true", help="list the calls, and play nothing")
-    parser.add_argument("--share", type=float, default=1.0, help="play this share of the single faults")
-    parser.add_argument("--pairs", action="store_true", help="then play two faults")
+    parser.add_argument("--share", type=share, default=1.0, help="play this share of the single faults (0.1: a tenth)")
+    parser.add_argument("--pairs", action="store_true", help="then play two faults, in one run or in its repetition")
     parser.add_argument("--minutes", type=float, help="play as many as fit into so many minutes")
     parser.add_argument("--seed", default="1", help="which come first (1)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that play")

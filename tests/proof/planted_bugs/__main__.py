@@ -2,7 +2,7 @@
 
 python -m tests.proof.planted_bugs                    every bug, two at a time
 python -m tests.proof.planted_bugs --only 07 31       these
-python -m tests.proof.planted_bugs --share 3          a third of them, another one each day
+python -m tests.proof.planted_bugs --share 0.3        three in ten of them, other ones each day
 python -m tests.proof.planted_bugs --keep             and keeps the figures that docs/guarantees.md shows
 
 A bug is planted in a copy of the tree, never in the tree itself. The tests run on a copy without a bug first,
@@ -65,14 +65,20 @@ def main(arguments: Sequence[str] = (), *, folder: Path = FOLDER) -> int:
     print(f"{len(outcomes)} planted, {found} found, {time.monotonic() - begun:.0f} s, of processors {seconds} s")
     if options.keep:
         figures = {"bugs planted": len(outcomes), "of these: found": found, "seconds of processors": seconds}
-        proof.keep("planted_bugs", "make planted-bugs", figures)
+        proof.keep("planted_bugs", _command(options), figures)
     return int(found < len(outcomes) or not outcomes)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.proof.planted_bugs")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.planted_bugs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="NUMBER", help="plant these: the beginnings of names")
-    parser.add_argument("--share", type=int, default=1, help="plant one of so many, other ones each day")
+    parser.add_argument(
+        "--share", type=proof.share, default=1.0, help="plant this share of them (0.1: a tenth), other ones each day"
+    )
     parser.add_argument("--at-once", type=int, default=2, help="how many to try at once")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
     return parser
@@ -81,8 +87,15 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(bugs: Sequence[Bug], options: argparse.Namespace) -> list[Bug]:
     if options.only:
         return [bug for bug in bugs if bug.name.startswith(tuple(options.only))]
-    today = datetime.now(UTC).toordinal()
-    return [bug for number, bug in enumerate(bugs) if (number + today) % options.share == 0]
+    turns = enumerate(bugs, datetime.now(UTC).toordinal())
+    return [bug for turn, bug in turns if int((turn + 1) * options.share) > int(turn * options.share)]
+
+
+def _command(options: argparse.Namespace) -> str:
+    """How to do the same."""
+    if options.only:
+        return f"python -m tests.proof.planted_bugs --only {' '.join(options.only)}"
+    return "make planted-bugs" + (f" SHARE={options.share:g}" if options.share < 1 else "")
 
 
 def _copy_tree(copy: Path) -> Path:

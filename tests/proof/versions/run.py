@@ -127,7 +127,11 @@ def count(report: Path) -> tuple[str, bool]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.versions.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--postgres", default="", metavar='"14 16"', help="majors of PostgreSQL")
     parser.add_argument("--pythons", default="", metavar='"3.12 3.13"', help="versions or paths of Python")
     parser.add_argument("--keep", action="store_true", help="keep the counts for docs/guarantees.md")
