@@ -81,6 +81,7 @@ def test_all_suites_run_and_each_ones_output_is_below_its_name(ci_run: CiRun, tm
     assert asked.pop(0) == "starts an engine"
     del names[0]
     assert sorted(names) == sorted(line.split()[0] for line in asked)
+    assert [line for line in asked if line.startswith("simulate PLANTED=1 ")], "the simulator finds its planted bugs"
     assert [printed[printed.index(f"output of {name}") - 1].split()[1] for name in names] == names
     assert {path.name for path in tmp_path.iterdir()} == {"shared", "clone", "bin", "notes", "engine"}
 
