@@ -83,6 +83,7 @@ def blocks() -> dict[str, Callable[[], str]]:
         "number of promises": _number_of_promises,
         "proofs": proof.summary,
         "proofs in a sentence": proof.sentence,
+        "all pairs of faults": proof.all_pairs,
         "dictionary": dictionary.page,
         "figures": lambda: figures.block(json.loads(figures.FILE.read_text(encoding="utf-8"))),
         "dirt: heading": dirt.heading,

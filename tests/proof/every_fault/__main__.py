@@ -27,7 +27,7 @@ from tests.proof.every_fault.calls import FILE_CALLS, KINDS, S3_CALLS, SNS_CALLS
 from tests.proof.every_fault.judge import Call
 from tests.proof.every_fault.players import players
 from tests.proof.every_fault.scenario import PLACES, WAYS, Case, Outcome
-from tests.support.proof import WRONG_FAULTS, keep, share
+from tests.support.proof import PAIRS, PAIRS_OF_ONE, PAIRS_THAT_DIFFER, WRONG_FAULTS, keep, share
 
 SHOWN_FAILURES = 20
 
@@ -220,14 +220,13 @@ class Counted:
         rows["single faults played"] = len(single)
         rows |= {f"of these: {kind} ({KINDS[kind]})": kinds[kind] for kind in KINDS}
         if pairs:
-            rows["pairs of faults played"] = len(pairs)
-            rows["of these: one fault of a thread ended the run before the other came"] = sum(
-                p.is_single for p in pairs
-            )
+            kinds_played = {_kind_of_pair(one.case) for one in pairs if not one.is_single}
+            rows[PAIRS] = len(pairs)
+            rows[PAIRS_OF_ONE] = sum(one.is_single for one in pairs)
             rows["kinds of pairs: what the two calls are (such as a commit), and what each meets"] = self.kinds
-            rows["kinds of pairs of which one or more was played"] = len({_kind_of_pair(one.case) for one in pairs})
-            rows["of so many pairs, those that begin alike counted once"] = self.pairs[0]
-            rows["of so many pairs in all"] = self.pairs[1]
+            rows["kinds of pairs of which one or more was played"] = len(kinds_played)
+            rows[PAIRS_THAT_DIFFER] = self.pairs[0]
+            rows["pairs that there are in all"] = self.pairs[1]
         rows["processes killed"] = sum(one.killed for one in played)
         rows[WRONG_FAULTS] = len(self.failed)
         rows["seconds"] = seconds

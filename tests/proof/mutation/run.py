@@ -363,7 +363,7 @@ def main() -> int:
     rows = figures(mutants, results, all_of=all_of)
     for module, row in rows.items():
         print(f"{module}: {', '.join(f'{count} {what}' for what, count in zip(_COLUMNS, row, strict=True))}")
-    if options.keep:
+    if options.keep and not unexplained:
         proof.keep("mutation", command(options), rows, columns=("module", *_COLUMNS))
     return bool(unexplained)
 
