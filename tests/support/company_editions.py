@@ -79,8 +79,10 @@ class Vendor:
             rows[position] = (day, *(f"{float(price) * factor:.4f}" for price in prices), volume)
 
     def _remove(self) -> None:
+        """Some days before the last row, if there are any."""
         rows = self.companies[self._any()]
-        del rows[self._random.randrange(len(rows)) : len(rows) - 1][: self._random.randint(1, 3)]
+        first, count = self._random.randrange(len(rows)), self._random.randint(1, 3)
+        del rows[first : min(first + count, len(rows) - 1)]
 
     def _insert(self) -> None:
         rows = self.companies[self._any()]

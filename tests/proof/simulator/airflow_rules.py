@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -71,7 +71,8 @@ class Work(Protocol):
     def do_task(self, run: DagRun, task: str, given: Any) -> Any:  # noqa: ANN401  whatever tasks return
         """Raises TaskFailedError or KilledError."""
 
-    def call_back(self, run: DagRun) -> None: ...
+    def call_back(self, run: DagRun) -> None:
+        """`run` as it was when it ended."""
 
 
 class AirflowRules:
@@ -203,11 +204,12 @@ class AirflowRules:
     def _end(self, run: DagRun, state: str, reason: str) -> None:
         run.state, run.reason = state, reason
         self.active, self._idle_since = None, self._clock.now
-        self._clock.after(_STEP_SECONDS, lambda: self._call_back(run, reason), alone=True)
+        ended = replace(run)  # it may be cleared before the callback is called
+        self._clock.after(_STEP_SECONDS, lambda: self._call_back(run, ended), alone=True)
         self._clock.after(1, self._schedule, alone=True)
 
-    def _call_back(self, run: DagRun, reason: str) -> None:
-        if self._when_up(lambda: self._call_back(run, reason)):
+    def _call_back(self, run: DagRun, ended: DagRun) -> None:
+        if self._when_up(lambda: self._call_back(run, ended)):
             run.callbacks += 1
             self._idle_since = self._clock.now
-            self._work.call_back(run)
+            self._work.call_back(ended)

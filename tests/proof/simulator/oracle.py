@@ -6,6 +6,7 @@ It shares no code with etl and trigger, but for `etl.audit.verify`, which is ask
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,10 +89,11 @@ class Oracle:
         self.touched: set[str] = set()
         """Companies that somebody has written to, and no load has corrected."""
         self._last_load = 0
+        self._reported: dict[Put, list[Mail]] = {}
         self._concluded: set[str] = set()
         """Runs whose callbacks met no fault: their receipts know of their mails."""
         world.committed, world.loaded = self.after_commit, self.after_load
-        world.passed = self.after_task
+        world.passed, world.stopped = self.after_task, self.after_failure
         world.concluded, world.watched, world.reported = self.after_callback, self.after_watchdog, self.after_report
 
     # --- what was sent ------------------------------------------------------------------------------------------
@@ -108,6 +110,21 @@ class Oracle:
 
     def indexed(self, names: Sequence[str]) -> None:
         self.indexes.append((self.world.clock.now, tuple(names)))
+
+    def _indexes_of(self, run: DagRun) -> list[tuple[str, ...]]:
+        """Those that the run may have read: the one that was there when its gate began, and later ones."""
+        since = run.planned_since
+        assert since
+        return [names for at, names in self.indexes if at < since][-1:] + [
+            names for at, names in self.indexes if at >= since
+        ]
+
+    def _editions_of(self, name: str, run: DagRun) -> list[Edition]:
+        """Those of a company, likewise."""
+        since = run.planned_since
+        assert since
+        sent = self.editions.get(name, [])
+        return [one for one in sent if one.at < since][-1:] + [one for one in sent if one.at >= since]
 
     # --- the table ----------------------------------------------------------------------------------------------
 
@@ -160,12 +177,7 @@ class Oracle:
 
     def _expect_company(self, name: str, old: Company, found: Company, *, run: DagRun) -> None:
         """The company is one of those that the files in the source, at the time of the run, allow."""
-        since = run.planned_since
-        assert since
-        indexes = [names for at, names in self.indexes if at >= since]
-        indexes += [names for at, names in self.indexes if at < since][-1:]
-        editions = [one for one in self.editions.get(name, ()) if one.at >= since]
-        editions += [one for one in self.editions.get(name, ()) if one.at < since][-1:]
+        indexes, editions = self._indexes_of(run), self._editions_of(name, run)
         consent = run.conf.get("accept_shrunk") == "all"
         allowed: list[Company] = []
         is_named = [name in names for names in indexes]
@@ -269,8 +281,8 @@ class Oracle:
         older = self.states[:-1]
         for state in [*self.states[-1:], *dice.sample(older, k=min(2, len(older)))]:
             self._check_past(state)
-        if not self.touched:
-            for wrong in audit.verify(self.world.database.url):
+        for wrong in audit.verify(self.world.database.url):
+            if wrong.name not in self.touched:
                 raise PromiseBrokenError("verify finds something", f"{wrong.place} {wrong.name}: {wrong.detail}")
         self._check_mails()
         self._check_runs()
@@ -312,10 +324,25 @@ class Oracle:
         if not process.hit and not self.world.bucket.read(f"{folder}/receipts/{run.run_id}.json"):
             raise PromiseBrokenError("a run without a receipt", f"{run.run_id}, after {process.role}")
 
+    def after_failure(self, run: DagRun, process: Process) -> None:
+        """A task that nothing happened to fails only for want of files, of any that can be used, or of its own plan."""
+        late = self.world.clock.now - timedelta(minutes=1)  # the gate looks again and again
+        here = {name for name, editions in self.editions.items() if editions[0].at < late}
+        lacks_files = any(name not in here for names in self._indexes_of(run) for name in names)
+        empty = {name for name in here if any(one.company is None for one in self._editions_of(name, run))}
+        lacks_usable = any(empty.issuperset(names) for names in self._indexes_of(run))
+        since = run.planned_since
+        assert since
+        later = [one for one in self.world.airflow.runs.values() if one.planned_since and one.planned_since > since]
+        lacks_plan = run.begun > 1 and later
+        if not process.hit and not (lacks_files if process.role == "gate" else lacks_plan or lacks_usable):
+            raise PromiseBrokenError("it failed without a reason", f"{process.role}: {process.error}")
+
     def after_callback(self, run: DagRun, process: Process) -> None:
         """A callback that nothing happened to has sent the one mail of its run, and the receipt says so."""
         if process.hit:
             return
+        self._check_receipt(run)
         self._concluded.add(run.run_id)
         mails = [mail for mail in self.world.mails if mail.process is process]
         if [run_of(mail) for mail in mails] != [run.run_id]:
@@ -326,6 +353,24 @@ class Oracle:
         for told in (run.error, run.conf.get("marker", {}).get("key", "")):
             if told not in mails[0].text:
                 raise PromiseBrokenError("a mail does not say what it must", f"{run.run_id}: {told}")
+
+    def _check_receipt(self, run: DagRun) -> None:
+        """The receipt of a run that has ended says how, and that its mail was sent; each row is somewhere."""
+        folder = "Output/dry-run" if run.conf.get("dry_run") else "Output"
+        receipt = json.loads(self.world.bucket.read(f"{folder}/receipts/{run.run_id}.json") or b"{}")
+        state = "dry_run" if run.conf.get("dry_run") and run.state == "success" else run.state
+        if (receipt.get("state"), receipt.get("mail")) != (state, "sent"):
+            said = f"{receipt.get('state')}, mail {receipt.get('mail')}"
+            raise PromiseBrokenError("a receipt says something else than the run", f"{run.run_id}: {said}")
+        files, rows = receipt["files"], receipt["rows"]
+        sums = [
+            (files["listed"], files["accepted"] + files["quarantined"] + files["missing"]),
+            (rows["read"], rows["accepted"] + rows["rejected"]),
+        ]
+        if run.state == "success":
+            sums.append((rows["accepted"], rows["inserted"] + rows["unchanged"] + rows.get("held", 0)))
+        if any(total != parts for total, parts in sums):
+            raise PromiseBrokenError("a receipt that does not balance", f"{run.run_id}: {files} {rows}")
 
     def after_watchdog(self, process: Process) -> None:
         """Where the watchdog ended well, nobody waits for a mail any more that is due."""
@@ -393,8 +438,14 @@ class Oracle:
         of_others = {run_id for other in self.world.puts if other is not put for run_id in other.run_ids}
         of_put = [one for one in begun if _time_of(one) == put.finished_at.replace(microsecond=0)]
         of_put = [one for one in of_put if one not in of_others]  # two puts in one second
-        if of_put and any(mail.process is process for mail in self.world.mails):
+        told = [mail for mail in self.world.mails if mail.process is process]
+        if of_put and told:
             raise PromiseBrokenError("a false alarm", f"no run was started for {put.key!r}, but {of_put[0]}")
+        # An event that came twice may fail twice at the same moment: each then finds no mail of the other.
+        before = [mail for mail in self._reported.get(put, ()) if process.began and mail.at < process.began]
+        if told and before and not any(mail.process.hit for mail in before):
+            raise PromiseBrokenError("a doubled alarm", f"no run was started for {put.key!r}")
+        self._reported.setdefault(put, []).extend(told)
 
     def _clean_mail(self, put: Put, *, before: Mail) -> Mail | None:
         for mail in self.world.mails:
@@ -418,21 +469,18 @@ class Oracle:
                     raise PromiseBrokenError("two puts, one run", f"{put.key!r} and {owners[run_id].key!r}: {run_id}")
                 owners[run_id] = put
 
-    def check_end(self) -> None:
-        """At the end, when all works again and time has passed: nothing is left, and everybody was heard."""
+    def check_end(self, last: Put) -> None:
+        """At the end, when all works again and time has passed: nothing is left, everybody was heard, batches load."""
+        if not any(self.world.airflow.runs[run_id].state == "success" for run_id in last.run_ids):
+            raise PromiseBrokenError("a whole batch is not loaded", f"{last.key!r}, put when all was well")
         open_runs = [run.run_id for run in self.world.airflow.runs.values() if run.state not in ("success", "failed")]
         if open_runs:
             raise PromiseBrokenError("a run that never ends", str(open_runs))
         if self.world.amazon.kept:
             raise PromiseBrokenError("a kept event that stays", self.world.amazon.kept[0][:200])
         for put in self.world.puts:
-            is_last = self.world.amazon.puts[put.key] is put
-            if (
-                not put.run_ids
-                and not put.is_lost
-                and is_last
-                and not any(self._is_about(m, put) for m in self.world.mails)
-            ):
+            is_heard = put.run_ids or any(self._is_about(mail, put) for mail in self.world.mails)
+            if not put.is_lost and not is_heard:
                 raise PromiseBrokenError("a silent marker", f"{put.key!r}, put {put.at:%a %H:%M:%S}")
 
 

@@ -17,6 +17,7 @@ import etl.table.database
 import trigger.alarm
 import trigger.watchdog
 from etl.batch.storage import Listed
+from etl.errors import MissingFilesError
 from etl.outcome.receipt import MailState
 from etl.table.journal import Consent
 from tests.proof.simulator.amazon import MONITORED
@@ -168,6 +169,22 @@ def _error_swallowed() -> Iterator[None]:
         yield
 
 
+def _nothing_loads() -> AbstractContextManager[object]:
+    """Each load meets an error of its own."""
+    return mock.patch.object(etl, "load", side_effect=KeyError("rows"))
+
+
+def _no_batch_is_whole() -> AbstractContextManager[object]:
+    """The gate refuses each batch."""
+    error = MissingFilesError("1 of 5 company files is not there.", listed=5, missing=("a.us.csv",))
+    return mock.patch.object(etl, "gate", side_effect=error)
+
+
+def _losses_are_held() -> AbstractContextManager[object]:
+    """A company that lost any day is held back."""
+    return mock.patch("etl.table.journal.LARGEST_LOSS", 0.0)
+
+
 BUGS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "every fifth mail is sent twice": _doubled_mail,
     "the trigger takes an error for an answer": _marker_lost,
@@ -183,4 +200,7 @@ BUGS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "no summer time": _winter_time,
     "a file of the same size is the same file": _old_version_taken_over,
     "a refused mail is not kept": _error_swallowed,
+    "nothing is ever loaded": _nothing_loads,
+    "no batch is whole": _no_batch_is_whole,
+    "a company that lost one day of many is held": _losses_are_held,
 }

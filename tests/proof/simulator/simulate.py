@@ -99,9 +99,9 @@ class Stage:
                     oracle.check_day(random.Random(f"{seed} past {day}"))
                 for hour in range(12):
                     world.clock.at(first + timedelta(days=days, hours=hour, minutes=7), world.watch)
-                players.calm_down()
+                last = players.calm_down()
                 oracle.check_day(random.Random(f"{seed} past"))
-                oracle.check_end()
+                oracle.check_end(last)
             except PromiseBrokenError as violation:
                 outcome.kind, outcome.detail = violation.kind, str(violation)
                 if violation.__cause__:
@@ -302,7 +302,7 @@ _GROUPS = {"faults: kill before": "faults: kill", "faults: kill after": "faults:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.proof.simulator.simulate", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--days", type=int, default=100, help="of each seed")

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import etl
 from etl import audit
+from tests.proof.simulator.amazon import Put
 from tests.proof.simulator.oracle import Oracle
 from tests.proof.simulator.world import Hit, World
 from tests.support.company_editions import CHANGES, Row, Vendor
@@ -31,7 +32,6 @@ _WEIGHTS = {"load": 4, "mail": 2, "trigger": 2, "watchdog": 2}
 _FAULTS_A_DAY = (4, 1, 0, 1)
 """Of the seeds in turn: some have bad luck, and one has none of this kind, so that nothing hides behind faults."""
 _KINDS = ("refuse", "lose the answer", "kill before", "kill after", "hang")
-_OUTAGES = ("outage", "Airflow is killed", "the instance is stopped")
 _SERVICES = ("storage", "database", "sns", "airflow", "aws")
 _WRITES = (
     "UPDATE historical_stocks_data SET close_value = '7.77' WHERE company_name = %s AND stock_date = %s",
@@ -123,11 +123,9 @@ class Players:
             "accept shrunk companies": lambda _: self._ask({"accept_shrunk": "all"}),
             "dry run": lambda _: self._ask({"dry_run": True}),
             "clear the last failed run": self._clear,
-            "redrive": lambda _: self._world.redrive(),
+            "redrive": self._redrive,
             "redrive a marker": self._redrive_marker,
         }
-        if event.what not in ("batch", "fault"):
-            self._world.count("outages" if event.what in _OUTAGES else "by people")
         acts[event.what](dice)
 
     # --- the vendor ---------------------------------------------------------------------------------------------
@@ -215,12 +213,15 @@ class Players:
         self._world.take_down(dice.choice(_SERVICES), dice.choice((10, 60, 300, 2000, 9000)))
 
     def _stop_instance(self, dice: random.Random) -> None:
+        if self._world.instance.state != "running":
+            return
+        self._world.count("outages")
         self._world.say("somebody stops the instance")
         self._world.instance.stop()
         self._world.clock.after(dice.choice((600, 9000, 40_000)), self._world.instance.start)
 
     def _pause(self, dice: random.Random) -> None:
-        self._world.say("somebody pauses the DAG")
+        self._somebody("pauses the DAG")
         self._world.airflow.is_paused = True
         self._world.clock.after(dice.choice((300, 9000, 30_000)), self._world.airflow.unpause, alone=True)
 
@@ -230,7 +231,7 @@ class Players:
         """Start a run by the form, where Airflow is there."""
         if self._world.airflow.is_up and self._oracle.indexes:
             self._manual += 1
-            self._world.say(f"somebody starts a run with {conf}")
+            self._somebody(f"starts a run with {conf}")
             self._world.ask(f"manual__{self._manual}", dict(conf))
 
     def _undo(self, _: random.Random) -> None:
@@ -242,7 +243,7 @@ class Players:
             self._world.say(f"an undo is refused: {error}")
             self._oracle.undone(was_refused=True)
         else:
-            self._world.say(f"somebody undoes {receipt.undone and receipt.undone.runs}")
+            self._somebody(f"undoes {receipt.undone and receipt.undone.runs}")
             self._oracle.undone(was_refused=False)
 
     def _write(self, dice: random.Random) -> None:
@@ -253,24 +254,34 @@ class Players:
         name, day = dice.choice(rows)
         statement = dice.choice(_WRITES)
         self._world.rows(statement, name, day)
-        self._world.say(f"somebody writes to the table: {statement.split()[0]} {name} {day}")
+        self._somebody(f"writes to the table: {statement.split()[0]} {name} {day}")
         self._oracle.written()
 
     def _clear(self, dice: random.Random) -> None:
         failed = [run for run in self._world.airflow.runs.values() if run.state == "failed"]
         if failed and self._world.airflow.is_up:
             whole = dice.random() < 0.6
-            self._world.say(f"somebody clears {failed[-1].run_id}, {'from gate on' if whole else 'what failed'}")
+            self._somebody(f"clears {failed[-1].run_id}, {'from gate on' if whole else 'what failed'}")
             self._world.airflow.clear(failed[-1], whole=whole)
+
+    def _redrive(self, _: random.Random) -> None:
+        self._somebody("redrives the kept events")
+        self._world.redrive()
 
     def _redrive_marker(self, dice: random.Random) -> None:
         if self._world.amazon.puts:
-            self._world.redrive({"marker": dice.choice(sorted(self._world.amazon.puts))})
+            key = dice.choice(sorted(self._world.amazon.puts))
+            self._somebody(f"redrives {key!r}")
+            self._world.redrive({"marker": key})
+
+    def _somebody(self, does: str) -> None:
+        self._world.count("by people")
+        self._world.say(f"somebody {does}")
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def calm_down(self) -> None:
-        """All works again, and somebody does what the mails ask for."""
+    def calm_down(self) -> Put:
+        """All works again, and somebody does what the mails ask for; gives the marker of a last batch, a whole one."""
         world = self._world
         world.say("all is well again")
         world.down.clear()
@@ -282,3 +293,10 @@ class Players:
         world.clock.run(world.clock.now + timedelta(minutes=5))
         world.redrive()
         world.clock.run(world.clock.now + timedelta(hours=8))
+        self._vendor.broken.clear()
+        names = sorted(self._vendor.companies)
+        self._send_all(names)
+        self._send_index(names)
+        put = world.put_marker("last.SUCCESS", deliveries=[1.0])
+        world.clock.run(world.clock.now + timedelta(hours=1))
+        return put

@@ -38,7 +38,7 @@ import trigger.handler
 import trigger.redrive
 import trigger.report
 import trigger.watchdog
-from etl.errors import ServiceError
+from etl.errors import ServiceError, UnexpectedError
 from tests.proof.simulator.airflow_rules import AirflowRules, DagRun, KilledError, TaskFailedError
 from tests.proof.simulator.amazon import (
     INSTANCE,
@@ -68,8 +68,11 @@ _VISIBLE_AGAIN_SECONDS, _MOST_RECEIVES = 720.0, 5  # of the queue of failed even
 _TASKS = ("gate", "process", "load")
 
 
-class PromiseBrokenError(Exception):
-    """Something that was promised does not hold. `kind` distinguishes promises."""
+class PromiseBrokenError(BaseException):
+    """Something that was promised does not hold. `kind` distinguishes promises.
+
+    No Exception: what it passes through must not take it for a failure of its own.
+    """
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -85,9 +88,12 @@ class Process:
     limit: datetime | None = None
     """When Lambda ends it."""
     on_instance: bool = False
+    began: datetime | None = None
     dead: str = ""
     hit: list[str] = field(default_factory=list)
     """What went wrong around it."""
+    found_airflow: str = ""
+    """How it found Airflow, where that could not do what it was asked for."""
     error: etl.EtlError | None = None
     """What stopped it, as a task names it."""
 
@@ -146,6 +152,7 @@ class World:
         self.watched: Callable[[Process], object] = lambda _: None
         self.loaded: Callable[[DagRun, str], object] = lambda *_: None
         self.passed: Callable[[DagRun, Process], object] = lambda *_: None
+        self.stopped: Callable[[DagRun, Process], object] = lambda *_: None
         self.concluded: Callable[[DagRun, Process], object] = lambda *_: None
         self.reported: Callable[[Put, Process, list[str]], object] = lambda *_: None
         self.committed: Callable[[], object] = lambda: None
@@ -256,6 +263,7 @@ class World:
             self.say(f"redrive: {found}")
 
     def take_down(self, service: str, seconds: float) -> None:
+        self.count("outages")
         self.say(f"{service} is down for {seconds:.0f} s")
         self.down[service] = max(self.down.get(service, self.clock.now), self.clock.now + timedelta(seconds=seconds))
 
@@ -263,6 +271,7 @@ class World:
         """Kill scheduler, dag-processor and api-server; they are back later."""
         if not self.airflow.is_up:
             return
+        self.count("outages")
         self.say(f"Airflow is killed, and back in {seconds:.0f} s")
         self._instance_stopped()
         self.clock.after(seconds, self._instance_started)
@@ -315,6 +324,9 @@ class World:
             may_retry = type(failure) is self.dag.failures[0]
             how = "failed" if may_retry else "refused"
             self.say(f"{task} fails: {_brief(failure)}")
+            if isinstance(process.error, UnexpectedError):
+                raise PromiseBrokenError("an error that nobody expects", f"{task}: {failure}") from failure
+            self.stopped(run, process)
             if may_retry is not isinstance(process.error, ServiceError):
                 raise PromiseBrokenError(f"a failure is {how}", repr(process.error)) from failure
             run.error = "" if process.hit else str(failure)
@@ -345,10 +357,16 @@ class World:
 
     def call(self, process: Process, act: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it returns
         self._stack.append(process)
+        process.began = self.clock.now
         try:
             value = act()
             self._look(process)
-        except (PromiseBrokenError, KilledError, TriggerError, etl.EtlError, *self.dag.failures):
+        except (TriggerError, etl.EtlError) as error:
+            is_explained = process.hit or process.found_airflow or self.instance.state != "running"
+            if not is_explained:
+                raise PromiseBrokenError("it failed without a reason", f"{process.role}: {error!r}") from error
+            raise
+        except self.dag.failures:
             raise
         except Exception as error:
             raise PromiseBrokenError("an error that nobody expects", f"{process.role}: {error!r}") from error
@@ -587,8 +605,12 @@ class World:
             call = f"{request.method} {urlsplit(str(request.url)).path}"
 
             def act() -> requests.Response:
+                asking = self._stack[-1]
                 if not self.airflow.is_up:
+                    asking.found_airflow = "down"
                     raise requests.ConnectionError("nobody listens")
+                if self.airflow.is_paused:
+                    asking.found_airflow = "paused"
                 body = json.loads(request.body) if request.body else None
                 self.rest.is_paused = self.airflow.is_paused
                 answer = self.rest.answer(Request(call, request.headers.get("Authorization"), body))
