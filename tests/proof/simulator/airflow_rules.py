@@ -3,8 +3,9 @@
 - A DagRun's id is unique: who asks again gets 409.
 - One run at a time; the others wait in the order in which they were asked for.
 - A task that fails is tried again after a pause that grows, as often as `retries` says, unless it says that this would
-  not help. A task that was killed counts as one that failed. One whose scheduler was killed too is orphaned: it begins
-  again when the scheduler is back, and its tries count from there.
+  not help. A task that was killed counts as one that failed. One whose scheduler was killed too is either orphaned: it
+  begins again when the scheduler is back, and its tries count from there. Or its heartbeats are missed first, and it
+  counts as one that failed. Which of both depends on how long the scheduler was away; here they take turns.
 - A run that takes too long fails, and what it is doing is ended.
 - A callback of the DAG is called once when a run has ended, however it ended, in the dag-processor. It waits while that
   is down. Nobody calls it again where it fails or is killed.
@@ -172,11 +173,14 @@ class AirflowRules:
             self._failed(run, begun, task, may_retry=failure.may_retry, pause=0)
         except KilledError:
             if self._orphaned:
-                self._orphaned = False
-                run.tries[task] = 0
-                self._clock.after(_STEP_SECONDS, lambda: self._do(run, begun), alone=True)
-            else:
-                self._failed(run, begun, task, may_retry=True, pause=_NOTICED_SECONDS)
+                self._orphaned, is_missed = False, len(self.runs) % 2 == 1
+                if not is_missed:
+                    run.tries[task] = 0
+                    self._clock.after(_STEP_SECONDS, lambda: self._do(run, begun), alone=True)
+                    return
+                if not self._when_up(lambda: self._failed(run, begun, task, may_retry=True, pause=_NOTICED_SECONDS)):
+                    return
+            self._failed(run, begun, task, may_retry=True, pause=_NOTICED_SECONDS)
         else:
             if run.state != "running":
                 return

@@ -38,3 +38,13 @@ def test_what_was_played_before_the_code_changed_does_not_count(repository: Path
     assert Results(file, days=100, root=repository).outcomes == {}
     (repository / changed).write_text(before)
     assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME}
+
+
+def test_a_test_of_the_simulator_may_change(repository: Path) -> None:
+    file, test = repository / "results.jsonl", repository / "tests" / "proof" / "simulator" / "test_days.py"
+    Results(file, days=100, root=repository).add(OUTCOME)
+    test.parent.mkdir(parents=True)
+    test.write_text("2")
+    assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME}
+    test.with_name("world.py").write_text("2")
+    assert Results(file, days=100, root=repository).outcomes == {}
