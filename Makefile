@@ -39,8 +39,8 @@ demo-platform: $(READY) $(LAYER) $(NODE) ## rehearse the way to AWS and back wit
 test: $(READY) $(LAYER) ## run the tests (MBD_REAL_BATCH=archive adds the real batch); what takes longer follows
 	@$(RUN) -m pytest $(PARALLEL) $(TESTS)
 
-test-lowest: $(LOWEST)/.ready ## test etl with the lowest versions that pyproject.toml allows, as the Airflow image may bring them
-	@env -u MBD_REAL_BATCH $(LOWEST)/bin/python -m pytest $(PARALLEL) $(or $(TESTS),--ignore-glob='*killed*' --ignore-glob='*reading_page*' tests/etl/unit tests/etl/cases tests/etl/integration)
+test-lowest: $(READY) $(LOWEST)/.ready ## test etl with the lowest versions that pyproject.toml allows, as the Airflow image may bring them; KEEP=1 keeps the counts
+	@$(RUN) -m tests.proof.versions.run --lowest '$(LOWEST)/bin/python' $(if $(KEEP),--keep) $(TESTS)
 
 test-tools: $(READY) $(DBT)/.ready ## test the library alone as a wheel in a venv of its own, and the sources for dbt by dbt itself
 	@$(RUN) -m pytest $(or $(TESTS),tests/etl/tools)

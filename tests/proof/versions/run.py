@@ -27,6 +27,14 @@ from tests.support.process import StackError
 
 _LOCK = Path(__file__).with_name("package-lock.json")
 _ON_POSTGRES: Sequence[str] = ("tests/etl/integration",)
+_ON_LOWEST: Sequence[str] = (
+    "--ignore-glob=*killed*",
+    "--ignore-glob=*reading_page*",
+    "tests/etl/unit",
+    "tests/etl/cases",
+    "tests/etl/integration",
+)
+_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")  # as make test
 _NOT_AVAILABLE = "not available"
 _ON_PYTHON: Sequence[str] = (
     "tests/etl/unit",
@@ -107,7 +115,7 @@ def run_tests(python: Path, tests: Sequence[str], environment: Mapping[str, str]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         inherited = {name: value for name, value in os.environ.items() if name != "MBD_REAL_BATCH"}
-        command = [str(python), "-m", "pytest", "-q", f"--junitxml={report}", "--tb=short", *tests]
+        command = [str(python), "-m", "pytest", "-q", *_PARALLEL, f"--junitxml={report}", "--tb=short", *tests]
         subprocess.run(command, cwd=ROOT, env={**inherited, **environment}, check=False)
         return count(report)
 
@@ -134,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--postgres", default="", metavar='"14 16"', help="majors of PostgreSQL")
     parser.add_argument("--pythons", default="", metavar='"3.12 3.13"', help="versions or paths of Python")
+    parser.add_argument("--lowest", metavar="PYTHON", help="the interpreter of a venv with the lowest versions")
     parser.add_argument("--keep", action="store_true", help="keep the counts for docs/guarantees.md")
     parser.add_argument("tests", nargs="*", help="these tests alone")
     asked = parser.parse_args(arguments)
@@ -143,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         well &= _try_postgres(version, asked.tests or _ON_POSTGRES, rows)
     for version in asked.pythons.split():
         well &= _try_python(version, asked.tests or _ON_PYTHON, rows)
+    if asked.lowest:
+        result, is_well = run_tests(Path(asked.lowest), asked.tests or _ON_LOWEST, {})
+        rows["lowest versions of the libraries"] = f"Python {_version(Path(asked.lowest))}: {result}"
+        well &= is_well
     print(*(f"{name}: {result}" for name, result in rows.items()), sep="\n")
     if asked.keep:
         keep(rows, part=bool(asked.tests))
@@ -182,10 +195,14 @@ def _try_python(python: str, tests: Sequence[str], rows: dict[str, str]) -> bool
         print(error, file=sys.stderr)
         rows[f"Python {python}"] = _NOT_AVAILABLE
         return False
-    exact = _said([made, "--version"])
+    exact = _version(made)
     result, well = run_tests(made, tests, {})
-    rows[exact.rpartition(".")[0]] = f"{exact.split()[-1]}: {result}"
+    rows[f"Python {exact.rpartition('.')[0]}"] = f"{exact}: {result}"
     return well
+
+
+def _version(python: Path) -> str:
+    return _said([python, "--version"]).split()[-1]
 
 
 if __name__ == "__main__":
