@@ -37,8 +37,6 @@ ROWS = {  # what the page says, by what the suite calls it
     "planted_changes_found": "changes planted behind the pipeline's back, each of them found by `mbd verify`",
     "tests_failed": "tests of the suite that failed",
 }
-COUNTED_SINCE = {"random_runs": "2026-11-26", "planted_changes_found": "2026-11-26"}
-"""Rows that a file of figures of an earlier day does not have."""
 
 
 @dataclass
