@@ -179,6 +179,7 @@ audit: $(READY) $(PARTS)/.ready $(NODE) ## look up what is known to be vulnerabl
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(PEERS) $(LOWEST) $(MINISTACK) $(DBT) $(PARTS) $(MUTATION) .venv-3.* .postgres .venv-lambda node_modules trigger/.build .serverless .demo .demo-platform .pytest_cache .mypy_cache .ruff_cache .hypothesis dist etl/files/_plain_rows.so .mutation.jsonl .simulated.jsonl
+
 # uv installs the 200 packages in seconds; where it cannot (an index that only pip is set up for), pip does in minutes.
 $(READY): requirements.lock pyproject.toml hatch_build.py etl/files/plain_rows.cpp
 	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); [[ " $(SUPPORTED) " == *" $$found "* ]] || \
