@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
 from etl import audit
@@ -29,6 +29,7 @@ Values = tuple[float, ...]
 Company = dict[str, Values]
 """Four prices, volume, percent change and value change, by day."""
 Lines = tuple[str, ...]
+_Sent = TypeVar("_Sent")
 
 PATIENCE = timedelta(hours=2)
 _LOOKS_BACK = timedelta(days=2)
@@ -112,19 +113,12 @@ class Oracle:
         self.indexes.append((self.world.clock.now, tuple(names)))
 
     def _indexes_of(self, run: DagRun) -> list[tuple[str, ...]]:
-        """Those that the run may have read: the one that was there when its gate began, and later ones."""
-        since = run.planned_since
-        assert since
-        return [names for at, names in self.indexes if at < since][-1:] + [
-            names for at, names in self.indexes if at >= since
-        ]
+        """Those that the run may have read."""
+        return [names for _, names in _since(run, self.indexes)]
 
     def _editions_of(self, name: str, run: DagRun) -> list[Edition]:
         """Those of a company, likewise."""
-        since = run.planned_since
-        assert since
-        sent = self.editions.get(name, [])
-        return [one for one in sent if one.at < since][-1:] + [one for one in sent if one.at >= since]
+        return [edition for _, edition in _since(run, [(one.at, one) for one in self.editions.get(name, [])])]
 
     # --- the table ----------------------------------------------------------------------------------------------
 
@@ -326,6 +320,8 @@ class Oracle:
 
     def after_failure(self, run: DagRun, process: Process) -> None:
         """A task that nothing happened to fails only for want of files, of any that can be used, or of its own plan."""
+        if process.hit:
+            return
         late = self.world.clock.now - timedelta(minutes=1)  # the gate looks again and again
         here = {name for name, editions in self.editions.items() if editions[0].at < late}
         lacks_files = any(name not in here for names in self._indexes_of(run) for name in names)
@@ -335,7 +331,7 @@ class Oracle:
         assert since
         later = [one for one in self.world.airflow.runs.values() if one.planned_since and one.planned_since > since]
         lacks_plan = run.begun > 1 and later
-        if not process.hit and not (lacks_files if process.role == "gate" else lacks_plan or lacks_usable):
+        if not (lacks_files if process.role == "gate" else lacks_plan or lacks_usable):
             raise PromiseBrokenError("it failed without a reason", f"{process.role}: {process.error}")
 
     def after_callback(self, run: DagRun, process: Process) -> None:
@@ -482,6 +478,13 @@ class Oracle:
             is_heard = put.run_ids or any(self._is_about(mail, put) for mail in self.world.mails)
             if not put.is_lost and not is_heard:
                 raise PromiseBrokenError("a silent marker", f"{put.key!r}, put {put.at:%a %H:%M:%S}")
+
+
+def _since(run: DagRun, sent: Sequence[tuple[datetime, _Sent]]) -> list[tuple[datetime, _Sent]]:
+    """What was there when the gate of the run began, and what was sent later."""
+    since = run.planned_since
+    assert since
+    return [one for one in sent if one[0] < since][-1:] + [one for one in sent if one[0] >= since]
 
 
 def run_of(mail: Mail) -> str:

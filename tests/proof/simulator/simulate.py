@@ -1,159 +1,37 @@
-"""Simulates days of the whole system: make simulate SEED=7 DAYS=100. A seed that fails prints its story, made short.
-
-Long because a command, what it plays and how it shortens a story are read together.
-"""
+"""Simulates days of the whole system: make simulate SEED=7 DAYS=100. A seed that fails prints its story, made short."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-import random
-import shutil
 import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, nullcontext
-from datetime import UTC, datetime, timedelta
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from unittest import mock
 
 from tests.proof.simulator.results import Outcome, Results
-from tests.support.moto import MotoServer
+from tests.proof.simulator.stage import Stage
 from tests.support.paths import folder_in_memory
-from tests.support.postgres import PostgresServer
 from tests.support.proof import keep
 
 if TYPE_CHECKING:
     from tests.proof.simulator.story import Event
-    from tests.proof.simulator.world import World
 
 _Event = TypeVar("_Event")
-_BEGINS = (datetime(2026, 3, 23, tzinfo=UTC), datetime(2026, 10, 19, tzinfo=UTC))
-"""Mondays: on the Sunday after them, clocks are put forward or back."""
 _SHORTENING_SECONDS = 300.0
-_INSTANCE = "i-0123456789abcdef0"
-_ON_S3 = 20  # each so many seeds one is played on a moto server
 _BYTES = 2 << 30  # what servers and buckets of all processes take at most
-_DAYS_ON_S3 = 30  # which takes ten times as long
-
-
-class Stage:
-    """Servers and folders in which one simulation after another is played. Airflow is imported when it is entered."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._stack = ExitStack()
-        self._moto: MotoServer | None = None
-
-    def __enter__(self) -> Stage:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(mock.patch.object(tempfile, "tempdir", str(self._directory)))  # in memory
-        os.environ.update(
-            {
-                "AIRFLOW_HOME": str(self._directory / "airflow"),
-                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-                "AWS_EC2_METADATA_DISABLED": "true",
-                "NO_PROXY": "*",
-            }
-        )
-        self._postgres = self._stack.enter_context(PostgresServer(self._directory / "postgres", databases=["stocks"]))
-        _hurry(self._postgres, self._directory / "postgres" / "data")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def play(self, seed: int, days: int, story: Sequence[Event]) -> Outcome:
-        """Play a story until it ends or a promise is broken."""
-        from tests.proof.simulator.oracle import Oracle  # noqa: PLC0415  these import Airflow
-        from tests.proof.simulator.story import Players  # noqa: PLC0415
-        from tests.proof.simulator.world import PromiseBrokenError, load_dag, quiet  # noqa: PLC0415
-
-        load_dag()  # once
-        begun, outcome, first = time.process_time(), Outcome(seed), _BEGINS[seed // 2 % 2]
-        dice = random.Random(seed)
-        expects, sleeps, on_s3 = dice.random() < 0.7, dice.random() < 0.5, is_on_s3(seed)
-        with quiet(), self._world(first, expects=expects, sleeps=sleeps, on_s3=on_s3) as world:
-            oracle = Oracle(world, expects=expects)
-            players = Players(world, oracle, seed=seed)
-            try:
-                for day in range(days):
-                    begin = first + timedelta(days=day)
-                    for hour in range(0, 24, 3 if on_s3 else 1 + seed % 2):
-                        world.clock.at(begin + timedelta(hours=hour, minutes=7), world.watch)
-                        world.clock.at(begin + timedelta(hours=hour, minutes=40), world.stop_when_idle, alone=True)
-                    for event in story:
-                        if event.day == day:
-                            at = begin + timedelta(seconds=event.second)
-                            world.clock.at(at, partial(players.play, event), alone=event.is_alone)
-                    world.clock.run(begin + timedelta(days=1))
-                    outcome.days = day + 1
-                    oracle.check_day(random.Random(f"{seed} past {day}"))
-                for hour in range(12):
-                    world.clock.at(first + timedelta(days=days, hours=hour, minutes=7), world.watch)
-                last = players.calm_down()
-                oracle.check_day(random.Random(f"{seed} past"))
-                oracle.check_end(last)
-            except PromiseBrokenError as violation:
-                outcome.kind, outcome.detail = violation.kind, str(violation)
-                if violation.__cause__:
-                    outcome.detail += "\n" + "".join(traceback.format_exception(violation.__cause__))
-            outcome.log = world.log
-            outcome.counts.update(world.counts)
-            outcome.counts["days on S3" if on_s3 else "days on folders"] = outcome.days
-        outcome.seconds = time.process_time() - begun
-        return outcome
-
-    def _world(self, begin: datetime, *, expects: bool, sleeps: bool, on_s3: bool) -> World:
-        from etl.table.schema import make_tables  # noqa: PLC0415  as above
-        from tests.proof.simulator.amazon import Bucket, FolderBucket, MotoBucket  # noqa: PLC0415
-        from tests.proof.simulator.oracle import EXPECT_BY  # noqa: PLC0415
-        from tests.proof.simulator.world import World  # noqa: PLC0415
-        from tests.support.database import Database, emptied  # noqa: PLC0415
-
-        database = emptied(Database(self._postgres.url("stocks"), self._postgres, "stocks"))
-        make_tables(database.url)
-        folder = self._directory / "bucket"
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "Stocks").mkdir(parents=True)
-        bucket: Bucket = FolderBucket(folder)
-        aws = None
-        if on_s3:
-            if self._moto is None:
-                self._moto = self._stack.enter_context(MotoServer(self._directory / "moto"))
-            bucket = MotoBucket.fresh(self._moto.url)
-            aws = bucket.aws
-        settings = {"EXPECT_BY": EXPECT_BY if expects else "", "INSTANCE_ID": _INSTANCE if sleeps else ""}
-        return World(
-            begin=begin, folder=folder, bucket=bucket, database=database, aws=aws, settings=settings, sleeps=sleeps
-        )
-
-
-def is_on_s3(seed: int) -> bool:
-    return seed % _ON_S3 == _ON_S3 - 1
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="simulate-", dir=folder_in_memory(needed_bytes=_BYTES))
-
-
-def _hurry(server: PostgresServer, data: Path) -> None:
-    """No durability and no password: each costs milliseconds a connection."""
-    from tests.support.database import autocommit  # noqa: PLC0415
-
-    (data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
-    with autocommit(server.url("postgres")) as connection, connection.cursor() as cursor:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            cursor.execute(f"ALTER SYSTEM SET {setting} = off")
-        cursor.execute("SELECT pg_reload_conf()")
 
 
 # --- many seeds --------------------------------------------------------------------------------------------------
@@ -168,11 +46,9 @@ def _begin_worker(directory: str) -> None:
 def _play_seed(seed: int, days: int, bug: str = "") -> Outcome:
     """One seed, with a bug planted if one is named."""
     from tests.proof.simulator.planted import BUGS  # noqa: PLC0415  imports Airflow
-    from tests.proof.simulator.story import make_story  # noqa: PLC0415
 
-    days = min(days, _DAYS_ON_S3) if is_on_s3(seed) else days
     with BUGS[bug]() if bug else nullcontext():
-        outcome = _stage[0].play(seed, days, make_story(seed, days))
+        outcome = _stage[0].play_seed(seed, days)
     outcome.log = []
     return outcome
 
