@@ -73,10 +73,10 @@ planted-bugs: $(READY) $(LAYER) ## plant bugs in a copy, one at a time, for the 
 test-versions: $(READY) ## test etl on other majors of PostgreSQL (POSTGRES="14 16") and other Pythons (PYTHONS="3.12 3.13"); KEEP=1 keeps the counts
 	@$(RUN) -m tests.proof.versions.run --postgres '$(POSTGRES)' --pythons '$(PYTHONS)' $(if $(KEEP),--keep) $(TESTS)
 
-simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS=100; SEEDS=100 SECONDS=300 plays so many for so long, STORY=1 prints one, PLANTED=1 plants bugs first, RESULTS=file goes on where it was interrupted, KEEP=1 keeps the figures
+simulate: $(READY) ## simulate days of the whole system with faults: SEED=7 DAYS=100; SEEDS=100 SECONDS=300 plays so many for so long, STORY=1 prints one, PLANTED=1 plants bugs first, RESULTS=file goes on where it was interrupted, KEEP=1 keeps the figures, ADD=1 goes on after those kept
 	@$(RUN) -m tests.proof.simulator.simulate --seed $(or $(SEED),0) --seeds $(or $(SEEDS),1) --days $(or $(DAYS),100) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(STORY),--story) $(if $(PLANTED),--planted) $(if $(RESULTS),--results '$(RESULTS)') \
-		$(if $(KEEP),--keep)
+		$(if $(ADD),--add) $(if $(KEEP),--keep)
 
 mutation: $(READY) $(LAYER) $(MUTATION)/.ready ## change the code that guards the data, and see which changes no test notices; OPTIONS='--sample 20'; KEEP=1 keeps the figures
 	@$(RUN) -m tests.proof.mutation.run --mutants-python $(MUTATION)/bin/python $(if $(KEEP),--keep) $(OPTIONS)

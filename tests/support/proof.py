@@ -23,11 +23,16 @@ def keep(
     folder: Path = FOLDER,
     *,
     columns: Sequence[str] = ("what", "figure"),
+    total: Mapping[str, object] | None = None,
 ) -> Path:
-    """Writes what was counted today, by the command `how`: a figure for each thing counted, or one for each column."""
+    """Writes what was counted today, by the command `how`: a figure for each thing counted, or one for each column.
+
+    `total` is what a later run needs to add its own to it.
+    """
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.json"
     counted = {"day": f"{datetime.now(UTC):%Y-%m-%d}", "how": how, "columns": list(columns), "rows": dict(rows)}
+    counted |= {"total": total} if total else {}
     file.write_text(json.dumps(counted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return file
 

@@ -1,7 +1,7 @@
-"""Keeps what each seed came to in a file, so that a long run goes on where it was interrupted.
+"""Keeps what each seed came to in a file, so that a long run goes on where it was interrupted, and adds runs up.
 
-A line for each seed. Lines of other code than today's do not count: whatever was played before a change says nothing
-about what is there after it.
+A line for each seed. What other code than today's came to does not count, in the file or in a sum: whatever was played
+before a change says nothing about what is there after it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.paths import ROOT
+from tests.support.proof import FOLDER
 
 _PLAYED = (
     *(f"{folder}/**/*" for folder in ("etl", "trigger", "airflow/dags", "tests/proof/simulator")),
@@ -37,6 +40,44 @@ class Outcome:
     log: list[str] = field(default_factory=list)
     seconds: float = 0.0
     """Of this process's own work."""
+
+
+@dataclass
+class Total:
+    """What seeds in a row came to, together: from `seed` on, each asked for `asked` days."""
+
+    seed: int
+    asked: int
+    code: str
+    seeds: int = 0
+    days: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcomes: Iterable[Outcome]) -> Total:
+        for one in outcomes:
+            self.seeds += 1
+            self.days += one.days
+            self.broken += bool(one.kind)
+            self.seconds += one.seconds
+            self.counts.update(one.counts)
+        return self
+
+    def as_json(self) -> dict[str, object]:
+        return {**vars(self), "seconds": round(self.seconds, 1), "counts": dict(sorted(self.counts.items()))}
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> Total:
+        return cls(**{**kept, "counts": Counter(kept["counts"])})
+
+
+def kept_total(asked: int, folder: Path = FOLDER, root: Path = ROOT) -> Total | None:
+    """What was kept of today's code and so many days for each seed."""
+    file = folder / "simulator.json"
+    kept = json.loads(file.read_text(encoding="utf-8")).get("total") if file.exists() else None
+    total = Total.of_json(kept) if kept else None
+    return total if total and (total.code, total.asked) == (code_of(root), asked) else None
 
 
 class Results:

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.proof.simulator.results import Outcome, Results
+from tests.proof.simulator.results import Outcome, Results, Total, code_of, kept_total
 from tests.proof.simulator.stage import Stage
-from tests.support.paths import folder_in_memory
+from tests.support.paths import ROOT, folder_in_memory
 from tests.support.proof import keep
 
 if TYPE_CHECKING:
@@ -153,22 +153,18 @@ _ROWS = {  # what the page says, by what was counted
 }
 
 
-def figures(outcomes: Sequence[Outcome], *, bugs: str) -> Mapping[str, int | float | str]:
+def figures(total: Total, *, bugs: str) -> Mapping[str, int | float | str]:
     """What the page shows."""
-    total: Counter[str] = Counter()
-    for outcome in outcomes:
-        for name, number in outcome.counts.items():
-            total[_GROUPS.get(name, name)] += number
-    days = sum(outcome.days for outcome in outcomes)
+    counts: Counter[str] = Counter()
+    for name, number in total.counts.items():
+        counts[_GROUPS.get(name, name)] += number
     rows: dict[str, int | float | str] = {
-        "simulated days": days,
-        "seeds": len(outcomes),
-        "of these days: with S3 as a moto server; otherwise it is a folder": total["days on S3"],
-        **{text: total[name] for name, text in _ROWS.items()},
-        "promises broken": sum(bool(outcome.kind) for outcome in outcomes),
-        "days in a second of processor time, without PostgreSQL's": round(
-            days / sum(one.seconds for one in outcomes), 1
-        ),
+        "simulated days": total.days,
+        "seeds": total.seeds,
+        "of these days: with S3 as a moto server; otherwise it is a folder": counts["days on S3"],
+        **{text: counts[name] for name, text in _ROWS.items()},
+        "promises broken": total.broken,
+        "days in a second of processor time, without PostgreSQL's": round(total.days / (total.seconds or 1), 1),
     }
     return rows | ({"planted bugs that it finds (planted.py)": bugs} if bugs else {})
 
@@ -188,11 +184,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--planted", action="store_true", help="look for each planted bug first")
     parser.add_argument("--brief", action="store_true", help="print no story of a seed that fails")
     parser.add_argument("--keep", action="store_true", help="keep the figures for docs/guarantees.md")
+    parser.add_argument("--add", action="store_true", help="go on after the seeds of the figures kept, and add to them")
     parser.add_argument("--results", type=Path, help="a file of seeds: those in it are not played again")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes are ended too
     if given.story:
         return _print_story(given.seed, given.days)
+    before = kept_total(given.days) if given.add else None
+    if before:
+        given.seed = before.seed + before.seeds
+    elif given.add:
+        parser.error("What is kept was played by other code or for other days. Without --add, figures begin anew.")
     missed, found = [], 0
     if given.planted:
         for bug, outcome, days in find_bugs(days=30, most_seeds=12, jobs=given.jobs):
@@ -211,15 +213,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.add(outcome)
         how = f"FAILED on day {outcome.days}: {outcome.detail}" if outcome.kind else f"{outcome.days} days"
         print(f"seed {outcome.seed}: {how}, {outcome.seconds:.1f} s", flush=True)
-    rows = figures(outcomes, bugs=f"{found} of {found + len(missed)}" * given.planted)
+    total = (before or Total(given.seed, given.days, code_of(ROOT))).add(outcomes)
+    rows = figures(total, bugs=f"{found} of {found + len(missed)}" * given.planted)
     print(*(f"{figure:>12}  {what}" for what, figure in rows.items()), sep="\n")
     failed = sorted((outcome for outcome in outcomes if outcome.kind), key=lambda outcome: outcome.days)
     if failed and not given.brief:
         print(*tell_short_story(failed[0].seed, given.days, failed[0].kind), sep="\n")
     elif given.keep and not failed:
-        options = [("SEED", given.seed), ("SEEDS", len(outcomes)), ("DAYS", given.days)]
+        options = [("SEED", total.seed), ("SEEDS", total.seeds), ("DAYS", total.asked)]
         named = " ".join(f"{name}={value}" for name, value in options if value)
-        keep("simulator", f"make simulate {named}{' PLANTED=1' * given.planted}", rows)
+        keep("simulator", f"make simulate {named}{' PLANTED=1' * given.planted}", rows, total=total.as_json())
     return bool(failed or missed)
 
 

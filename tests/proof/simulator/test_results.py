@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.proof.simulator.results import Outcome, Results
+from tests.proof.simulator.results import Outcome, Results, Total, code_of, kept_total
+from tests.proof.simulator.simulate import figures
+from tests.support import proof
 
 OUTCOME = Outcome(7, days=100, counts=Counter({"mails": 3}), seconds=1.5)
 BROKEN = Outcome(8, days=12, kind="a silent marker", detail="'Süß', put Mon", seconds=0.5)
@@ -46,5 +48,20 @@ def test_a_test_of_the_simulator_may_change(repository: Path) -> None:
     test.parent.mkdir(parents=True)
     test.write_text("2")
     assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME}
+    test.with_name("simulate.py").write_text("the command may, too")
+    assert Results(file, days=100, root=repository).outcomes == {7: OUTCOME}
     test.with_name("world.py").write_text("2")
     assert Results(file, days=100, root=repository).outcomes == {}
+
+
+def test_a_run_is_added_to_the_figures_that_are_kept_of_the_same_code(repository: Path, tmp_path: Path) -> None:
+    first = Total(7, 100, code_of(repository)).add([OUTCOME, BROKEN])
+    proof.keep("simulator", "make simulate", figures(first, bugs=""), tmp_path, total=first.as_json())
+    kept = kept_total(100, tmp_path, repository)
+    assert kept == first
+    assert kept_total(50, tmp_path, repository) is None, "each seed was asked for other days"
+    both = figures(kept.add([Outcome(9, days=88, counts=Counter({"mails": 4}), seconds=2.0)]), bugs="")
+    assert (both["simulated days"], both["seeds"], both["mails"], both["promises broken"]) == (200, 3, 7, 1)
+    assert both["days in a second of processor time, without PostgreSQL's"] == 50.0
+    (repository / "trigger" / "handler.py").write_text("2")
+    assert kept_total(100, tmp_path, repository) is None
