@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from etl.batch.policy import Choice, Policy
 from etl.errors import SettingsError
@@ -31,6 +32,8 @@ class Settings:
     """Into how many shards, processed in parallel, a batch is divided."""
     journal_days: float | None = None
     """Entries of the journal that are older are let go; None keeps them all."""
+    most_grace_seconds: ClassVar[int] = 29 * 60
+    """The DAG gives a task a minute more: then Airflow ends it, and nobody hears what it waited for."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -41,6 +44,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         grace_seconds = parse_seconds(grace)
     except ValueError as error:
         raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}: {error}.") from error
+    if grace_seconds > (most := Settings.most_grace_seconds):
+        raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}. The gate waits {most} seconds at most.")
     journal_days = environment.get("MBD_JOURNAL_DAYS")
     try:
         days = parse_days(journal_days) if journal_days else None

@@ -299,7 +299,7 @@ def mail(context: Mapping[str, Any]) -> None:
         "retries": 2,
         "retry_delay": timedelta(seconds=20),
         "retry_exponential_backoff": 3.0,
-        "execution_timeout": timedelta(minutes=30),
+        "execution_timeout": timedelta(seconds=etl.Settings.most_grace_seconds, minutes=1),
     },
     params=PARAMS,
     on_success_callback=mail,
