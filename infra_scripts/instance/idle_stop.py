@@ -9,6 +9,7 @@ machine down, which for this instance means "stop"; the trigger starts it again 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,6 +31,8 @@ _UNFINISHED = ("queued", "running")
 _UTC = timezone.utc  # noqa: UP017  datetime.UTC came with Python 3.11
 _REBOOT_REQUIRED = Path("/run/reboot-required")  # unattended-upgrades writes it
 _DOCKER = re.compile(r"^((?:docker|containerd|runc)[\w.+-]*)/", re.MULTILINE)
+_COMPOSE = ("docker", "compose")
+_APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 _SESSION_WORKER = "ssm-session-worker"  # the agent of Systems Manager starts one for each session
 
 
@@ -67,20 +70,52 @@ def reason_to_stay(facts: Facts, *, idle_minutes: float = IDLE_MINUTES) -> str |
 
 def main(arguments: Sequence[str] = ()) -> int:
     maintains = "--maintain" in arguments
-    if maintains and not _is_due():
-        return 0
     try:
-        idle_minutes = float(os.environ.get("MBD_IDLE_MINUTES") or IDLE_MINUTES)
-        reason = reason_to_stay(gather(), idle_minutes=idle_minutes)
-    except (OSError, ValueError, KeyError) as error:  # Airflow is down or starting; stopping would hide that
-        reason = f"Airflow's state is not known ({type(error).__name__}: {error})"
-    except subprocess.SubprocessError as error:
-        reason = str(error)
-    if reason is None:
-        reason = _close_door(then=_upgrade_and_reboot if maintains else _stop)
+        with _alone():
+            reason = _look()
+            if maintains and not _is_due():
+                return 0
+            if reason is None:
+                packages = _fetch_docker() if maintains else []
+                reason = _look() or _close_door(then=lambda: _upgrade_and_reboot(packages) if maintains else _stop())
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(f"staying up: {_why(error)}")
+        return 1
     done = "rebooting" if maintains else "stopping this instance; the next marker wakes it"
     _say(f"staying up: {reason}" if reason else f"nothing to do: {done}")
     return 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for the look of the other timer to end: it may hold the API closed."""
+    directory = os.open(".", os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _look() -> str | None:
+    """Why the instance has to stay up now, or None. Opens the API where an earlier look has left it closed."""
+    try:
+        if _is_left_closed():
+            _output(*_COMPOSE, "start", "api-server")
+            return "an earlier look was broken off and left the API closed; it is open again"
+        return reason_to_stay(gather(), idle_minutes=float(os.environ.get("MBD_IDLE_MINUTES") or IDLE_MINUTES))
+    except (OSError, ValueError, KeyError) as error:  # Airflow is down or starting; stopping would hide that
+        return f"Airflow's state is not known ({type(error).__name__}: {error})"
+    except subprocess.SubprocessError as error:
+        return _why(error)
+
+
+def _is_left_closed() -> bool:
+    """Whether of an Airflow that is up only the API is stopped, and nobody is starting or stopping the whole."""
+    exited = _output(*_COMPOSE, "ps", "--all", "--services", "--status", "exited").split()
+    if "api-server" not in exited or "scheduler" in exited:
+        return False
+    return _output("systemctl", "show", "--property=ActiveState", "--value", "moving-big-data").strip() == "active"
 
 
 def _is_due() -> bool:
@@ -88,15 +123,30 @@ def _is_due() -> bool:
 
 
 def _upgrades_of_docker() -> list[str]:
-    """Packages that unattended-upgrades leaves out, as an upgrade restarts every container."""
-    return _DOCKER.findall(_output("apt", "list", "--upgradable"))
+    """Packages that unattended-upgrades leaves out, as an upgrade restarts every container; without those on hold."""
+    upgradable = _DOCKER.findall(_output("apt", "list", "--upgradable"))
+    held = _output("apt-mark", "showhold").split() if upgradable else []
+    return [package for package in upgradable if package not in held]
 
 
-def _upgrade_and_reboot() -> None:
-    if packages := _upgrades_of_docker():
-        _output(
-            "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--only-upgrade", *packages, seconds=900
-        )
+def _fetch_docker() -> list[str]:
+    """Download the upgrade of Docker while the API is open, where most of what can fail does; returns its packages."""
+    if not _upgrades_of_docker():
+        return []
+    _output(*_APT, "update", seconds=600)
+    packages = _upgrades_of_docker()
+    if packages:
+        _output(*_APT, "install", "--only-upgrade", "--download-only", *packages, seconds=900)
+    return packages
+
+
+def _upgrade_docker(packages: Sequence[str]) -> None:
+    if packages:
+        _output(*_APT, "install", "--only-upgrade", *packages, seconds=900)
+
+
+def _upgrade_and_reboot(packages: Sequence[str]) -> None:
+    _upgrade_docker(packages)
     _output("systemctl", "reboot")
 
 
@@ -146,21 +196,29 @@ class _Airflow:
 def _close_door(*, then: Callable[[], None]) -> str | None:
     """Accept no more runs, check once more, then act; returns the reason to stay when a run came in between.
 
-    A trigger that finds the API closed is retried by Lambda, and then wakes the stopped instance.
+    A trigger that finds the API closed is retried by Lambda, and then wakes the stopped instance. Whatever goes wrong,
+    the API is open again afterwards: Docker starts no container that was stopped on purpose.
     """
-    compose = ["docker", "compose"]
-    _output(*compose, "stop", "--timeout", "20", "api-server")
-    list_runs = [*compose, "exec", "-T", "scheduler", "airflow", "dags", "list-runs", DAG_ID, "--output", "json"]
+    has_acted = False
     try:
-        late = sum(run["state"] in _UNFINISHED for run in _runs(_output(*list_runs)))
-        reason = f"{late} runs came in just now" if late else None
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        reason = f"the last check failed ({error})"
-    if reason:
-        _output(*compose, "start", "api-server")
-    else:
-        then()
+        _output(*_COMPOSE, "stop", "--timeout", "20", "api-server")
+        reason = _late_runs()
+        if reason is None:
+            then()
+            has_acted = True
+    finally:
+        if not has_acted:
+            _output(*_COMPOSE, "start", "api-server")
     return reason
+
+
+def _late_runs() -> str | None:
+    list_runs = ["exec", "-T", "scheduler", "airflow", "dags", "list-runs", DAG_ID, "--output", "json"]
+    try:
+        late = sum(run["state"] in _UNFINISHED for run in _runs(_output(*_COMPOSE, *list_runs)))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return f"the last check failed ({error})"
+    return f"{late} runs came in just now" if late else None
 
 
 def _runs(printed: str) -> Sequence[Mapping[str, str]]:
@@ -198,7 +256,17 @@ def _minutes(now: datetime, *, since: datetime) -> float:
 
 
 def _output(*command: str, seconds: float = 120) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds).stdout  # noqa: S603
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}  # no package asks a question
+    return subprocess.run(  # noqa: S603
+        command, check=True, capture_output=True, text=True, timeout=seconds, env=quiet
+    ).stdout
+
+
+def _why(error: BaseException) -> str:
+    """The error with the last line that its command printed about it, after the one in whose handling it came up."""
+    before = f"{_why(error.__context__)}; then " if error.__context__ else ""
+    printed = (error.stderr or "").strip() if isinstance(error, subprocess.CalledProcessError) else ""
+    return before + (f"{error}: {printed.splitlines()[-1]}" if printed else str(error))
 
 
 def _say(text: str) -> None:

@@ -111,7 +111,7 @@ class Instance:
     @property
     def calls(self) -> list[str]:
         words = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
-        return [word for word in words if not word.startswith("who")]
+        return [word for word in words if not word.startswith(("who", "docker compose ps"))]
 
     @property
     def is_stopped(self) -> bool:

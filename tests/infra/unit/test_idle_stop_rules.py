@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -104,37 +106,147 @@ def test_no_list_of_runs_is_no_leave_to_stop() -> None:
         _runs("DAG: moving_big_data does not exist in 'dag' table")
 
 
+DOCKER_IS_DUE = "docker.io/noble-updates 28.2 amd64 [upgradable from: 28.1]\nvim/noble 9 amd64\n"
+DOWNLOAD = "apt-get install --only-upgrade --download-only docker.io"
+UPGRADE = "apt-get install --only-upgrade docker.io"
+CLOSE = "docker compose stop --timeout 20 api-server"
+OPEN = "docker compose start api-server"
+
+
+class Machine:
+    """Notes the commands that change the instance. Those that begin with a key of `fails` raise its error instead."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called: list[str] = []
+        self.prints = {"apt list": "Listing...\n", "docker compose exec": "[]"}
+        self.fails: dict[str, BaseException] = {}
+        self.reboot_required = folder / "reboot-required"
+        self.runs = 0
+        monkeypatch.setattr(idle_stop, "_REBOOT_REQUIRED", self.reboot_required)
+        monkeypatch.setattr(idle_stop, "_output", self._output)
+        monkeypatch.setattr(idle_stop, "gather", lambda: changed(unfinished_runs=self.runs))
+
+    def _output(self, *command: str, **_: object) -> str:
+        options = {"-q", "-y", "-o", "DPkg::Lock::Timeout=300"}
+        line = " ".join(word for word in command if word not in options)
+        if not line.startswith(("apt list", "apt-mark", "docker compose ps", "docker compose exec", "systemctl show")):
+            self.called.append(line)
+        for begin, error in self.fails.items():
+            if line.startswith(begin):
+                raise error
+        return next((text for begin, text in self.prints.items() if line.startswith(begin)), "")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("reboot_required", "upgradable", "runs", "commands"),
     [
         (False, "Listing...\n", 0, []),
-        (True, "Listing...\n", 0, ["systemctl reboot"]),
-        (False, "docker.io/noble-updates 28.2 amd64 [upgradable from: 28.1]\nvim/noble 9 amd64\n", 0,
-         ["apt-get install --only-upgrade docker.io", "systemctl reboot"]),
+        (True, "Listing...\n", 0, [CLOSE, "systemctl reboot"]),
+        (False, DOCKER_IS_DUE, 0, ["apt-get update", DOWNLOAD, CLOSE, UPGRADE, "systemctl reboot"]),
         (True, "Listing...\n", 1, []),
     ],
-)  # fmt: skip
+)
 def test_docker_and_kernel_are_upgraded_only_when_due_and_no_run_is_under_way(
-    reboot_required: bool,
-    upgradable: str,
-    runs: int,
-    commands: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    reboot_required: bool, upgradable: str, runs: int, commands: list[str], machine: Machine
 ) -> None:
-    called: list[str] = []
-
-    def output(*command: str, **_: object) -> str:
-        if command[0] in ("systemctl", "apt-get"):
-            options = {"-q", "-y", "-o", "DPkg::Lock::Timeout=300"}
-            called.append(" ".join(word for word in command if word not in options))
-        return upgradable if command[0] == "apt" else "[]"
-
     if reboot_required:
-        (tmp_path / "reboot-required").touch()
-    monkeypatch.setattr(idle_stop, "_REBOOT_REQUIRED", tmp_path / "reboot-required")
-    monkeypatch.setattr(idle_stop, "_output", output)
-    monkeypatch.setattr(idle_stop, "_runs", lambda printed: [])
-    monkeypatch.setattr(idle_stop, "gather", lambda: changed(unfinished_runs=runs))
+        machine.reboot_required.touch()
+    machine.prints["apt list"], machine.runs = upgradable, runs
     assert idle_stop.main(["--maintain"]) == 0
-    assert called == commands
+    assert machine.called == commands
+
+
+def test_a_package_on_hold_is_no_upgrade_that_is_due(machine: Machine) -> None:
+    machine.prints |= {"apt list": DOCKER_IS_DUE, "apt-mark showhold": "docker.io\n"}
+    assert idle_stop.main(["--maintain"]) == 0
+    assert machine.called == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(100, "it", stderr="Reading...\nE: 404  Not Found\n"),
+        subprocess.TimeoutExpired("it", 900),
+        OSError("it is missing"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (CLOSE, []),
+        ("shutdown", []),
+        (CLOSE, ["--maintain"]),
+        (UPGRADE, ["--maintain"]),
+        ("systemctl reboot", ["--maintain"]),
+    ],
+)
+def test_whatever_fails_after_the_api_was_closed_opens_it_again(
+    command: str, error: Exception, arguments: list[str], machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.prints["apt list"] = DOCKER_IS_DUE
+    machine.fails[command] = error
+    assert idle_stop.main(arguments) == 1
+    assert machine.called[-1] == OPEN
+    said = capsys.readouterr().out
+    assert f"staying up: {error}" in said
+    assert ("E: 404  Not Found" in said) is isinstance(error, subprocess.CalledProcessError)
+
+
+def test_an_error_that_nobody_expects_opens_the_api_again_too(machine: Machine) -> None:
+    machine.fails["shutdown"] = RuntimeError("bug")
+    with pytest.raises(RuntimeError, match="bug"):
+        idle_stop.main()
+    assert machine.called[-1] == OPEN
+
+
+def test_an_api_that_cannot_be_opened_again_does_not_hide_the_reason(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.fails |= {"shutdown": OSError("no shutdown here"), OPEN: OSError("no docker either")}
+    assert idle_stop.main() == 1
+    assert "staying up: no shutdown here; then no docker either" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["apt-get update", DOWNLOAD])
+def test_an_upgrade_that_cannot_be_fetched_leaves_the_api_open(command: str, machine: Machine) -> None:
+    machine.prints["apt list"] = DOCKER_IS_DUE
+    machine.fails[command] = subprocess.CalledProcessError(100, "apt-get")
+    assert idle_stop.main(["--maintain"]) == 1
+    assert machine.called[-1] == command
+    assert CLOSE not in machine.called
+
+
+@pytest.mark.parametrize("arguments", [[], ["--maintain"]], ids=["idle", "maintain"])
+@pytest.mark.parametrize(
+    ("exited", "unit", "opens"),
+    [
+        ("init\napi-server\n", "active\n", True),
+        ("init\n", "active\n", False),
+        ("init\napi-server\nscheduler\n", "active\n", False),  # somebody has stopped all of it
+        ("init\napi-server\n", "activating\n", False),  # `up` opens it
+    ],
+)
+def test_an_api_that_a_broken_off_look_left_closed_is_opened_by_the_next(
+    exited: str, unit: str, opens: bool, arguments: list[str], machine: Machine
+) -> None:
+    machine.runs = 1
+    machine.prints |= {"docker compose ps": exited, "systemctl show": unit}
+    assert idle_stop.main(arguments) == 0
+    assert machine.called == ([OPEN] if opens else [])
+
+
+def test_a_look_waits_for_the_one_of_the_other_timer(machine: Machine) -> None:
+    with ThreadPoolExecutor() as threads:
+        with idle_stop._alone():
+            other = threads.submit(idle_stop.main)
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.3)
+            assert machine.called == []
+        assert other.result(timeout=60) == 0
+    assert machine.called[-1] == "shutdown -h now"
