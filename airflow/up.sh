@@ -40,7 +40,11 @@ docker compose up --build --detach --wait --remove-orphans ${WORKERS:+--scale wo
 }
 
 bind=$(value AIRFLOW_BIND) host=$(value AIRFLOW_HOSTNAME) port=$(value AIRFLOW_PORT) scheme=http
-case $bind in '' | 0.0.0.0 | ::) bind=127.0.0.1 ;; esac
+case $bind in # compose publishes :: to IPv6 only
+  '' | 0.0.0.0) bind=127.0.0.1 ;;
+  :: | '[::]') bind='[::1]' ;;
+  [!'[']*:*) bind="[$bind]" ;;
+esac
 if [ "$(value AIRFLOW_TLS)" = on ]; then
   scheme=https
   docker compose logs --no-color --no-log-prefix init | grep '^AIRFLOW_CERTIFICATE_SHA256=' | tail -n 1

@@ -156,8 +156,7 @@ def _stop() -> None:
 
 def gather() -> Facts:
     """Ask Airflow and this machine. Raises OSError, ValueError or KeyError when Airflow gives no proper answer."""
-    scheme = "https" if _setting("AIRFLOW_TLS") == "on" else "http"
-    airflow = _Airflow(f"{scheme}://127.0.0.1:{_setting('AIRFLOW_PORT') or 8080}")
+    airflow = _Airflow(_url())
     login = {"username": "trigger", "password": _setting("AIRFLOW_TRIGGER_PASSWORD")}
     if not login["password"]:
         raise ValueError("AIRFLOW_TRIGGER_PASSWORD is not set in .env")
@@ -177,6 +176,14 @@ def gather() -> Facts:
     )
 
 
+def _url() -> str:
+    """Where Airflow answers on this machine: at the address that compose publishes it on, and nowhere else."""
+    scheme = "https" if _setting("AIRFLOW_TLS") == "on" else "http"
+    bind = _setting("AIRFLOW_BIND").strip("[]")
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104  it is compared
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{_setting('AIRFLOW_PORT') or 8080}"
+
+
 @dataclass(frozen=True)
 class _Airflow:
     url: str
@@ -186,7 +193,7 @@ class _Airflow:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, headers=headers)  # noqa: S310  http(s), ours
-        # This is our own machine over loopback: its self-signed certificate need not be verified.
+        # This is our own machine: its self-signed certificate need not be verified.
         tls = ssl.create_default_context()
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         with urllib.request.urlopen(request, timeout=20, context=tls) as answer:  # noqa: S310

@@ -67,6 +67,17 @@ def test_it_makes_env_and_says_where_airflow_and_its_login_are(clone: Path) -> N
     assert "compose up --build --detach --wait --remove-orphans\n" in (clone / "commands").read_text()
 
 
+@pytest.mark.parametrize(
+    ("bind", "host"),
+    [
+        ("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("10.0.0.5", "10.0.0.5"),
+        ("::", "[::1]"), ("[::]", "[::1]"), ("fd00::5", "[fd00::5]"), ("[fd00::5]", "[fd00::5]"),
+    ],
+)  # fmt: skip
+def test_it_says_the_url_of_the_address_that_airflow_listens_on(bind: str, host: str, clone: Path) -> None:
+    assert f"Airflow is up: http://{host}:8080\n" in up(clone, AIRFLOW_BIND=bind).stdout
+
+
 def git(clone: Path, *arguments: str) -> str:
     name = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     return subprocess.run(["git", "-C", clone, *name, *arguments], check=True, capture_output=True, text=True).stdout

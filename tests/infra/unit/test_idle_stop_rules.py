@@ -96,6 +96,30 @@ def test_the_run_that_ended_last_is_the_one_that_counts(monkeypatch: pytest.Monk
         assert idle_stop.gather().last_run_ended_at == datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("bind", "host"),
+    [
+        ("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("10.0.0.5", "10.0.0.5"),
+        ("::", "[::1]"), ("[::]", "[::1]"), ("fd00::5", "[fd00::5]"), ("[fd00::5]", "[fd00::5]"),
+    ],
+)  # fmt: skip
+def test_airflow_is_asked_at_the_address_that_it_listens_on(
+    bind: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(airflow: Any, *_: object, **__: object) -> None:  # noqa: ANN401  the class is private
+        asked.append(airflow.url)
+        raise OSError("refused")
+
+    settings = {"AIRFLOW_BIND": bind, "AIRFLOW_TLS": "on", "AIRFLOW_TRIGGER_PASSWORD": "p"}
+    monkeypatch.setattr(idle_stop, "_setting", lambda name: settings.get(name, ""))
+    monkeypatch.setattr(idle_stop._Airflow, "ask", ask)
+    with pytest.raises(OSError, match="refused"):
+        idle_stop.gather()
+    assert asked == [f"https://{host}:8080"]
+
+
 @pytest.mark.parametrize(("printed", "count"), [("[]\n", 0), ('2026 [warn] x\n[{"run_id": "a"}]\nbye [1]\n', 1)])
 def test_runs_are_read_among_warnings(printed: str, count: int) -> None:
     assert len(_runs(printed)) == count
