@@ -116,9 +116,14 @@ install_aws_cli() {
 update_unattended() {
   printf '%s\n' 'APT::Periodic::Update-Package-Lists "1";' 'APT::Periodic::Unattended-Upgrade "1";' \
     >/etc/apt/apt.conf.d/20auto-upgrades
-  # An upgrade of Docker or a reboot would end a run: moving-big-data-maintain does both when there is none.
+  # An upgrade of Docker or a reboot would end a run: moving-big-data-maintain does both when there is none, and
+  # moving-big-data-idle before it stops the instance.
   printf '%s\n' 'Unattended-Upgrade::Package-Blacklist { "docker"; "containerd"; "runc"; };' \
     'Unattended-Upgrade::Automatic-Reboot "false";' >/etc/apt/apt.conf.d/52moving-big-data
+  # A look that waits for upgrades is not to be restarted by them.
+  mkdir -p /etc/needrestart/conf.d
+  # shellcheck disable=SC2016
+  echo '$nrconf{override_rc}->{qr(^moving-big-data)} = 0;' >/etc/needrestart/conf.d/moving-big-data.conf
 }
 
 install_units() {

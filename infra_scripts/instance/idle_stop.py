@@ -1,6 +1,7 @@
 """Stops the instance when Airflow has had nothing to do for a while. A timer runs it on the instance.
 
-With --maintain it upgrades Docker and reboots instead, where that is due: both would end a run.
+With --maintain it upgrades Docker and reboots instead, where that is due: both would end a run. An instance that stops
+itself is hardly up when the timers for upgrades would do their work, so it does what is due before it stops.
 
 It uses only the standard library of Python 3.10 (Ubuntu 22.04), as it runs on the instance's own Python. It shuts the
 machine down, which for this instance means "stop"; the trigger starts it again when the next marker comes.
@@ -21,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,8 @@ def main(arguments: Sequence[str] = ()) -> int:
             if maintains and not _is_due():
                 return 0
             if reason is None:
-                packages = _fetch_docker() if maintains else []
-                reason = _look() or _close_door(then=lambda: _upgrade_and_reboot(packages) if maintains else _stop())
+                packages = _fetch_docker() if maintains else _upgrade_before_stop()
+                reason = _look() or _close_door(then=partial(_upgrade_and_end, packages, reboots=maintains))
     except (OSError, subprocess.SubprocessError) as error:
         _say(f"staying up: {_why(error)}")
         return 1
@@ -133,25 +135,36 @@ def _fetch_docker() -> list[str]:
     """Download the upgrade of Docker while the API is open, where most of what can fail does; returns its packages."""
     if not _upgrades_of_docker():
         return []
-    _output(*_APT, "update", seconds=600)
+    _output(*_APT, "update", seconds=300)
     packages = _upgrades_of_docker()
     if packages:
-        _output(*_APT, "install", "--only-upgrade", "--download-only", *packages, seconds=900)
+        _output(*_APT, "install", "--only-upgrade", "--download-only", *packages, seconds=600)
     return packages
 
 
-def _upgrade_docker(packages: Sequence[str]) -> None:
-    if packages:
-        _output(*_APT, "install", "--only-upgrade", *packages, seconds=900)
+def _upgrade_before_stop() -> list[str]:
+    """Install security updates, at most once a day, as the system's own timers would, and download Docker's."""
+    with _going_on("the security updates"):
+        _output("systemctl", "start", "apt-daily.service", "apt-daily-upgrade.service", seconds=900)
+    with _going_on("the download of Docker's upgrade"):
+        return _fetch_docker()
+    return []
 
 
-def _upgrade_and_reboot(packages: Sequence[str]) -> None:
-    _upgrade_docker(packages)
-    _output("systemctl", "reboot")
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Stop the instance also when this fails."""
+    try:
+        yield
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(f"{what} failed, and the next stop tries again: {_why(error)}")
 
 
-def _stop() -> None:
-    _output("shutdown", "-h", "now")
+def _upgrade_and_end(packages: Sequence[str], *, reboots: bool) -> None:
+    with contextlib.nullcontext() if reboots else _going_on("the upgrade of Docker"):
+        if packages:
+            _output(*_APT, "install", "--only-upgrade", *packages, seconds=900)
+    _output(*(("systemctl", "reboot") if reboots else ("shutdown", "-h", "now")))
 
 
 def gather() -> Facts:

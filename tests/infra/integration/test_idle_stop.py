@@ -1,7 +1,7 @@
 """idle_stop.py against a real Airflow: it asks, closes the API, checks once more, and only then shuts down.
 
-`docker`, `who` and `shutdown` are stand-ins that note how they were called; `docker compose exec scheduler airflow ...`
-runs that Airflow's own command line.
+`docker`, `systemctl`, `apt`, `who` and `shutdown` are stand-ins that note how they were called;
+`docker compose exec scheduler airflow ...` runs that Airflow's own command line.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Instance:
             f'  *stop*api-server) [ ! -x "{directory}/intruder" ] || "{directory}/intruder" ;;',
             "esac",
         )
-        self._stand_in("shutdown")
-        self._stand_in("who")
+        for name in ("shutdown", "systemctl", "apt", "who"):
+            self._stand_in(name)
 
     def _stand_in(self, name: str, *lines: str) -> None:
         path = self.directory / "bin" / name
@@ -111,7 +111,7 @@ class Instance:
     @property
     def calls(self) -> list[str]:
         words = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
-        return [word for word in words if not word.startswith(("who", "docker compose ps"))]
+        return [word for word in words if not word.startswith(("who", "docker compose ps", "apt list"))]
 
     @property
     def is_stopped(self) -> bool:
@@ -140,11 +140,14 @@ def finish(airflow: AirflowServer, run_id: str, *, until: Path) -> None:
         time.sleep(0.3)
 
 
-def test_with_nothing_to_do_it_closes_the_api_checks_again_and_shuts_down(instance: Instance) -> None:
+def test_with_nothing_to_do_it_upgrades_closes_the_api_checks_again_and_shuts_down(instance: Instance) -> None:
     assert "stopping this instance" in instance.look()
-    assert instance.calls[0] == "docker compose stop --timeout 20 api-server"
-    assert "airflow dags list-runs moving_big_data" in instance.calls[1]
-    assert instance.calls[2:] == ["shutdown -h now"]
+    assert instance.calls[:2] == [
+        "systemctl start apt-daily.service apt-daily-upgrade.service",
+        "docker compose stop --timeout 20 api-server",
+    ]
+    assert "airflow dags list-runs moving_big_data" in instance.calls[2]
+    assert instance.calls[3:] == ["shutdown -h now"]
 
 
 def test_an_unfinished_run_and_one_that_has_just_ended_keep_it_up(

@@ -290,6 +290,13 @@ def test_the_first_boot_keeps_the_settings_before_the_script(folder: Folder) -> 
     assert (folder.root / AGAIN).read_text() == folder.user_data.read_text()
 
 
+def test_upgrades_restart_neither_docker_nor_a_look_that_waits_for_them(folder: Folder) -> None:
+    folder.boots()
+    assert '"docker"; "containerd"; "runc";' in (folder.root / "etc/apt/apt.conf.d/52moving-big-data").read_text()
+    override = (folder.root / "etc/needrestart/conf.d/moving-big-data.conf").read_text()
+    assert override == "$nrconf{override_rc}->{qr(^moving-big-data)} = 0;\n"
+
+
 @pytest.mark.parametrize("script", [AGAIN, "part-001"])
 def test_a_repeated_boot_takes_the_settings_as_changed_since(script: str, folder: Folder) -> None:
     """Although the exports of the first boot stand before the script, also in the copy that it made of itself."""

@@ -133,6 +133,8 @@ def test_no_list_of_runs_is_no_leave_to_stop() -> None:
 DOCKER_IS_DUE = "docker.io/noble-updates 28.2 amd64 [upgradable from: 28.1]\nvim/noble 9 amd64\n"
 DOWNLOAD = "apt-get install --only-upgrade --download-only docker.io"
 UPGRADE = "apt-get install --only-upgrade docker.io"
+SECURITY = "systemctl start apt-daily.service apt-daily-upgrade.service"
+STOP = "shutdown -h now"
 CLOSE = "docker compose stop --timeout 20 api-server"
 OPEN = "docker compose start api-server"
 
@@ -183,6 +185,46 @@ def test_docker_and_kernel_are_upgraded_only_when_due_and_no_run_is_under_way(
     machine.prints["apt list"], machine.runs = upgradable, runs
     assert idle_stop.main(["--maintain"]) == 0
     assert machine.called == commands
+
+
+def test_an_instance_that_stops_itself_upgrades_what_is_due_before(machine: Machine) -> None:
+    assert idle_stop.main() == 0
+    assert machine.called == [SECURITY, CLOSE, STOP]
+    machine.called.clear()
+    machine.prints["apt list"] = DOCKER_IS_DUE
+    assert idle_stop.main() == 0
+    assert machine.called == [SECURITY, "apt-get update", DOWNLOAD, CLOSE, UPGRADE, STOP]
+
+
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [
+        (SECURITY, ["apt-get update", DOWNLOAD, CLOSE, UPGRADE, STOP]),
+        ("apt-get update", [CLOSE, STOP]),
+        (DOWNLOAD, [CLOSE, STOP]),
+        (UPGRADE, [STOP]),
+    ],
+)
+def test_no_upgrade_that_fails_or_hangs_keeps_an_instance_from_stopping(
+    command: str, goes_on: list[str], machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.prints["apt list"] = DOCKER_IS_DUE
+    machine.fails[command] = subprocess.TimeoutExpired("it", 900)
+    assert idle_stop.main() == 0
+    assert machine.called[machine.called.index(command) + 1 :] == goes_on
+    assert "failed, and the next stop tries again: Command 'it' timed out" in capsys.readouterr().out
+
+
+def test_a_run_that_came_in_during_the_upgrades_keeps_the_api_open(machine: Machine) -> None:
+    def output(*command: str, **limits: object) -> str:
+        machine.runs = 1
+        return machine._output(*command, **limits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idle_stop, "_output", output)
+        patch.setattr(idle_stop, "_is_left_closed", lambda: False)
+        assert idle_stop.main() == 0
+    assert machine.called == [SECURITY]
 
 
 def test_a_package_on_hold_is_no_upgrade_that_is_due(machine: Machine) -> None:
