@@ -39,8 +39,12 @@ answer=$(aws ssm get-parameters-by-path --path "${MBD_PARAMETERS%/}" --with-decr
   --query 'Parameters[].[Name,Value]' --output text) ||
   fail "the parameters under $MBD_PARAMETERS cannot be read. The instance's role needs ssm:GetParametersByPath there."
 declare -A secret
-while IFS=$'\t' read -r name text; do
-  if [ -n "$name" ]; then secret[${name##*/}]=$text; fi
+name=
+while IFS= read -r line; do
+  case $line in
+    "${MBD_PARAMETERS%/}"/*$'\t'*) name=${line%%$'\t'*} name=${name##*/} secret[$name]=${line#*$'\t'} ;;
+    ?*) secret[${name:?the first line of the answer names no parameter}]+=$'\n'$line ;; # a value of several lines
+  esac
 done <<<"$answer"
 unset answer
 
@@ -55,7 +59,8 @@ done
 [ -n "${secret[stocks-database]:-}" ] ||
   fail "missing: $MBD_PARAMETERS/stocks-database. Run: python -m infra_scripts init-db. This is tried again in a minute."
 value[AIRFLOW_CONN_STOCKS_DATABASE]=${secret[stocks-database]}
-if [ -n "${secret[channels]:-}" ]; then value[MBD_CHANNELS]=${secret[channels]}; fi # the operator's
+IFS=$' \t\r\n' read -r -d '' -a channels <<<"${secret[channels]:-}" || true # the operator's, perhaps one a line
+if ((${#channels[@]})); then value[MBD_CHANNELS]=${channels[*]}; fi
 
 # All other lines belong to the operator and are kept.
 [ -f "$ENV_FILE" ] || printf 'COMPOSE_FILE=airflow/docker-compose.yml\n' >"$ENV_FILE"
@@ -67,7 +72,7 @@ rm -f "$fresh"
     printf '%s\n' "$line"
   done <"$ENV_FILE"
   for name in "${!value[@]}"; do
-    case ${value[$name]} in *[$'\n\'']*) fail "$name has a quote or a line break, which .env cannot hold." ;; esac
+    case ${value[$name]} in *[$'\n\r\t\'']*) fail "$name has a quote, a tab or a line break, which .env cannot hold." ;; esac
     printf "%s='%s'\n" "$name" "${value[$name]}"
   done | sort
 } >"$fresh"

@@ -29,6 +29,16 @@ class Instance:
 
     def start(self, *, transport: str = "ssm", profile: str = "default", **parameters: str) -> dict[str, str]:
         """What .env says after a start with these parameters changed, without its quotes."""
+        done = self.tries_to_start(transport=transport, profile=profile, **parameters)
+        assert done.returncode == 0, done.stderr
+        written = (self.stack / ".env").read_text().splitlines()
+        lines = [line.split("=", 1) for line in written if not line.startswith("#")]
+        assert len(lines) == len(dict(lines))
+        return {name: value.strip("'") for name, value in lines}
+
+    def tries_to_start(
+        self, *, transport: str = "ssm", profile: str = "default", **parameters: str
+    ) -> subprocess.CompletedProcess[str]:
         values = {**PARAMETERS, **{name.replace("_", "-"): value for name, value in parameters.items()}}
         (self.stack / "parameters").write_text("".join(f"/a/b/{name}\t{value}\n" for name, value in values.items()))
         conf = self.stack / "conf"
@@ -39,12 +49,8 @@ class Instance:
         environment = {"PATH": f"{self.stack}/bin:/usr/bin:/bin", "MBD_CONF": str(conf)}
         script = self.stack / "infra_scripts" / "instance" / "write_env.sh"
         done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
         assert not [value for value in values.values() if value in done.stdout + done.stderr]
-        written = (self.stack / ".env").read_text().splitlines()
-        lines = [line.split("=", 1) for line in written if not line.startswith("#")]
-        assert len(lines) == len(dict(lines))
-        return {name: value.strip("'") for name, value in lines}
+        return done
 
     def write(self, **lines: str) -> None:
         """As an operator edits .env."""
@@ -82,6 +88,26 @@ def test_channels_come_from_their_parameter_or_are_the_operators_own(instance: I
     first = instance.start(channels="slack://a/b/c jsons://host/x?a=b")
     assert first["MBD_CHANNELS"] == "slack://a/b/c jsons://host/x?a=b"
     assert instance.start(channels="slack://d/e/f")["AIRFLOW_SECRETS_DIGEST"] != first["AIRFLOW_SECRETS_DIGEST"]
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\t", " \n\n  "])
+def test_channels_of_several_lines_are_all_kept(between: str, instance: Instance) -> None:
+    channels = f"slack://a/b/c{between}jsons://host/x?a=b\\{between}"
+    assert instance.start(channels=channels)["MBD_CHANNELS"] == "slack://a/b/c jsons://host/x?a=b\\"
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "\t", "'"])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_that_env_cannot_hold_is_refused_by_name_and_not_cut(
+    name: str, sign: str, instance: Instance
+) -> None:
+    instance.start()
+    before = (instance.stack / ".env").read_text()
+    done = instance.tries_to_start(**{name: f"one{sign}two"})
+    assert done.returncode == 1
+    variable = "AIRFLOW_CONN_STOCKS_DATABASE" if name == "stocks-database" else f"AIRFLOW_{name.upper()}"
+    assert f"{variable.replace('-', '_')} has a quote, a tab or a line break" in done.stderr
+    assert (instance.stack / ".env").read_text() == before
 
 
 def test_profile_course_keeps_the_logs_of_the_tasks_in_the_source_bucket(instance: Instance) -> None:
