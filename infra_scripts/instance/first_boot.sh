@@ -143,6 +143,8 @@ fail() { # continues with what is there
   echo "$1: run python -m infra_scripts upload. This is tried again in a minute." >&2
   exit 1
 }
+# A crash between the two mv below has left the folder, with the operator's .env, under its old name only.
+[ -d "$root" ] || [ ! -d "$root.old" ] || mv "$root.old" "$root"
 version=$(aws ssm get-parameter --name "$parameter" --query Parameter.Value --output text) ||
   fail "$parameter is not there yet, or cannot be read"
 [ "$version" != "$(cat "$root/.version" 2>/dev/null)" ] || exit 0
@@ -156,6 +158,7 @@ tar -xz -f "$archive" -C "$root.new" --no-same-owner
 [ ! -f "$root/.env" ] || cp -p "$root/.env" "$root.new/.env"
 echo "$version" >"$root.new/.version"
 rm -rf "$root.old"
+sync # a copy that is not on the disk yet replaces nothing
 [ ! -d "$root" ] || mv "$root" "$root.old"
 mv "$root.new" "$root"
 rm -rf "$root.old"

@@ -327,6 +327,43 @@ def test_a_first_boot_without_settings_says_what_is_missing_and_keeps_none(folde
     assert not folder.conf.exists()
 
 
+class Fetched:
+    """The folder of the stack, and an aws that answers with an archive of this version."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder, self.stack = folder, folder.root / "opt/moving-big-data"
+        folder.boots()
+        self.stack.parent.mkdir()
+
+    def fetch(self, version: str, *, mv: str = '/bin/mv "$@"') -> subprocess.CompletedProcess[str]:
+        root = self.folder.root
+        with tarfile.open(root / "archive", mode="w:gz") as tar:
+            entry = tarfile.TarInfo("version")
+            entry.size = len(version)
+            tar.addfile(entry, io.BytesIO(version.encode()))
+        digest = hashlib.sha256((root / "archive").read_bytes()).hexdigest()
+        stand_ins = {"aws": f'case "$1" in ssm) echo {digest} ;; *) cp {root}/archive "$5" ;; esac', "mv": mv}
+        for name, line in stand_ins.items():
+            (root / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+            (root / "bin" / name).chmod(0o755)
+        line = ["bash", root / "usr/local/sbin/moving-big-data-fetch"]
+        environment = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(root)}
+        return subprocess.run(line, env=environment, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_a_fetch_that_breaks_off_between_its_renames_loses_no_line_of_the_operator(folder: Folder) -> None:
+    fetched = Fetched(folder)
+    fetched.fetch("one").check_returncode()
+    (fetched.stack / ".env").write_text("AIRFLOW_BIND=10.0.0.5\n")
+    broken = fetched.fetch("two", mv='/bin/mv "$@" && kill -9 $PPID')
+    assert broken.returncode == -9
+    assert not fetched.stack.exists()
+    fetched.fetch("three").check_returncode()
+    assert (fetched.stack / "version").read_text() == "three"
+    assert (fetched.stack / ".env").read_text() == "AIRFLOW_BIND=10.0.0.5\n"
+    assert [path.name for path in fetched.stack.parent.iterdir()] == ["moving-big-data"]
+
+
 def keep_digest(account: Account, archive: bytes) -> None:
     """As `upload` does it."""
     value = hashlib.sha256(archive).hexdigest()
