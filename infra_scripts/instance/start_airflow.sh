@@ -8,6 +8,7 @@ image=moving-big-data-airflow
 built=$PWD.built # next to the folder, which the next upload replaces
 bases=$PWD.bases # the digests of the base images at the first build; the same ones are used from then on
 version=$(cat .version)
+is_new= # whether this start has built the image
 
 pin() { # pin VARIABLE IMAGE: export VARIABLE as IMAGE by the digest that it had here at first
   local digest
@@ -25,6 +26,7 @@ pin AIRFLOW_IMAGE "${base%%@*}"
 if [ "$version" != "$(cat "$built" 2>/dev/null)" ] || ! docker image inspect "$image" >/dev/null 2>&1; then
   if docker compose build --quiet; then
     echo "$version" >"$built"
+    is_new=1
     echo "built $image from $version"
   elif docker image inspect "$image" >/dev/null 2>&1; then
     echo "the build of $version failed; starting the image of $(cat "$built" 2>/dev/null || echo an earlier version)"
@@ -33,4 +35,8 @@ if [ "$version" != "$(cat "$built" 2>/dev/null)" ] || ! docker image inspect "$i
     exit 1
   fi
 fi
-exec docker compose up --detach --no-build --wait
+docker compose up --detach --no-build --wait
+if [ -n "$is_new" ]; then # nothing runs the image before it any more; what this build took from the cache is kept
+  { docker image prune --force && docker builder prune --force --filter until=24h; } >/dev/null ||
+    echo "images and build cache that nothing uses could not be removed; the next build tries it again"
+fi

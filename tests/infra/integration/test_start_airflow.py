@@ -17,6 +17,7 @@ from tests.support.paths import ROOT
 DIGEST = f"apache/airflow@sha256:{'a' * 64}"
 PINNED = f"apache/airflow:3.3.2-python3.13@sha256:{'a' * 64}"
 UP = "compose up --detach --no-build --wait"
+PRUNE = ["image prune --force", "builder prune --force --filter until=24h"]
 
 
 class Instance:
@@ -40,6 +41,8 @@ case "$*" in
   "image inspect --format"*) [ -e {self.state}/digest ] && echo {DIGEST} ;;
   "image inspect moving-big-data-airflow") [ -e {self.state}/image ] ;;
   "image inspect apache/airflow"*) [ -e {self.state}/base ] ;;
+  "compose up"*) [ ! -e {self.state}/unhealthy ] ;;
+  *prune*) [ ! -e {self.state}/busy ] ;;
   "compose build"*) [ -e {self.state}/registry ] && touch {self.state}/image ;;
 esac
 """
@@ -61,7 +64,7 @@ esac
             env={"PATH": f"{self.calls.parent / 'bin'}:{os.environ['PATH']}"}, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
-        calls = [line for line in self.calls.read_text().splitlines() if not line.startswith("image")]
+        calls = [line for line in self.calls.read_text().splitlines() if not line.startswith("image inspect")]
         return done.returncode, calls, done.stdout + done.stderr
 
 
@@ -76,7 +79,7 @@ def test_the_image_is_built_once_for_a_version_and_then_only_started(instance: I
     assert (code, calls) == (
         0,
         ["pull --quiet apache/airflow:3.3.2-python3.13 [tag]", f"compose build --quiet [{PINNED}]",
-         f"{UP} [{PINNED}]"],
+         f"{UP} [{PINNED}]", *(f"{line} [{PINNED}]" for line in PRUNE)],
     )  # fmt: skip
     code, calls, _ = instance.starts("one")
     assert (code, [call.partition(" [")[0] for call in calls]) == (0, [UP])
@@ -105,3 +108,18 @@ def test_without_any_image_a_failed_build_is_an_error(instance: Instance) -> Non
     code, calls, said = instance.starts("one")
     assert (code, [call for call in calls if " up " in call]) == (1, [])
     assert "This is tried again in a minute" in said
+
+
+def test_what_nothing_uses_is_removed_once_a_new_image_runs(instance: Instance) -> None:
+    instance.has("registry", "unhealthy")
+    code, calls, _ = instance.starts("one")
+    assert (code, [call for call in calls if "prune" in call]) == (1, [])
+    instance.has("registry")
+    _, calls, _ = instance.starts("two")
+    assert [call.partition(" [")[0] for call in calls[-3:]] == [UP, *PRUNE]
+
+
+def test_an_image_that_cannot_be_removed_does_not_fail_the_start(instance: Instance) -> None:
+    instance.has("registry", "busy")
+    code, _, said = instance.starts("one")
+    assert (code, "could not be removed" in said) == (0, True)

@@ -346,9 +346,9 @@ class Fetched:
         for name, line in stand_ins.items():
             (root / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
             (root / "bin" / name).chmod(0o755)
-        line = ["bash", root / "usr/local/sbin/moving-big-data-fetch"]
+        command = ["bash", str(root / "usr/local/sbin/moving-big-data-fetch")]
         environment = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(root)}
-        return subprocess.run(line, env=environment, check=False, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
 
 
 def test_a_fetch_that_breaks_off_between_its_renames_loses_no_line_of_the_operator(folder: Folder) -> None:
