@@ -276,7 +276,8 @@ def _minutes(now: datetime, *, since: datetime) -> float:
 
 
 def _output(*command: str, seconds: float = 120) -> str:
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}  # no package asks a question
+    # No package asks a question, and none restarts the unit that this is.
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
     return subprocess.run(  # noqa: S603
         command, check=True, capture_output=True, text=True, timeout=seconds, env=quiet
     ).stdout
