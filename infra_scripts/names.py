@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from infra_scripts.errors import SettingsError
 
 _NAME = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")  # RDS refuses two hyphens in a row
+_FUNCTION = "(trigger|report|watchdog|redrive)"  # of serverless.yml
 _LONGEST_BUCKET_NAME = 63  # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 
 
@@ -84,7 +85,19 @@ class Names:
 
     @property
     def trigger_stack(self) -> str:
+        """That of the stage prod; another stage's ends in `-{stage}`."""
         return f"{self.prefix}-trigger"
+
+    def is_function(self, name: str) -> bool:
+        """Whether a function of our trigger has this name, in any stage: `{prefix}-{function}[-{stage}]`.
+
+        No stage has the word of a function: `{prefix}-report-trigger` belongs to a last name that ends in -report.
+        """
+        return bool(re.fullmatch(rf"{self.prefix}-{_FUNCTION}(?!.*-{_FUNCTION}(-|$))(-[A-Za-z0-9-]+)?", name))
+
+    def is_trigger_stack(self, name: str) -> bool:
+        """Whether our trigger's stack has this name, in any stage."""
+        return self.is_function(name) and f"{name}-".startswith(f"{self.trigger_stack}-")
 
     @property
     def parameters(self) -> str:

@@ -85,14 +85,17 @@ def _confirm_loss(there: list[Item], *, settings: Settings, options: argparse.Na
 
 
 def _refuse_while_trigger_exists(session: boto3.Session, *, settings: Settings) -> None:
-    """Only the Serverless Framework can remove the trigger's stack, and it needs the bucket to be empty: empty it."""
-    if not find_stack(session, name=settings.names.trigger_stack):
+    """Only the Serverless Framework can remove the trigger's stacks, and it needs empty buckets: empty them."""
+    stacks = inventory.trigger_stacks(session, names=settings.names)
+    if not stacks:
         return
-    if inventory.bucket(session, name=settings.names.monitored_bucket):
-        empty(session, bucket=settings.names.monitored_bucket)
+    for bucket in inventory.monitored_buckets(session, names=settings.names):
+        empty(session, bucket=bucket)
+    stages = [stack.removeprefix(settings.names.trigger_stack)[1:] for stack in stacks]
+    commands = [f"`make undeploy{f' STAGE={stage}' if stage else ''}`" for stage in stages]
     raise RefusedError(
-        f"The trigger is still deployed (stack {settings.names.trigger_stack}). Its bucket is empty now. "
-        "Run `make undeploy`, then teardown again."
+        f"The trigger is still deployed (stack {', '.join(stacks)}). Its bucket is empty now. "
+        f"Run {' and '.join(commands)}, then teardown again."
     )
 
 

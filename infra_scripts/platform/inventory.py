@@ -28,6 +28,7 @@ SOURCE_BUCKET = "source S3 bucket"
 
 _ABSENT = {"404", "NoSuchBucket", "NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotFoundException"}
 _GONE = ["terminated", "shutting-down"]
+_LOGS = "/aws/lambda/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,9 @@ def take(session: boto3.Session, *, settings: Settings) -> list[Item]:
     """Look for everything; an item with nothing found is gone."""
     names = settings.names
     looks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
-        ("trigger's stack", lambda: _stacks(session, names.trigger_stack)),
+        ("trigger's stack", lambda: _stacks(session, *trigger_stacks(session, names=names))),
         ("event-based Lambda function", lambda: _functions(session, names)),
-        ("event-based S3 bucket", lambda: bucket(session, name=names.monitored_bucket)),
+        ("event-based S3 bucket", lambda: monitored_buckets(session, names=names)),
         (DATABASE, lambda: [names.database] if find_database(session, identifier=names.database) else []),
         (SOURCE_BUCKET, lambda: bucket(session, name=names.source_bucket)),
         ("containerised Airflow pipeline", lambda: _instances(session, names)),
@@ -101,19 +102,35 @@ def _unless_absent(call: Callable[[], object], *, name: str) -> list[str]:
 def log_groups(session: boto3.Session, *, names: Names) -> list[str]:
     """Those of the functions: an invocation that ends after the stack was removed makes its own again."""
     pages = session.client("logs").get_paginator("describe_log_groups")
-    found = pages.paginate(logGroupNamePrefix=f"/aws/lambda/{names.prefix}-")
-    return [one["logGroupName"] for page in found for one in page["logGroups"]]
+    found = pages.paginate(logGroupNamePrefix=f"{_LOGS}{names.prefix}-")  # also of people whose name goes on
+    every = [one["logGroupName"] for page in found for one in page["logGroups"]]
+    return [name for name in every if names.is_function(name.removeprefix(_LOGS))]
 
 
 def _functions(session: boto3.Session, names: Names) -> list[str]:
     pages = session.client("lambda").get_paginator("list_functions").paginate()
     every = [one["FunctionName"] for page in pages for one in page["Functions"]]
-    return [name for name in every if name.lower().startswith(names.prefix)]
+    return [name for name in every if names.is_function(name)]
 
 
-def _stacks(session: boto3.Session, name: str) -> list[str]:
-    found = find_stack(session, name=name)
-    return [f"{name} ({found.state})"] if found and found.state != "DELETE_COMPLETE" else []
+def trigger_stacks(session: boto3.Session, *, names: Names) -> list[str]:
+    """The name of each stage's stack of the trigger."""
+    with aws_errors("look for the trigger's stacks"):
+        pages = session.client("cloudformation").get_paginator("describe_stacks").paginate()
+        every = [one for page in pages for one in page["Stacks"] if one["StackStatus"] != "DELETE_COMPLETE"]
+    return [one["StackName"] for one in every if names.is_trigger_stack(one["StackName"])]
+
+
+def monitored_buckets(session: boto3.Session, *, names: Names) -> list[str]:
+    """The bucket of markers, and that of each other stage that is deployed."""
+    stacks = {names.trigger_stack, *trigger_stacks(session, names=names)}
+    wanted = {names.monitored_bucket + stack.removeprefix(names.trigger_stack) for stack in stacks}
+    return sorted(wanted & own_buckets(session))
+
+
+def _stacks(session: boto3.Session, *wanted: str) -> list[str]:
+    found = [find_stack(session, name=name) for name in wanted]
+    return [f"{one.name} ({one.state})" for one in found if one and one.state != "DELETE_COMPLETE"]
 
 
 def _instances(session: boto3.Session, names: Names) -> list[str]:

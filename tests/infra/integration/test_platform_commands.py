@@ -480,6 +480,55 @@ def test_teardown_finds_the_log_group_that_a_late_invocation_made_again(owner: P
     assert [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]] == ["/aws/lambda/somebody-elses"]
 
 
+def test_teardown_leaves_logs_and_functions_of_others_whose_name_goes_on(owner: Person) -> None:
+    others = [f"{PREFIX}-wong-trigger", f"{PREFIX}-wong-watchdog-dev", f"{PREFIX}-trigger-report", f"{PREFIX}s-trigger"]
+    logs = owner.client("logs")
+    for name in (*others, f"{PREFIX}-report-dev"):
+        logs.create_log_group(logGroupName=f"/aws/lambda/{name}")
+    make_functions(owner, *others)
+    assert learned(owner, "teardown", "--dry-run")["left"]["log group"] == [f"/aws/lambda/{PREFIX}-report-dev"]
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 0, said.out
+    kept = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
+    assert kept == sorted(f"/aws/lambda/{name}" for name in others)
+
+
+def test_teardown_finds_its_functions_in_every_stage(owner: Person) -> None:
+    mine = [f"{PREFIX}-redrive", f"{PREFIX}-trigger-dev"]
+    make_functions(owner, *mine, f"{PREFIX}-li-trigger")
+    assert learned(owner, "teardown", "--dry-run")["left"]["event-based Lambda function"] == mine
+
+
+def make_functions(person: Person, *names: str) -> None:
+    assumed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [assumed]})
+    role = person.client("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    for name in names:
+        person.client("lambda").create_function(
+            FunctionName=name, Runtime="python3.13", Handler="h.h", Role=role, Code={"ZipFile": b"x"}
+        )
+
+
+def test_teardown_waits_for_the_trigger_of_every_stage(owner: Person) -> None:
+    cloudformation = owner.client("cloudformation")
+    for name, bucket in (("-trigger-dev", "-monitored-bucket-dev"), ("-wong-trigger", "-wong-monitored-bucket")):
+        template = {"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": PREFIX + bucket}}}}
+        cloudformation.create_stack(StackName=PREFIX + name, TemplateBody=json.dumps(template))
+        owner.client("s3").put_object(Bucket=PREFIX + bucket, Key="a.SUCCESS", Body=b"")
+    assert learned(owner, "teardown", "--dry-run")["left"]["trigger's stack"] == [
+        f"{PREFIX}-trigger-dev (CREATE_COMPLETE)"
+    ]
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 1
+    assert "Run `make undeploy STAGE=dev`, then teardown again" in said.err
+    assert owner.client("s3").list_objects_v2(Bucket=f"{PREFIX}-monitored-bucket-dev")["KeyCount"] == 0
+    assert owner.client("rds").describe_db_instances()["DBInstances"]
+    cloudformation.delete_stack(StackName=f"{PREFIX}-trigger-dev")
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+    assert stacks_of(owner) == [f"{PREFIX}-wong-trigger"]
+    assert owner.client("s3").list_objects_v2(Bucket=f"{PREFIX}-wong-monitored-bucket")["KeyCount"] == 1
+
+
 def test_teardown_waits_for_the_trigger_to_be_removed(owner: Person) -> None:
     monitored = f"{PREFIX}-monitored-bucket"
     template = {"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": monitored}}}}

@@ -25,6 +25,20 @@ def test_the_longest_names_that_fit_do() -> None:
         Names("a" * 15, "b" * 16)
 
 
+@pytest.mark.parametrize("stage", ["", "-dev", "-Test-2"])
+@pytest.mark.parametrize("function", ["trigger", "report", "watchdog", "redrive"])
+def test_a_name_that_continues_ours_has_none_of_our_functions(function: str, stage: str) -> None:
+    ours = Names("Ana", "Li")
+    assert ours.is_function(f"{ours.prefix}-{function}{stage}")
+    for last in ("Lima", "Li-Wong", "Li-Trigger", "Li-Report-Dev", "Li-Redrive-Redrive", "L"):
+        assert not ours.is_function(f"{Names('Ana', last).prefix}-{function}{stage}")
+        assert not ours.is_trigger_stack(f"{Names('Ana', last).trigger_stack}{stage}")
+    for other in (ours.prefix, f"{ours.prefix}-platform", f"{ours.prefix}-{function}{stage}x-trigger", ""):
+        assert not ours.is_function(other)
+    assert ours.is_trigger_stack(ours.trigger_stack + stage)
+    assert not ours.is_trigger_stack(f"{ours.prefix}-report{stage}")
+
+
 @pytest.mark.parametrize("name", ["", "Ada1", "Ada Mary", "Adä", "-Ada", "Ada-", "A--da", "ada.mary", "$(id)", "a\n"])
 def test_a_name_that_aws_would_refuse_is_refused_here(name: str) -> None:
     with pytest.raises(SettingsError, match="MBD_FIRST_NAME"):
