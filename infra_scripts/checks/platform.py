@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.checks.finding import Finding
 from infra_scripts.platform import airflow_secrets, machines
-from infra_scripts.platform.mails import subscriptions
+from infra_scripts.platform.mails import alarm_topic_arn, subscriptions
 from infra_scripts.platform.source_archive import ROOT
 from infra_scripts.platform.stack import Stack
 from infra_scripts.settings import Settings
@@ -122,11 +122,13 @@ def aws_cli(*, today: date) -> Finding:
 
 def alarms(session: boto3.Session, *, stack: Stack, settings: Settings) -> Finding:
     """Whether somebody gets the alarms about the trigger's functions."""
-    arn = stack.outputs["TopicArn"].removesuffix(settings.names.topic) + settings.names.alarm_topic
-    found = subscriptions(session, topic_arn=arn)
+    found = subscriptions(session, topic_arn=alarm_topic_arn(stack.outputs, settings=settings))
     pending = [one["address"] for one in found if one["state"] != "confirmed"]
+    if settings.email and settings.email not in [one["address"] for one in found]:
+        text = f"{settings.email}: not subscribed (SNS drops who does not confirm in 48 h). Run apply."
+        return Finding("warning", "alarms", text)
     if not found:
-        return Finding("warning", "alarms", "nobody gets them. Set MBD_EMAIL, then make deploy.")
+        return Finding("warning", "alarms", "nobody gets them. Set MBD_EMAIL and run apply.")
     if pending:
         return Finding(
             "warning", "alarms", f"{', '.join(pending)}: not confirmed. Click the link in AWS's second mail."

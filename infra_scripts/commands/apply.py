@@ -15,7 +15,7 @@ from infra_scripts.environment import write_values
 from infra_scripts.errors import AwsError, RefusedError
 from infra_scripts.platform import airflow_secrets, database, expiry
 from infra_scripts.platform.change_set import ChangeSet, execute
-from infra_scripts.platform.mails import subscribe_missing, subscribed
+from infra_scripts.platform.mails import subscribe_missing, subscribe_to_alarms, subscribed
 from infra_scripts.platform.proposal import (
     add_expiry_option,
     changes_database,
@@ -71,8 +71,11 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     asked = subscribe_missing(session, outputs=outputs, settings=settings, before=before)
     if asked:
         text.append(f"AWS has just sent a mail to {' and to '.join(asked)}: click the link in it to confirm.")
+    for address in (alarms := subscribe_to_alarms(session, outputs=outputs, settings=settings)):
+        text.append(f"AWS has just sent a mail about the alarms to {address}: click the link in it to confirm.")
     text.append(_next(deployed, settings=settings))
     facts = {"outputs": outputs, "changes": len(change_set.changes), "written": written, "asked_to_confirm": asked}
+    facts["asked_to_confirm_alarms"] = alarms
     result("\n".join(text), facts=facts, options=options)
     return 0
 

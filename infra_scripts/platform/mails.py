@@ -1,8 +1,8 @@
-"""Reads who is subscribed to the topic's mails, and subscribes those who are missing."""
+"""Reads who is subscribed to the topics' mails, and subscribes those who are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import boto3
 
@@ -42,9 +42,33 @@ def subscribe_missing(
 
     CloudFormation asks once, and does not notice that SNS deletes a subscription that is not confirmed in 48 hours.
     """
-    there = subscribed(session, outputs=outputs)
-    for address in settings.subscribers:
-        if address not in there:
-            with aws_errors(f"subscribe {address} to {outputs['TopicArn']}"):
-                session.client("sns").subscribe(TopicArn=outputs["TopicArn"], Protocol="email", Endpoint=address)
+    _subscribe(session, topic_arn=outputs["TopicArn"], addresses=settings.subscribers)
     return [address for address in settings.subscribers if address not in before]
+
+
+def alarm_topic_arn(outputs: Mapping[str, str], *, settings: Settings) -> str:
+    """The topic of the trigger's alarms, next to the platform's; whether or not it exists."""
+    return outputs["TopicArn"].removesuffix(settings.names.topic) + settings.names.alarm_topic
+
+
+def subscribe_to_alarms(session: boto3.Session, *, outputs: Mapping[str, str], settings: Settings) -> list[str]:
+    """Subscribe MBD_EMAIL to the alarms where it is missing, as the trigger's deployment did; returns whom AWS asks.
+
+    Nobody while the trigger, which has the topic, is not deployed.
+    """
+    arn = alarm_topic_arn(outputs, settings=settings)
+    with aws_errors(f"look for the topic {arn}"):
+        pages = session.client("sns").get_paginator("list_topics").paginate()
+        there = {one["TopicArn"] for page in pages for one in page["Topics"]}
+    wanted = [settings.email] if settings.email and arn in there else []
+    return _subscribe(session, topic_arn=arn, addresses=wanted) if wanted else []
+
+
+def _subscribe(session: boto3.Session, *, topic_arn: str, addresses: Sequence[str]) -> list[str]:
+    """Subscribe each address that SNS does not have, confirmed or not; returns these."""
+    there = {one["address"] for one in subscriptions(session, topic_arn=topic_arn)}
+    missing = [address for address in addresses if address not in there]
+    for address in missing:
+        with aws_errors(f"subscribe {address} to {topic_arn}"):
+            session.client("sns").subscribe(TopicArn=topic_arn, Protocol="email", Endpoint=address)
+    return missing

@@ -228,6 +228,24 @@ def test_apply_subscribes_again_whom_sns_has_dropped_and_only_then_mentions_a_ma
     assert findings(owner)[1]["mails"] == ("ok", "1 confirmed")
 
 
+def test_apply_subscribes_again_to_the_alarms_whom_sns_has_dropped(owner: Person) -> None:
+    sns = owner.client("sns")
+    assert learned(owner, "apply", "--yes")["asked_to_confirm_alarms"] == []  # the trigger is not deployed
+    template = {"Resources": {"W": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": f"{PREFIX}-alarms"}}}}
+    owner.client("cloudformation").create_stack(StackName=f"{PREFIX}-trigger", TemplateBody=json.dumps(template))
+    assert findings(owner)[1]["alarms"] == (
+        "warning", "ada@example.org: not subscribed (SNS drops who does not confirm in 48 h). Run apply."
+    )  # fmt: skip
+    said = owner.says("apply", "--yes").out
+    assert "AWS has just sent a mail about the alarms to ada@example.org: click the link in it to confirm." in said
+    [arn] = [one["TopicArn"] for one in sns.list_topics()["Topics"] if one["TopicArn"].endswith("-alarms")]
+    assert [one["Endpoint"] for one in sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]] == [
+        "ada@example.org"
+    ]
+    assert findings(owner)[1]["alarms"] == ("ok", "1 confirmed")
+    assert "AWS has just sent" not in owner.says("apply", "--yes").out
+
+
 def test_the_first_apply_mentions_the_mail_that_the_stack_asked_for(person: Person) -> None:
     assert (
         "AWS has just sent a mail to ada@example.org: click the link in it to confirm.\n"

@@ -10,8 +10,9 @@ import pytest
 from botocore.stub import Stubber
 
 from infra_scripts.checks import platform
+from infra_scripts.checks.finding import Finding
 from infra_scripts.platform.stack import Stack
-from infra_scripts.settings import read_settings
+from infra_scripts.settings import Settings, read_settings
 
 ENVIRONMENT = {"MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1"}
 SETTINGS = read_settings(ENVIRONMENT)
@@ -56,12 +57,24 @@ def test_trigger_that_starts_no_runs_is_reported(state: str | None, dry_run: str
 @pytest.mark.parametrize(
     ("subscription", "level", "words"),
     [
-        (None, "warning", "Set MBD_EMAIL, then make deploy"),
+        (None, "warning", "ada@example.org: not subscribed (SNS drops who does not confirm in 48 h). Run apply."),
         ("PendingConfirmation", "warning", "ada@example.org: not confirmed"),
         (TOPIC.replace("SNS", "alarms:1"), "ok", "1 confirmed"),
     ],
 )
 def test_alarms_that_nobody_gets_are_reported(subscription: str | None, level: str, words: str) -> None:
+    found = alarms_with(read_settings(ENVIRONMENT | {"MBD_EMAIL": "ada@example.org"}), subscription)
+    assert found.level == level
+    assert words in found.text
+
+
+def test_alarms_that_nobody_could_get_ask_for_an_address() -> None:
+    assert alarms_with(SETTINGS, None).text == "nobody gets them. Set MBD_EMAIL and run apply."
+    other = alarms_with(read_settings(ENVIRONMENT | {"MBD_EMAIL": "eve@example.org"}), TOPIC.replace("SNS", "alarms:1"))
+    assert (other.level, other.text.partition(" (")[0]) == ("warning", "eve@example.org: not subscribed")
+
+
+def alarms_with(settings: Settings, subscription: str | None) -> Finding:
     session = Session()
     listed = [{"Endpoint": "ada@example.org", "Protocol": "email", "SubscriptionArn": subscription}]
     with Stubber(session.made) as stubber:
@@ -70,6 +83,4 @@ def test_alarms_that_nobody_gets_are_reported(subscription: str | None, level: s
             {"TopicArn": "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-alarms"},
         )  # fmt: skip
         stack = Stack(name="p", state="CREATE_COMPLETE", outputs={"TopicArn": TOPIC})
-        found = platform.alarms(session, stack=stack, settings=SETTINGS)
-    assert found.level == level
-    assert words in found.text
+        return platform.alarms(session, stack=stack, settings=settings)
