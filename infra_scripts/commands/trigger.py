@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -24,9 +25,12 @@ HELP = "put the marker that starts a run"
 EXAMPLES = ["trigger", "trigger --wait --timeout 30"]
 
 RECEIPTS = "Output/receipts/"
-# The trigger names runs `marker_<time of the put>_<digest>`; a run that a person starts has another name.
+# The trigger names runs `marker_{time of the put}_{hash of bucket and key}_{hash of the put}`.
 _RUN = "marker_"
 _SECONDS_BETWEEN_LOOKS = 3.0
+# The DAG tries a task again after at most 120 s (20 s, times three at the second time, and up to twice that by chance).
+_SECONDS_TO_A_RETRY = 300.0
+_MAILED = {"sent", "kept"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     """Put the marker; with --wait, the exit code is 1 when the run has failed."""
     settings = read_settings(environment)
     bucket = settings.names.monitored_bucket
-    key = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.SUCCESS"
+    key = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}.SUCCESS"  # another one for each call
     facts: dict[str, Any] = {"marker": f"s3://{bucket}/{key}", "dry_run": options.dry_run}
     s3 = open_session(settings).client("s3")
     if options.dry_run:
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         result(text, facts=facts, options=options)
         return 0
     progress(f"put {facts['marker']}; waiting for the run's receipt (a stopped instance needs a few minutes)")
-    receipt = _follow(s3, settings=settings, since=put_at, seconds=options.timeout * 60)
+    receipt = _follow(s3, settings=settings, marker=key, since=put_at, seconds=options.timeout * 60)
     result(_receipt_text(receipt), facts={**facts, "receipt": receipt}, options=options)
     return 0 if receipt["state"] == "success" else 1
 
@@ -88,21 +92,27 @@ def _no_bucket(bucket: str) -> RefusedError:
     return RefusedError(f"There is no bucket {bucket}. It is part of the trigger: run make deploy first.")
 
 
-def _follow(s3: S3Client, *, settings: Settings, since: datetime, seconds: float) -> dict[str, Any]:
-    """The receipt of the first run whose marker was put at `since` or later, once that run has ended.
+def _follow(s3: S3Client, *, settings: Settings, marker: str, since: datetime, seconds: float) -> dict[str, Any]:
+    """The receipt of the marker's run, once that run has ended.
 
-    Raises AwsError when that takes longer than `seconds`.
+    Each failed try of a task writes `failed`, and Airflow may try it again. The run has failed once its mail says so,
+    or, where it got no mail, once nothing has changed for longer than Airflow waits. Raises AwsError when all that
+    takes longer than `seconds`.
     """
     deadline = time.monotonic() + seconds
-    key = ""
+    key, before, unchanged_since = "", None, 0.0
     while time.monotonic() < deadline:
         if not key:
-            key = _first_receipt(s3, settings=settings, since=since)
+            key = _receipt_of(s3, settings=settings, marker=marker, since=since)
             if key:
                 progress(f"run {key.removeprefix(RECEIPTS).removesuffix('.json')} has started")
         if key:
             receipt = _read(s3, bucket=settings.source_bucket, key=key)
-            if receipt["state"] != "running":
+            if receipt != before:
+                before, unchanged_since = receipt, time.monotonic()
+            waited = time.monotonic() - unchanged_since
+            is_final = receipt.get("mail") in _MAILED or waited > _SECONDS_TO_A_RETRY
+            if receipt["state"] not in {"running", "failed"} or (receipt["state"] == "failed" and is_final):
                 return receipt
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     missing = f"The run of {key} has not ended" if key else "No run has started"
@@ -112,13 +122,18 @@ def _follow(s3: S3Client, *, settings: Settings, since: datetime, seconds: float
     )
 
 
-def _first_receipt(s3: S3Client, *, settings: Settings, since: datetime) -> str:
-    """The key of the first receipt of a run whose name has `since` or later; empty while there is none."""
+def _receipt_of(s3: S3Client, *, settings: Settings, marker: str, since: datetime) -> str:
+    """The key of the receipt of the marker's run; empty while there is none."""
+    # As trigger/s3_event.py makes it.
+    own = hashlib.sha256(json.dumps([settings.names.monitored_bucket, marker]).encode()).hexdigest()[:10]
     # The event's time and the answer's may differ by a second.
     start = f"{RECEIPTS}{_RUN}{since - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ}"
     with aws_errors(f"list s3://{settings.source_bucket}/{RECEIPTS}"):
-        answer = s3.list_objects_v2(Bucket=settings.source_bucket, Prefix=RECEIPTS + _RUN, StartAfter=start, MaxKeys=1)
-    return next((entry["Key"] for entry in answer.get("Contents", [])), "")
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=settings.source_bucket, Prefix=RECEIPTS + _RUN, StartAfter=start
+        )
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return next((key for key in keys if f"Z_{own}_" in key), "")
 
 
 def _read(s3: S3Client, *, bucket: str, key: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,13 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from etl.outcome.receipt import FileCounts, Receipt, RowCounts, State
+from etl.outcome.receipt import FileCounts, MailState, Receipt, RowCounts, State
+from infra_scripts.commands import trigger
+from infra_scripts.errors import AwsError
+from infra_scripts.settings import read_settings
 from tests.support.account import MONITORED_BUCKET, Account, RunCommand
 from tests.support.paths import ROOT
+from trigger.s3_event import marker_name
 
 Put = Callable[..., str]
 
@@ -25,8 +31,8 @@ Put = Callable[..., str]
 def put_receipt(account: Account) -> Put:
     """Writes a receipt as the pipeline does, for a run of a marker put at some time; returns its run id."""
 
-    def put(*, at: datetime, state: str, **facts: Any) -> str:  # noqa: ANN401  whatever a Receipt takes
-        run_id = f"marker_{at:%Y-%m-%dT%H:%M:%SZ}_0123456789abcd"
+    def put(*, at: datetime, marker: str, state: str, **facts: Any) -> str:  # noqa: ANN401  whatever a Receipt takes
+        run_id = f"{marker_name(MONITORED_BUCKET, marker, at)}_01234567"
         receipt = Receipt(run_id=run_id, state=State(state), started_at=at, **facts)
         account.put(f"Output/receipts/{run_id}.json", receipt.to_json().encode())
         return run_id
@@ -63,25 +69,51 @@ def test_dry_run_puts_none(command: RunCommand, account: Account) -> None:
 def test_waiting_follows_the_new_run_to_its_end(
     state: str, code: int, surroundings: dict[str, str], env_file: Path, account: Account, put_receipt: Put
 ) -> None:
-    put_receipt(at=datetime.now(UTC) - timedelta(minutes=5), state="failed", error="of an older marker")
+    before = datetime.now(UTC) - timedelta(minutes=5)
+    put_receipt(at=before, marker="older.SUCCESS", state="failed", error="of an older marker", mail=MailState.SENT)
     line = [sys.executable, "-m", "infra_scripts", "trigger", "--wait", "--env-file", str(env_file)]
     with running(line, surroundings) as child:
         deadline = time.monotonic() + 30
-        while not account.keys(bucket=MONITORED_BUCKET) and time.monotonic() < deadline:
+        while not (markers := account.keys(bucket=MONITORED_BUCKET)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        at = datetime.now(UTC)
-        run_id = put_receipt(at=at, state="running")
+        [marker], at = markers, datetime.now(UTC)
+        put_receipt(at=at - timedelta(seconds=1), marker="another.SUCCESS", state="failed", mail=MailState.SENT)
+        run_id = put_receipt(at=at, marker=marker, state="running")
+        time.sleep(4)
+        put_receipt(at=at, marker=marker, state="failed", error="of the first try, which Airflow repeats")
         time.sleep(4)
         assert child.poll() is None
         rows = RowCounts(read=10, accepted=9, rejected=1, inserted=9, deleted=0, unchanged=0)
         files = FileCounts(listed=2, accepted=2)
-        put_receipt(at=at, state=state, files=files, rows=rows, error="no disk" if code else None)
+        end: dict[str, Any] = {"error": "no disk", "mail": MailState.KEPT} if code else {}
+        put_receipt(at=at, marker=marker, state=state, files=files, rows=rows, **end)
         printed, said = child.communicate(timeout=30)
     assert child.returncode == code, said
     assert f"run {run_id} has started" in said
     assert printed.startswith(f"{state}: run {run_id}")
     assert "10 read = 9 accepted + 1 rejected" in printed
     assert ("no disk" in printed) == bool(code)
+
+
+def test_a_failure_without_a_mail_is_final_when_airflow_would_have_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    running, first, second = ({"state": "running"}, *({"state": "failed", "error": f"of try {n}"} for n in (1, 2)))
+
+    def read(*_: object, **__: object) -> dict[str, str]:
+        return first if now[0] < 120 else running if now[0] < 130 else second
+
+    monkeypatch.setattr(trigger, "time", clock)
+    monkeypatch.setattr(trigger, "_read", read)
+    monkeypatch.setattr(trigger, "_receipt_of", lambda *_, **__: "key")
+    settings = read_settings(dict.fromkeys(("MBD_FIRST_NAME", "MBD_LAST_NAME"), "Ada") | {"AWS_REGION": "eu-west-1"})
+    s3: Any = None
+    follow = functools.partial(trigger._follow, s3, settings=settings, marker="a.SUCCESS", since=datetime.now(UTC))
+    assert follow(seconds=3600) == second
+    assert 120 + 300 < now[0] < 460
+    now[0] = 0.0
+    with pytest.raises(AwsError, match="has not ended within 5 minutes"):
+        follow(seconds=300)
 
 
 def test_a_run_that_never_starts_is_reported_after_the_timeout(command: RunCommand, account: Account) -> None:
