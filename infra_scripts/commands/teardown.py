@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import boto3
 
@@ -19,9 +22,22 @@ from infra_scripts.platform.repair import delete_stack
 from infra_scripts.platform.stack import find_stack
 from infra_scripts.settings import Settings, read_settings
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import (
+        DeleteMarkerEntryTypeDef,
+        ErrorTypeDef,
+        ObjectIdentifierTypeDef,
+        ObjectVersionTypeDef,
+    )
+
+    Version = DeleteMarkerEntryTypeDef | ObjectVersionTypeDef
+
 HELP = "remove everything, and verify that it is gone"
 EXAMPLES = ["teardown --dry-run", "teardown", "teardown --yes --delete-data --delete-snapshots"]
+_LAST_COPIES = " The database's snapshots go too, the last copies of its rows."
 _DATA = {inventory.SOURCE_BUCKET, inventory.DATABASE}
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # w3.org/TR/xml/#charsets
 _WRITTEN_BY_APPLY = ("MBD_TOPIC_ARN", "MBD_INSTANCE_ID", "AIRFLOW_URL")  # and MBD_TRANSPORT
 
 
@@ -46,10 +62,14 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     if options.dry_run:
         _report(session, items, settings=settings, options=options)
         return 0
+    snapshots = inventory.snapshots(session, settings=settings) if options.delete_snapshots else []
     for item in there:
         progress(f"found  {item.kind}: {', '.join(item.found)}")
-    if there:
+    if snapshots:
+        progress(f"found  snapshots: {', '.join(snapshots)}")
+    if there or snapshots:
         _confirm_loss(there, settings=settings, options=options)
+    if there:
         _refuse_while_trigger_exists(session, settings=settings)
         _remove(session, settings=settings)
     if options.delete_snapshots:
@@ -76,12 +96,13 @@ def _clean(env_file: Path) -> None:
 def _confirm_loss(there: list[Item], *, settings: Settings, options: argparse.Namespace) -> None:
     if _DATA & {item.kind for item in there} and not options.delete_data:
         confirm(
-            "This deletes the company files, all outputs and receipts, and the table's rows (--delete-data agrees).",
+            "This deletes the company files, all outputs and receipts, and the table's rows (--delete-data agrees)."
+            + _LAST_COPIES * options.delete_snapshots,
             options=options,
             word=settings.names.source_bucket,
         )
     else:
-        confirm("This removes all of the above.", options=options)
+        confirm("This removes all of the above." + _LAST_COPIES * options.delete_snapshots, options=options)
 
 
 def _refuse_while_trigger_exists(session: boto3.Session, *, settings: Settings) -> None:
@@ -124,23 +145,42 @@ def empty(session: boto3.Session, *, bucket: str) -> None:
             versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             if not versions:
                 continue
-            answer = s3.delete_objects(
-                Bucket=bucket,
-                Delete={
-                    "Objects": [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in versions],
-                    "Quiet": True,
-                },
-            )
-            if refused := answer.get("Errors"):
+            if refused := _delete(s3, versions, bucket=bucket):
                 first = refused[0]
                 raise AwsError(
                     f"{len(refused)} objects of {bucket} were not deleted; {first.get('Key')}: {first.get('Message')}."
                 )
             gone += len(versions)
             progress(f"{bucket}: {gone:,} versions deleted")
-        for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-            for one in uploads.get("Uploads", []):
-                s3.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+        for uploads in _uploads(s3, bucket=bucket):
+            for key, upload_id in uploads:
+                s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+
+
+def _delete(s3: S3Client, versions: Sequence[Version], *, bucket: str) -> Sequence[ErrorTypeDef]:
+    """Delete these versions; returns S3's refusals. A key that XML cannot carry would fail the call for many."""
+    together: list[ObjectIdentifierTypeDef] = []
+    for one in versions:
+        if _NOT_IN_XML.search(one["Key"]):
+            s3.delete_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
+        else:
+            together.append({"Key": one["Key"], "VersionId": one["VersionId"]})
+    if not together:
+        return []
+    return s3.delete_objects(Bucket=bucket, Delete={"Objects": together, "Quiet": True}).get("Errors", [])
+
+
+def _uploads(s3: S3Client, *, bucket: str) -> Iterator[list[tuple[str, str]]]:
+    """Key and id of each unfinished upload, by page; asks for URL encoding, as a key may be none that XML can carry."""
+    after: dict[str, Any] = {}
+    is_last = False
+    while not is_last:
+        page = s3.list_multipart_uploads(Bucket=bucket, EncodingType="url", **after)
+        read = unquote_plus if page.get("EncodingType") == "url" else str
+        yield [(read(one["Key"]), one["UploadId"]) for one in page.get("Uploads", [])]
+        is_last = not page.get("IsTruncated")
+        if not is_last:
+            after = {"KeyMarker": read(page["NextKeyMarker"]), "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
 def _delete_snapshots(session: boto3.Session, *, settings: Settings) -> None:

@@ -449,6 +449,9 @@ def test_teardown_keeps_the_final_snapshot_unless_asked(data: Person) -> None:
     said = data.says("teardown", "--yes", "--delete-data")
     snapshots = data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
     assert [one["DBSnapshotIdentifier"] in said.out for one in snapshots] == [True]
+    asked = data.says("teardown", "--delete-snapshots")
+    assert (asked.code, "The database's snapshots go too, the last copies of its rows." in asked.err) == (1, True)
+    assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == snapshots
     assert data.says("teardown", "--yes", "--delete-snapshots").code == 0
     assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, quote, urlsplit
+
 import pytest
 
 from tests.support.aws_proxy import Answer, AwsProxy, Call, refusal
@@ -74,6 +76,45 @@ def test_teardown_stops_where_s3_refuses_to_delete_an_object(owner: Person, aws:
     assert f"1 objects of {PREFIX}-s3-source were not deleted; Stocks/wex.us.csv: Access Denied." in said.err
     assert "DeleteStack" not in aws.operations()
     assert owner.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
+
+
+def test_teardown_deletes_objects_whose_keys_xml_cannot_carry(owner: Person, aws: AwsProxy) -> None:
+    """As S3 documents it: listings in URL encoding where they are asked for, and MalformedXML of DeleteObjects."""
+    strange = ["\x01.SUCCESS", "a\x0b b+c", "\ufffe"]
+
+    def listed(call: Call, kind: str, item: str, *keys: str, then: str = "") -> Answer:
+        assert "encoding-type=url" in call.target
+        items = "".join(
+            f"<{item}><Key>{quote(k)}</Key><VersionId>1</VersionId><UploadId>1</UploadId></{item}>" for k in keys
+        )
+        more = f"<NextKeyMarker>{quote(then)}</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>" * bool(then)
+        rest = f"{more}<IsTruncated>{str(bool(then)).lower()}</IsTruncated><EncodingType>url</EncodingType>"
+        return Answer(200, f"<List{kind}Result>{items}{rest}</List{kind}Result>".encode(), {"Content-Type": "text/xml"})
+
+    def as_s3(call: Call) -> Answer | None:
+        match call.method, parse_qs(urlsplit(call.target).query, keep_blank_values=True):
+            case "POST", {"delete": _}:
+                if any(key.encode() in call.body for key in strange):
+                    return refusal(call, "MalformedXML", text="The XML you provided was not well-formed")
+                return Answer(200, b"<DeleteResult/>", {"Content-Type": "text/xml"})
+            case "GET", {"versions": _}:
+                return listed(call, "Versions", "Version", *strange, "Stocks/wex.us.csv")
+            case "GET", {"uploads": _, "key-marker": [marker]}:
+                assert marker == strange[1]
+                return listed(call, "MultipartUploads", "Upload", strange[2])
+            case "GET", {"uploads": _}:
+                return listed(call, "MultipartUploads", "Upload", *strange[:2], then=strange[1])
+            case "DELETE", _:
+                return Answer(204, b"")
+        return None
+
+    aws.script = as_s3
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 0, said.err
+    deletions = [(call.key, "uploadId" in call.target) for call in aws.calls if call.method == "DELETE"]
+    assert deletions == [(key, is_upload) for is_upload in (False, True) for key in strange]
+    [together] = [call.body for call in aws.calls if call.method == "POST" and "?delete" in call.target]
+    assert b"Stocks/wex.us.csv" in together
 
 
 def test_apply_with_yes_alone_loses_no_data(owner: Person, aws: AwsProxy) -> None:
