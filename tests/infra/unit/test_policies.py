@@ -55,6 +55,37 @@ def test_the_sender_may_send_a_batch_and_nothing_else(action: str, key: str, all
     assert allows(printed(typist, "sender"), action, f"arn:aws:s3:::{key}") is allowed
 
 
+@pytest.mark.parametrize(
+    ("action", "resource", "allowed"),
+    [
+        # docs.aws.amazon.com: GenerateSecretString of AWS::SecretsManager::Secret, which names no resource
+        ("secretsmanager:GetRandomPassword", "*", True),
+        # docs.aws.amazon.com/AmazonRDS/latest/UserGuide: the example policy for CreateDBInstance
+        ("rds:CreateDBInstance", "arn:aws:rds:eu-west-1:123456789012:og:default:postgres-18", True),
+        ("rds:CreateDBInstance", f"arn:aws:rds:eu-west-1:123456789012:db:{PREFIX}-rds", True),
+        ("rds:CreateDBSnapshot", f"arn:aws:rds:eu-west-1:123456789012:snapshot:{PREFIX}-platform-snapshot-d-1", True),
+        ("rds:DeleteDBSnapshot", f"arn:aws:rds:eu-west-1:123456789012:snapshot:{PREFIX}-platform-snapshot-d-1", True),
+        ("rds:DescribeDBSnapshots", f"arn:aws:rds:eu-west-1:123456789012:snapshot:rds:{PREFIX}-rds-2026-11-27", True),
+        ("rds:DeleteDBSnapshot", "arn:aws:rds:eu-west-1:123456789012:snapshot:somebody-elses", False),
+        ("rds:DeleteDBSnapshot", "arn:aws:rds:eu-west-1:123456789012:snapshot:rds:somebody-elses", False),
+        ("rds:DeleteDBInstance", "arn:aws:rds:eu-west-1:123456789012:db:somebody-elses", False),
+        ("sns:Subscribe", f"arn:aws:sns:eu-west-1:123456789012:{PREFIX}-alarms", True),
+    ],
+)
+def test_the_operator_may_do_what_the_first_apply_needs(
+    action: str, resource: str, allowed: bool, typist: Person
+) -> None:
+    assert allows(printed(typist, "operator"), action, resource) is allowed
+
+
+def test_the_operator_may_make_the_role_of_rds_and_of_no_other_service(typist: Person) -> None:
+    """RDS makes it with the first database of an account."""
+    statements = printed(typist, "operator")["Statement"]
+    [statement] = [one for one in statements if "iam:CreateServiceLinkedRole" in one["Action"]]
+    assert statement["Condition"] == {"StringLike": {"iam:AWSServiceName": "rds.amazonaws.com"}}
+    assert statement["Resource"].endswith("role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS")
+
+
 def test_both_policies_fit_into_iam_and_name_this_pipeline(typist: Person) -> None:
     for who in ("sender", "operator"):
         policy = printed(typist, who)
