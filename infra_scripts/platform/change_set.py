@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import boto3
+from botocore.exceptions import ClientError
 
-from infra_scripts.aws import aws_errors
+from infra_scripts.aws import aws_errors, error_code
 from infra_scripts.errors import AwsError
 from infra_scripts.platform.stack import Stack
 
@@ -22,6 +23,7 @@ Action = Literal["made", "changed", "restarted", "perhaps replaced", "replaced",
 _ACTIONS: tuple[Action, ...] = ("made", "changed", "restarted", "perhaps replaced", "replaced", "removed")
 POLL_SECONDS = 3.0
 _NOT_EXECUTED = {"AVAILABLE", "UNAVAILABLE"}
+_GONE = {"ChangeSetNotFound", "ChangeSetNotFoundException"}
 
 NOUNS = {
     "SecurityGroup": "security group",
@@ -178,7 +180,13 @@ def _only_restarts(resource: ResourceChangeTypeDef) -> bool:
 
 def _discard(cloudformation: CloudFormationClient, *, stack: str, arn: str) -> None:
     """Remove the change set if it was not executed, and the stack that was created only to hold it."""
-    if cloudformation.describe_change_set(ChangeSetName=arn).get("ExecutionStatus") not in _NOT_EXECUTED:
+    try:
+        found = cloudformation.describe_change_set(ChangeSetName=arn)
+    except ClientError as error:
+        if error_code(error) not in _GONE:
+            raise
+        return  # with its stack, whose creation failed
+    if found.get("ExecutionStatus") not in _NOT_EXECUTED:
         return
     if cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS":
         cloudformation.delete_stack(StackName=stack)

@@ -169,6 +169,20 @@ def test_a_refused_change_set_is_reported_and_discarded(session: Session, answer
         proposed_with(session, answers, [], Status="FAILED", StatusReason="Template error: x")
 
 
+def test_a_change_set_that_is_gone_with_its_stack_does_not_hide_why_the_change_failed(
+    session: Session, answers: Stubber
+) -> None:
+    arn = "arn:aws:cloudformation:c"
+    answers.add_response("create_change_set", {"Id": arn, "StackId": "1"})
+    answers.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []})
+    answers.add_client_error("describe_change_set", "ChangeSetNotFound", f"ChangeSet [{arn}] does not exist")
+    with (
+        pytest.raises(AwsError, match="no more of these"),
+        change_set.proposed(session, name="p", template="{}", parameters={}, tags={}, deployed=None),
+    ):
+        raise AwsError("Database: no more of these")
+
+
 def test_a_loss_belongs_to_removal_and_replacement_only() -> None:
     assert Change(resource="Database", action="changed").lost == ""
     assert Change(resource="Database", action="removed").lost
