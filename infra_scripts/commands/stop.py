@@ -33,7 +33,8 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         with aws_errors(f"stop the instance {instance_id}"):
             session.client("ec2").stop_instances(InstanceIds=[instance_id])
         progress(f"The instance {instance_id} is stopping.")
-    if stops_database and settled_state(session, identifier=now.database_id) == "available":
+    stops_database = stops_database and settled_state(session, identifier=now.database_id) == "available"
+    if stops_database:
         with aws_errors(f"stop the database {now.database_id}"):
             session.client("rds").stop_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} is stopping.")
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         f"database  {now.database}"
         + (f"; AWS starts it again on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
     ]
-    if now.database in {"stopped", "stopping"}:
+    if stops_database or now.database in {"stopped", "stopping"}:  # RDS may show the state of before for a moment
         lines.append("A marker wakes the instance but not the database, so its run would fail. Run `start` first.")
     else:
         lines.append("AWS stops only a database that is available. Fix that in the RDS console, then run stop again.")

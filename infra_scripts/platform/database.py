@@ -16,6 +16,7 @@ from infra_scripts.errors import RefusedError
 from infra_scripts.platform.machines import find_database
 
 POLL_SECONDS = 10.0
+_LOOKS_AFTER_START = 12
 # docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html: what ends by itself
 _BETWEEN = {
     "backing-up", "configuring-associated-roles", "configuring-enhanced-monitoring", "configuring-iam-database-auth",
@@ -49,7 +50,10 @@ def start_database(session: boto3.Session, *, identifier: str) -> None:
         progress(f"The database {identifier} is stopped: starting it. This takes some minutes.")
         with aws_errors(f"start the database {identifier}"):
             session.client("rds").start_db_instance(DBInstanceIdentifier=identifier)
-        state = settled_state(session, identifier=identifier)
+        for _ in range(_LOOKS_AFTER_START):  # RDS may show the state of before for a moment
+            if (state := settled_state(session, identifier=identifier)) != "stopped":
+                break
+            time.sleep(POLL_SECONDS)
     if state != "available":
         raise RefusedError(
             f"The database {identifier} is {state}, and AWS changes only one that is available. Fix that in the RDS "

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.aws_proxy import AwsProxy
+from tests.support.aws_proxy import Answer, AwsProxy, Call
 from tests.support.person import Person
 from tests.support.rds_states import RdsStates
 
@@ -106,6 +106,29 @@ def test_apply_that_changes_the_database_makes_it_available_first(
     assert rds.executed_in == ["available"]
 
 
+@pytest.mark.parametrize(("looks", "code"), [(3, 0), (100, 1)])
+def test_apply_waits_a_while_where_rds_shows_a_started_database_as_stopped(
+    looks: int, code: int, person: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    changed_settings(person, MBD_DATABASE_VERSION="16")
+    assert person.says("apply", "--yes").code == 0
+    changed_settings(person, MBD_DATABASE_VERSION="18")
+    rds = RdsStates(aws_server, "stopped")
+
+    def late(call: Call) -> Answer | None:
+        answer = rds(call)
+        if call.operation == "StartDBInstance":
+            rds.states = ["stopped"] * looks + rds.states
+        return answer
+
+    aws.script = late
+    said = person.says("apply", "--yes")
+    assert said.code == code, said.err
+    assert rds.executed_in == ["available"] * (not code)
+    assert aws.operations().count("StartDBInstance") == 1
+    assert f"The database {PREFIX}-rds is stopped, and AWS changes only" in said.err or not code
+
+
 def test_apply_that_cannot_make_the_database_available_changes_nothing(
     person: Person, aws: AwsProxy, aws_server: str
 ) -> None:
@@ -156,6 +179,23 @@ def test_stop_waits_for_a_backup_and_start_for_the_stop(owner: Person, aws: AwsP
     assert started.code == 0, started.err
     assert "is stopping: waiting until that is over" in started.err
     assert "StartDBInstance" in aws.operations()
+
+
+def test_stop_gives_no_wrong_advice_where_rds_shows_a_stopping_database_as_available(
+    owner: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    rds = RdsStates(aws_server, "available")
+
+    def late(call: Call) -> Answer | None:
+        answer = rds(call)
+        if call.operation == "StopDBInstance":
+            rds.states = ["available", *rds.states]
+        return answer
+
+    aws.script = late
+    stopped = owner.says("stop", "--yes")
+    assert (stopped.code, "Fix that in the RDS console" in stopped.out) == (0, False)
+    assert "A marker wakes the instance but not the database" in stopped.out
 
 
 @pytest.mark.parametrize(
