@@ -23,7 +23,6 @@ Action = Literal["made", "changed", "restarted", "perhaps replaced", "replaced",
 _ACTIONS: tuple[Action, ...] = ("made", "changed", "restarted", "perhaps replaced", "replaced", "removed")
 POLL_SECONDS = 3.0
 _NOT_EXECUTED = {"AVAILABLE", "UNAVAILABLE"}
-_GONE = {"ChangeSetNotFound", "ChangeSetNotFoundException"}
 
 NOUNS = {
     "SecurityGroup": "security group",
@@ -183,7 +182,7 @@ def _discard(cloudformation: CloudFormationClient, *, stack: str, arn: str) -> N
     try:
         found = cloudformation.describe_change_set(ChangeSetName=arn)
     except ClientError as error:
-        if error_code(error) not in _GONE:
+        if error_code(error) not in {"ChangeSetNotFound", "ChangeSetNotFoundException"}:
             raise
         return  # with its stack, whose creation failed
     if found.get("ExecutionStatus") not in _NOT_EXECUTED:
