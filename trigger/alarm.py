@@ -2,7 +2,8 @@
 
 import json
 import logging
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from trigger import aws_cli, mail
 from trigger.deadline import Deadline
@@ -12,6 +13,9 @@ from trigger.settings import MailSettings
 log = logging.getLogger(__name__)
 
 ALARMS = "Output/alarms/"
+_MARKER_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
+_CLOCK_TOLERANCE = timedelta(seconds=10)
+"""S3 dates an object by the second and by the start of its put, an event by the end of the put."""
 
 
 def raise_alarm(name: str, text: str, *, settings: MailSettings, deadline: Deadline) -> bool:
@@ -36,3 +40,35 @@ def exists(key: str, *, settings: MailSettings, deadline: Deadline) -> bool:
             return False
         raise
     return True
+
+
+def names_by_key(folder: str, *, since: datetime, settings: MailSettings, deadline: Deadline) -> dict[str, list[str]]:
+    """Names of the objects in a folder about markers of this time or later, by the hash of the marker's key, in order.
+
+    A name is without folder and suffix: that of an alarm, or the id of a run.
+    """
+    start = f"{folder}{beginning(since)}"
+    found: dict[str, list[str]] = {}
+    for key, _ in listing(settings.source_bucket, Prefix=folder, StartAfter=start, deadline=deadline):
+        name = key.removeprefix(folder).removesuffix(".json")
+        if match := _MARKER_NAME.match(name):
+            found.setdefault(match["key"], []).append(name)
+    return found
+
+
+def beginning(time: datetime) -> str:
+    """Names about a marker of this time begin with this, or with what sorts behind it."""
+    return f"marker_{time - _CLOCK_TOLERANCE:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def listing(bucket: str, *, deadline: Deadline, most: int = 0, **parameters: str) -> list[tuple[str, datetime]]:
+    """Keys and times of last modification (UTC), of all pages, or of the first `most` keys."""
+    options = ["--max-items", str(most)] if most else []
+    answer = aws_cli.call(
+        "s3api", "list-objects-v2", {"Bucket": bucket, **parameters}, options=options, deadline=deadline
+    )
+    match answer:
+        case {"Contents": list(entries)}:
+            return [(entry["Key"], datetime.fromisoformat(entry["LastModified"]).astimezone(UTC)) for entry in entries]
+        case _:
+            return []

@@ -24,6 +24,11 @@ class Deadline:
         """At least a little, so that a call at the last moment fails with its own error."""
         return max(0.1, self.at - time.monotonic())
 
+    def part(self, share: float) -> "Deadline":
+        """The moment at which this share of the time that is left is over."""
+        now = time.monotonic()
+        return Deadline(at=now + share * (self.at - now))
+
     def sleep(self, seconds: float) -> bool:
         """Wait and return True; return False at once if the deadline would pass meanwhile."""
         if time.monotonic() + seconds >= self.at:

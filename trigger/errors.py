@@ -17,7 +17,8 @@ TriggerError
 │   ├── NoAnswerError
 │   ├── ServerFailedError
 │   ├── NotReadyError
-│   └── AwsFailedError
+│   ├── AwsFailedError
+│   └── OutOfTimeError
 ├── MarkersFailedError         read the error of each marker
 └── RedriveError               fix the cause that it gives, then redrive again
 
@@ -100,6 +101,10 @@ class NotReadyError(ServiceError):
 
 class AwsFailedError(ServiceError):
     """AWS did not answer a call, or could not serve it."""
+
+
+class OutOfTimeError(ServiceError):
+    """A function did a part of its work before its time was up; its next call does the rest."""
 
 
 class MarkersFailedError(TriggerError):

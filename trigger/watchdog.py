@@ -1,21 +1,23 @@
 """Mails a failure for each marker of the last two days that still has no finished run, or whose run sent no mail.
 
 Also mails once when no marker came at all by the time that MBD_EXPECT_BY names, and sends the mails that SNS refused
-before. It runs on a schedule, so it works when nothing else did.
+before, first of all. It runs on a schedule, so it works when nothing else did.
 """
 
 import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from trigger import aws_cli, mail
-from trigger.alarm import ALARMS, raise_alarm
+from trigger.alarm import ALARMS, beginning, listing, names_by_key, raise_alarm
 from trigger.deadline import Deadline
-from trigger.errors import SettingsError, TriggerError
+from trigger.errors import OutOfTimeError, SettingsError, TriggerError
 from trigger.expectation import Due, read_expectation
 from trigger.s3_event import MARKER_SUFFIX, marker_name
 from trigger.settings import MailSettings, is_dry_run, read_mail_settings
@@ -29,9 +31,7 @@ _LOOKS_BACK = timedelta(days=2)
 _PATIENCE_MINUTES = "120"  # a run may take one hour, and may have waited for another one
 _MOST_KEYS = 20_000  # in the open bucket of profile course anybody can put any number
 _MOST_MAILS = 10  # about missed markers, in one call; the next call goes on
-_MARKER_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
-_CLOCK_TOLERANCE = timedelta(seconds=10)
-"""S3 dates an object by the second and by the start of its put, an event by the end of the put."""
+_SECONDS_FOR_ONE = 20.0  # a mail takes four calls of the CLI, each a process of its own
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: AR
     """Returns {"missed": keys of the markers that were mailed about, "sent": names of the notices that were sent}.
 
     Where it mailed that no marker came, `absent` has the day. A failure of one marker or notice is logged and does not
-    hold up the others; at the end the first error is raised. While DRY_RUN is on no marker gets a run, so none is
-    missed.
+    hold up the others; at the end the first error is raised, OutOfTimeError where time was up before all were looked
+    at. While DRY_RUN is on no marker gets a run, so none is missed.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
@@ -56,15 +56,15 @@ def handler(event: object, context: object) -> dict[str, list[str]]:  # noqa: AR
     patience, expectation = read_patience(os.environ), read_expectation(os.environ)
     missed: list[str] = []
     absent: list[str] = []
+    sent = list(_send_notices(settings, now=now, deadline=deadline.part(0.5), failures=failures))
     if is_dry_run(os.environ):
         log.info("dry run: markers are not checked, as none of them starts a run")
     else:
-        puts = _puts(settings, deadline=deadline)
-        old = [put for put in puts if now - _LOOKS_BACK <= put.time <= now - patience]
-        missed += _report_missed(old, settings=settings, deadline=deadline, failures=failures)
+        puts = _puts(settings, deadline=deadline, failures=failures)
         due = expectation.last_due(now) if expectation else None
         absent += _report_absent(puts, due=due, settings=settings, deadline=deadline, failures=failures)
-    sent = list(_send_notices(settings, deadline=deadline, failures=failures))
+        old = [put for put in puts if now - _LOOKS_BACK <= put.time <= now - patience]
+        missed += _report_missed(old, settings=settings, deadline=deadline, failures=failures)
     if failures:
         raise failures[0]
     return {"missed": missed, "sent": sent} | ({"absent": absent} if absent else {})
@@ -86,37 +86,50 @@ def read_patience(environment: Mapping[str, str]) -> timedelta:
     return timedelta(minutes=float(text))
 
 
-def _puts(settings: MailSettings, *, deadline: Deadline) -> list[Put]:
+def _puts(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerError]) -> list[Put]:
     """All markers that the monitored bucket holds."""
-    entries = _listing(settings.monitored_bucket, most=_MOST_KEYS, deadline=deadline)
+    entries = listing(settings.monitored_bucket, most=_MOST_KEYS, deadline=deadline)
     if len(entries) == _MOST_KEYS:
         text = mail.too_many_keys(_MOST_KEYS, settings=settings)
-        raise_alarm(f"crowded_{_now():%Y-%m-%d}", text, settings=settings, deadline=deadline)
+        try:
+            raise_alarm(f"crowded_{_now():%Y-%m-%d}", text, settings=settings, deadline=deadline)
+        except TriggerError as error:
+            log.error("no mail about too many objects: %s", error)
+            failures.append(error)
     return [Put(key, time) for key, time in entries if key.endswith(MARKER_SUFFIX)]
 
 
 def _report_missed(
     puts: list[Put], *, settings: MailSettings, deadline: Deadline, failures: list[TriggerError]
 ) -> Iterator[str]:
-    """Mail each put that has no finished run with a mail, unless that was done before; yields their keys."""
+    """Mail each put that has no finished run with a mail, unless that was done before; yields their keys.
+
+    The oldest come first: where time is up, or there were mails enough, the next calls get to the others in time.
+    """
     if not puts:
         return
     first = min(put.time for put in puts)
-    alarms, receipts = (
-        _names(folder, since=first, settings=settings, deadline=deadline) for folder in (ALARMS, RECEIPTS)
+    alarms_by_key, runs_by_key = (
+        names_by_key(folder, since=first, settings=settings, deadline=deadline) for folder in (ALARMS, RECEIPTS)
     )
-    alarms_by_key, runs_by_key = _by_key(alarms), _by_key(receipts)
-    mails = 0
-    for put in puts:
+    runs_by_put: dict[Put, list[str]] = {}
+    for put in sorted(puts, key=lambda put: put.time):
         key = _key_of(put, settings=settings)
-        if any(name >= _beginning(put.time) for name in alarms_by_key.get(key, [])):
-            continue
-        runs = [name for name in runs_by_key.get(key, []) if name >= _beginning(put.time)]
+        if not any(name >= beginning(put.time) for name in alarms_by_key.get(key, [])):
+            runs_by_put[put] = [name for name in runs_by_key.get(key, []) if name >= beginning(put.time)]
+    every = {run for runs in runs_by_put.values() for run in runs}
+    read = _read_receipts(every, settings=settings, deadline=deadline.part(0.5))
+    left = [(put, runs) for put, runs in runs_by_put.items() if not _has_mail_by(read, put=put, runs=runs)]
+    mails = 0
+    for at, (put, begun) in enumerate(left):
         if mails == _MOST_MAILS:
             log.error("%d mails are enough for now; the next call goes on", mails)
             return
+        if _is_out_of_time(deadline, left=len(left) - at, what="markers", failures=failures):
+            return
         try:
-            found = {run: _read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in runs}
+            # Again, though most were read above: a run may have ended since.
+            found = {run: _read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in begun}
             runs = _runs_of(put, found)
             ends = [found[run] for run in runs]
             if any(has_mail(receipt) for receipt in ends):
@@ -141,7 +154,7 @@ def _report_absent(
     if due is None or any(put.time >= due.since for put in puts):
         return
     try:
-        if _by_key(_names(RECEIPTS, since=due.since, settings=settings, deadline=deadline)):
+        if names_by_key(RECEIPTS, since=due.since, settings=settings, deadline=deadline):
             return
         last = max(puts, key=lambda put: put.time, default=None)
         text = mail.no_marker(due, last=(last.key, last.time) if last else None, settings=settings)
@@ -150,23 +163,6 @@ def _report_absent(
     except TriggerError as error:
         log.error("no mail about the day without a marker, %s: %s", due.day, error)
         failures.append(error)
-
-
-def _names(folder: str, *, since: datetime, settings: MailSettings, deadline: Deadline) -> list[str]:
-    """Names of the objects in a folder about markers of this time or later, without folder and suffix."""
-    entries = _listing(
-        settings.source_bucket, Prefix=folder, StartAfter=f"{folder}{_beginning(since)}", deadline=deadline
-    )
-    return [key.removeprefix(folder).removesuffix(".json") for key, _ in entries]
-
-
-def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names of alarms or runs by the hash of their marker's key, in their order."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        if match := _MARKER_NAME.match(name):
-            found.setdefault(match["key"], []).append(name)
-    return found
 
 
 def _key_of(put: Put, *, settings: MailSettings) -> str:
@@ -183,8 +179,10 @@ def _runs_of(put: Put, receipts: Mapping[str, Mapping[str, object]]) -> list[str
     return own or [run for run in receipts if str(receipts[run].get("started_at", ""))[: len(second)] > second]
 
 
-def _beginning(time: datetime) -> str:
-    return f"marker_{time - _CLOCK_TOLERANCE:%Y-%m-%dT%H:%M:%SZ}"
+def _has_mail_by(receipts: Mapping[str, Mapping[str, object]], *, put: Put, runs: Collection[str]) -> bool:
+    """Whether these receipts, which may be only some of all, are enough to say that a run of this put has its mail."""
+    found = {run: receipts[run] for run in runs if run in receipts}
+    return len(found) == len(runs) and any(has_mail(found[run]) for run in _runs_of(put, found))
 
 
 def has_ended(receipt: Mapping[str, object]) -> bool:
@@ -215,11 +213,24 @@ def text_of(put: Put, *, run: str | None, receipt: Mapping[str, object], setting
     )
 
 
-def _send_notices(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerError]) -> Iterator[str]:
-    """Send the mails of finished runs that SNS refused at the time; each is deleted once it is sent."""
-    for key, _ in _listing(settings.source_bucket, Prefix=NOTICES, deadline=deadline):
-        if not key.endswith(".json"):  # such as the empty object of a folder that the S3 console made
-            continue
+def _send_notices(
+    settings: MailSettings, *, now: datetime, deadline: Deadline, failures: list[TriggerError]
+) -> Iterator[str]:
+    """Send the mails of finished runs that SNS refused at the time; each is deleted once it is sent.
+
+    Each hour another one comes first, so that many that SNS refuses again and again do not hold up the others.
+    """
+    try:
+        entries = listing(settings.source_bucket, Prefix=NOTICES, deadline=deadline)
+    except TriggerError as error:
+        log.error("the mails that SNS refused were not looked for: %s", error)
+        failures.append(error)
+        return
+    keys = [key for key, _ in entries if key.endswith(".json")]  # not the empty object of a folder, by the S3 console
+    first = int(now.timestamp() // 3600) % len(keys) if keys else 0
+    for at, key in enumerate(keys[first:] + keys[:first]):
+        if _is_out_of_time(deadline, left=len(keys) - at, what="mails that SNS refused before", failures=failures):
+            return
         try:
             match _read_object(key, settings=settings, deadline=deadline):
                 case {"Subject": str(subject), "Message": str(message)}:
@@ -237,24 +248,44 @@ def _send_notices(settings: MailSettings, *, deadline: Deadline, failures: list[
         yield key.removeprefix(NOTICES)
 
 
+def _is_out_of_time(deadline: Deadline, *, left: int, what: str, failures: list[TriggerError]) -> bool:
+    """Whether there is too little time for one more; then OutOfTimeError is one of the failures."""
+    if deadline.seconds_left() >= _SECONDS_FOR_ONE:
+        return False
+    error = OutOfTimeError(f"Time was up before {left} {what} were looked at; the next call goes on, in an hour.")
+    log.error("%s", error)
+    failures.append(error)
+    return True
+
+
+def _read_receipts(
+    runs: Collection[str], *, settings: MailSettings, deadline: Deadline
+) -> dict[str, Mapping[str, object]]:
+    """The receipts of these runs, by one call of the CLI: a call for each would take too long where there are many.
+
+    One that the CLI did not get, or not in time, is left out.
+    """
+    if not runs:
+        return {}
+    days = sorted({run[: len("marker_2026-11-02")] for run in runs})  # few patterns: the CLI compares each with all
+    wanted = [word for day in days for word in ("--include", f"{day}*")]
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["s3", "cp", f"s3://{settings.source_bucket}/{RECEIPTS}", folder, "--recursive", "--only-show-errors"]
+        try:
+            aws_cli.run([*command, "--exclude", "*", *wanted], deadline=deadline)
+        except TriggerError as error:
+            log.warning("not all receipts came at once, so the others are read one by one: %s", error)
+        return {path.stem: _parsed(path.read_bytes()) for path in Path(folder).glob("*.json") if path.stem in runs}
+
+
 def _read_object(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
     """The JSON object under this key; empty if it holds anything else."""
-    content = aws_cli.run(["s3", "cp", f"s3://{settings.source_bucket}/{key}", "-"], deadline=deadline)
+    return _parsed(aws_cli.run(["s3", "cp", f"s3://{settings.source_bucket}/{key}", "-"], deadline=deadline))
+
+
+def _parsed(content: bytes) -> dict[str, object]:
     try:
         facts = json.loads(content)
     except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _listing(bucket: str, *, deadline: Deadline, most: int = 0, **parameters: str) -> list[tuple[str, datetime]]:
-    """Keys and times of last modification (UTC), of all pages, or of the first `most` keys."""
-    options = ["--max-items", str(most)] if most else []
-    answer = aws_cli.call(
-        "s3api", "list-objects-v2", {"Bucket": bucket, **parameters}, options=options, deadline=deadline
-    )
-    match answer:
-        case {"Contents": list(entries)}:
-            return [(entry["Key"], datetime.fromisoformat(entry["LastModified"]).astimezone(UTC)) for entry in entries]
-        case _:
-            return []

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -258,7 +260,7 @@ class Amazon:
             asked = json.loads(self._files[rest[1].removeprefix("file://")].getvalue())
         match service, operation:
             case "s3", "cp":
-                return self._copy(operation, *rest, given=given)
+                return self._copy(*rest, given=given)
             case "s3", _:
                 raise NotImplementedError(operation)
             case "s3api", "list-objects-v2":
@@ -309,7 +311,10 @@ class Amazon:
             raise RefusedError("404", "HeadObject", "Not Found")
         return {"LastModified": format_datetime(self._clock.now, usegmt=True), "ETag": '"0"'}
 
-    def _copy(self, operation: str, origin: str, target: str, *_: str, given: bytes | None) -> bytes:
+    def _copy(self, origin: str, target: str, *options: str, given: bytes | None) -> bytes:
+        if "--recursive" in options:
+            wanted = [pattern for word, pattern in pairwise(options) if word == "--include"]
+            return self._copy_folder(origin.removeprefix(f"s3://{SOURCE}/"), Path(target), wanted)
         if origin == "-":
             self._source.write(target.removeprefix(f"s3://{SOURCE}/"), given or b"")
             return b""
@@ -317,6 +322,13 @@ class Amazon:
         if content is None:
             raise RefusedError("404", "HeadObject", "Key does not exist")
         return content
+
+    def _copy_folder(self, prefix: str, target: Path, wanted: Sequence[str]) -> bytes:
+        for key in self._source.keys(prefix):
+            name = key.removeprefix(prefix)
+            if any(fnmatchcase(name, pattern) for pattern in wanted) and (content := self._source.read(key)):
+                (target / name).write_bytes(content)
+        return b""
 
     def _wait(self, state: str) -> None:
         """As the CLI's waiter: looks every 15 seconds."""

@@ -102,8 +102,8 @@ def test_kept_mail_is_sent_as_it_is_to_the_topic_of_the_trigger(
     published: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aws_cli, "run", lambda *_, **__: json.dumps(NOTICE["notice"]).encode())
-    monkeypatch.setattr(watchdog, "_listing", lambda *_, **__: [("Output/notices/run.json", datetime.now(UTC))])
-    sent = list(watchdog._send_notices(SETTINGS, deadline=Deadline.of(None), failures=[]))
+    monkeypatch.setattr(watchdog, "listing", lambda *_, **__: [("Output/notices/run.json", datetime.now(UTC))])
+    sent = list(watchdog._send_notices(SETTINGS, now=datetime.now(UTC), deadline=Deadline.of(None), failures=[]))
     assert sent == ["run.json"]
     [mailed, deleted] = published
     assert mailed == {**NOTICE["notice"], "TopicArn": SETTINGS.topic_arn}

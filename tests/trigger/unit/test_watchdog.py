@@ -3,11 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from trigger import aws_cli, errors, watchdog
+from trigger import aws_cli, deadline, errors, watchdog
+from trigger.expectation import Due
 from trigger.s3_event import marker_name
 from trigger.watchdog import handler
 
@@ -25,6 +30,10 @@ class Shelf:
         self.refused: tuple[str, ...] = ()
         self.listed: set[tuple[str, str]] = set()
         """Buckets and prefixes."""
+        self.seconds = 0.0
+        """That all calls took."""
+        self.seconds_of_a_call = 0.0
+        self.copies_folders = True
 
     def put(self, place: str, content: object = b"", *, at: datetime = NOW) -> None:
         """`place`: bucket and key."""
@@ -35,6 +44,7 @@ class Shelf:
         self.refused = texts
 
     def call(self, service: str, operation: str, parameters: Mapping[str, Any], **_: object) -> dict[str, object]:
+        self.seconds += self.seconds_of_a_call
         place = f"{parameters.get('Bucket')}/{parameters.get('Key')}"
         match operation:
             case "publish" if found := [text for text in self.refused if text in parameters["Message"]]:
@@ -56,10 +66,24 @@ class Shelf:
         return {}
 
     def run(self, command: Sequence[str], *, given: bytes | None = None, **_: object) -> bytes:
+        self.seconds += self.seconds_of_a_call
+        if "--recursive" in command:
+            return self.copy_folder(command[2].removeprefix("s3://"), Path(command[3]), command[4:])
         source, target = command[-2:]
         if given is None:
             return self.objects[source.removeprefix("s3://")][0]
         self.put(target.removeprefix("s3://"), given)
+        return b""
+
+    def copy_folder(self, source: str, target: Path, options: Sequence[str]) -> bytes:
+        if not self.copies_folders:
+            raise errors.AwsFailedError("aws s3 cp failed: one of many")
+        assert "--exclude" in options
+        patterns = [pattern for word, pattern in pairwise(options) if word == "--include"]
+        for place, (content, _) in self.objects.items():
+            name = place.removeprefix(source)
+            if name != place and any(fnmatchcase(name, pattern) for pattern in patterns):
+                (target / name).write_bytes(content)
         return b""
 
 
@@ -69,6 +93,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     monkeypatch.setattr(aws_cli, "call", made.call)
     monkeypatch.setattr(aws_cli, "run", made.run)
     monkeypatch.setattr(watchdog, "_now", lambda: NOW)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: made.seconds))
     settings = {
         "TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t",
         "FIRST_NAME": "ada",
@@ -216,7 +241,7 @@ def test_mail_that_is_refused_holds_up_no_other_and_the_first_error_is_raised(sh
         shelf.put(f"{MONITORED}/{key}", at=NOW - timedelta(hours=3))
     shelf.put(f"{SOURCE}/Output/notices/d.json", {"Subject": "s", "Message": "d.notice"})
     shelf.refuse("a.SUCCESS", "b.SUCCESS", "d.notice")
-    with pytest.raises(errors.AwsRefusedError, match=r"no mail about a\.SUCCESS"):
+    with pytest.raises(errors.AwsRefusedError, match=r"no mail about d\.notice"):
         handler({}, None)
     [sent] = shelf.mails
     assert "'c.SUCCESS'" in sent["Message"]
@@ -227,3 +252,83 @@ def test_only_what_is_kept_as_a_notice_is_sent(shelf: Shelf) -> None:
         shelf.put(f"{SOURCE}/{place}", {"Subject": "s", "Message": "m"})
     assert handler({}, None)["sent"] == []
     assert shelf.mails == []
+
+
+LAMBDA = SimpleNamespace(get_remaining_time_in_millis=lambda: 300_000)
+
+
+@pytest.fixture
+def busy(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """A marker every five minutes for two days, each with its run and its mail, but the last one that is due.
+
+    SNS refused a mail, and no marker came today. A call takes as long as on Lambda.
+    """
+    shelf.seconds_of_a_call = 0.7
+    for number in range(24, 576):
+        put = NOW - timedelta(minutes=5 * number)
+        key = f"m{576 - number:03}.SUCCESS"
+        shelf.put(f"{MONITORED}/{key}", at=put)
+        if number > 24:
+            receipt = {"state": "success", "mail": "sent"}
+            shelf.put(f"{SOURCE}/Output/receipts/{marker_name(MONITORED, key, put)}_{number:08x}.json", receipt)
+    shelf.put(f"{SOURCE}/Output/notices/n.json", {"Subject": "s", "Message": "kept"})
+    due = Due(NOW.date(), since=NOW - timedelta(minutes=30), by=NOW - timedelta(minutes=30))
+    monkeypatch.setattr(watchdog, "read_expectation", lambda _: SimpleNamespace(last_due=lambda _: due))
+    return shelf
+
+
+def test_marker_every_five_minutes_is_looked_at_in_the_time_of_a_call(busy: Shelf) -> None:
+    assert handler({}, LAMBDA) == {"missed": ["m552.SUCCESS"], "sent": ["n.json"], "absent": ["2026-11-02"]}
+    assert busy.seconds < 30
+
+
+def test_call_whose_time_is_up_did_the_rest_says_so_and_later_calls_get_to_all_markers(
+    busy: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy.copies_folders = False
+    with pytest.raises(errors.OutOfTimeError, match=r"^Time was up before \d+ markers were looked at; the next call"):
+        handler({}, LAMBDA)
+    assert busy.seconds < 295
+    assert [text.split()[0] for text in (mail["Message"] for mail in busy.mails)] == ["kept", "FAILED:"]
+    busy.seconds = 0
+    monkeypatch.setattr(watchdog, "_now", lambda: NOW + timedelta(hours=20))
+    assert handler({}, LAMBDA)["missed"] == ["m552.SUCCESS"]
+
+
+def test_many_mails_that_sns_refuses_again_hold_up_neither_markers_nor_later_mails(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.seconds_of_a_call = 0.7
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
+    for number in range(300):
+        shelf.put(f"{SOURCE}/Output/notices/{number:03}.json", {"Subject": "s", "Message": "refused"})
+    shelf.put(f"{SOURCE}/Output/notices/zzz.json", {"Subject": "s", "Message": "later"})
+    shelf.refuse("refused")
+    sent = []
+    for hour in range(301):
+        monkeypatch.setattr(watchdog, "_now", lambda: NOW + timedelta(hours=hour))  # noqa: B023
+        shelf.seconds = 0
+        with pytest.raises(errors.AwsRefusedError):
+            handler({}, LAMBDA)
+        sent += [mail["Message"][:7] for mail in shelf.mails]
+        shelf.mails.clear()
+        if hour == 0:
+            assert sent == ["FAILED:"]
+    assert sent == ["FAILED:", "later"]
+
+
+def test_run_that_ended_while_others_were_mailed_is_no_alarm(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = NOW - timedelta(hours=3)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=put - ONE_SECOND)
+    shelf.put(f"{MONITORED}/b.SUCCESS", at=put)
+    place = f"{SOURCE}/Output/receipts/{marker_name(MONITORED, 'b.SUCCESS', put)}.json"
+    shelf.put(place, {"state": "running"})
+    publish = shelf.call
+
+    def call(service: str, operation: str, parameters: Mapping[str, Any], **options: object) -> dict[str, object]:
+        if operation == "publish":
+            shelf.put(place, {"state": "success", "mail": "sent"})
+        return publish(service, operation, parameters, **options)
+
+    monkeypatch.setattr(aws_cli, "call", call)
+    assert handler({}, None)["missed"] == ["a.SUCCESS"]
