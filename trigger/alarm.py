@@ -13,22 +13,36 @@ from trigger.settings import MailSettings
 log = logging.getLogger(__name__)
 
 ALARMS = "Output/alarms/"
-_MARKER_NAME = re.compile(r"marker_[^_]+_(?P<key>[0-9a-f]{10})")
+_MARKER_NAME = re.compile(r"marker_(?P<time>[^_]+)_(?P<key>[0-9a-f]{10})")
 _CLOCK_TOLERANCE = timedelta(seconds=10)
 """S3 dates an object by the second and by the start of its put, an event by the end of the put."""
 
 
 def raise_alarm(name: str, text: str, *, settings: MailSettings, deadline: Deadline) -> bool:
-    """Mail `text` unless an alarm of this name was mailed before; returns whether it was sent now."""
+    """Mail `text` unless an alarm about the same was mailed before; returns whether it was sent now."""
     record = f"{ALARMS}{name}.json"
-    if exists(record, settings=settings, deadline=deadline):
-        log.info("no second mail: %s exists", record)
+    if earlier := _earlier(name, settings=settings, deadline=deadline):
+        log.info("no second mail: %s%s.json exists", ALARMS, earlier)
         return False
     mail.publish(text, subject=mail.failure_subject(settings), settings=settings, deadline=deadline)
     content = json.dumps({"raised_at": datetime.now(UTC).isoformat(timespec="seconds"), "text": text})
     aws_cli.run(["s3", "cp", "-", f"s3://{settings.source_bucket}/{record}"], given=content.encode(), deadline=deadline)
     log.info("mailed a failure: %s", record)
     return True
+
+
+def _earlier(name: str, *, settings: MailSettings, deadline: Deadline) -> str | None:
+    """The name of an alarm about the same: this one or, about a marker, one of its key at the same time.
+
+    The watchdog dates a put by the bucket's listing, `report` by its event.
+    """
+    marker = _MARKER_NAME.fullmatch(name)
+    if marker is None:
+        return name if exists(f"{ALARMS}{name}.json", settings=settings, deadline=deadline) else None
+    time = datetime.fromisoformat(marker["time"])
+    alarms = names_by_key(ALARMS, since=time, settings=settings, deadline=deadline).get(marker["key"], [])
+    last = f"marker_{time + _CLOCK_TOLERANCE:%Y-%m-%dT%H:%M:%SZ}_{marker['key']}"
+    return next((alarm for alarm in alarms if beginning(time) <= alarm <= last), None)
 
 
 def exists(key: str, *, settings: MailSettings, deadline: Deadline) -> bool:

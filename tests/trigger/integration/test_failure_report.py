@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -67,6 +68,26 @@ def test_event_is_mailed_once_and_kept_at_each_delivery_even_after_sns_was_down(
     assert [entry["Key"] for entry in listing["Contents"]] == [
         "Output/alarms/marker_2026-11-22T08:18:01Z_aac3424847.json"
     ]
+
+
+@pytest.mark.parametrize(
+    ("later", "key", "is_mailed"),
+    [(-10, "retries_exhausted", False), (-1, "retries_exhausted", False), (10, "retries_exhausted", False),
+     (-11, "retries_exhausted", True), (11, "retries_exhausted", True), (0, "timed_out", True)],
+)  # fmt: skip
+def test_marker_that_the_watchdog_has_mailed_about_gets_no_second_mail_and_its_event_is_kept(
+    later: int, key: str, is_mailed: bool, office: Office, cloud: Cloud
+) -> None:
+    """The watchdog dates the put by the bucket's listing: often a second earlier than the event."""
+    failed = failure("retries_exhausted")
+    [(alarm, _)] = report.alarms_of(failed, settings=SETTINGS).items()
+    [(of_key, _)] = report.alarms_of(failure(key), settings=SETTINGS).items()
+    time = datetime.fromisoformat(alarm.split("_")[1]) + timedelta(seconds=later)
+    name = f"marker_{time:%Y-%m-%dT%H:%M:%SZ}_{of_key.rpartition('_')[2]}"
+    cloud.s3.put_object(Bucket=SOURCE, Key=f"Output/alarms/{name}.json", Body=b"{}")
+    assert report.handler(delivery(failed), None) == {"kept": 1}
+    assert len(office.mails()) == is_mailed
+    assert len(office.kept_events()) == 1
 
 
 def test_event_whose_run_has_begun_all_the_same_is_neither_mailed_nor_kept(office: Office, cloud: Cloud) -> None:
