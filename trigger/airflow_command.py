@@ -23,7 +23,6 @@ _NOT_READY_SECONDS = 10.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
 _DELIVERY_SECONDS = 60  # without it, an instance that comes up an hour later would still run the command
 _EXECUTION_SECONDS = 300
-_SECONDS_TO_CANCEL = 4.0
 
 _SCRIPT = """\
 set -u
@@ -160,8 +159,7 @@ def _answer(invocation: dict[str, str], *, deadline: Deadline) -> str | None:
 def _cancel(invocation: dict[str, str], *, deadline: Deadline) -> None:
     """Withdraw the command, so that no run starts after a report that none did."""
     request = {"CommandId": invocation["CommandId"], "InstanceIds": [invocation["InstanceId"]]}
-    later = Deadline(at=max(deadline.at, time.monotonic() + _SECONDS_TO_CANCEL))
     try:
-        aws_cli.call("ssm", "cancel-command", request, deadline=later)
+        aws_cli.call("ssm", "cancel-command", request, deadline=deadline.for_last_calls())
     except errors.TriggerError as error:
         log.warning("the command %s was not cancelled: %s", invocation["CommandId"], error)

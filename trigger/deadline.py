@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 _RESERVED_SECONDS = 5.0  # for the log and the answer
+_SECONDS_FOR_LAST_CALLS = 4.0  # of those that are reserved
 _WITHOUT_LAMBDA_SECONDS = 60.0
 
 
@@ -28,6 +29,10 @@ class Deadline:
         """The moment at which this share of the time that is left is over."""
         now = time.monotonic()
         return Deadline(at=now + share * (self.at - now))
+
+    def for_last_calls(self) -> "Deadline":
+        """A little later, in the reserve: for what has to be done when all other time is up."""
+        return Deadline(at=self.at + _SECONDS_FOR_LAST_CALLS)
 
     def sleep(self, seconds: float) -> bool:
         """Wait and return True; return False at once if the deadline would pass meanwhile."""

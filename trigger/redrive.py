@@ -21,13 +21,17 @@ from trigger.states import Outcome
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
+_SECONDS_FOR_ONE = 30.0  # more than the calls of an event to an Airflow that is up
+
 
 def handler(event: object, context: object) -> dict[str, object]:
     """Returns {"records": as the trigger returns them, "events": how many were redriven}.
 
-    Stops at the first event that fails, with RedriveError: it and all later events stay in the queue, for two weeks
-    from their failure. A message without a marker can never start anything: it is logged and removed from the queue.
-    Data that is neither empty nor {"marker": key} is refused: a mistyped marker must not redrive the whole queue.
+    Where it found none, `in_flight` says how many others wait because they were received a short time ago. Stops at the
+    first event that fails, or when time is nearly up, with RedriveError: it and all later events stay in the queue, for
+    two weeks from their failure. A message without a marker can never start anything: it is logged and removed from the
+    queue. Data that is neither empty nor {"marker": key} is refused: a mistyped marker must not redrive the whole
+    queue.
     """
     deadline = Deadline.of(context)
     settings = read_mail_settings(os.environ)
@@ -48,20 +52,28 @@ def handler(event: object, context: object) -> dict[str, object]:
     records: list[trigger.handler.Result] = []
     events = 0
     while True:
+        if events and deadline.seconds_left() < _SECONDS_FOR_ONE:
+            raise RedriveError(
+                f"{events} events were redriven, then time was up. Redrive again for those that are left."
+            )
         message = _next_message(settings, deadline=deadline)
         if message is None:
-            return {"records": records, "events": events}
+            found: dict[str, object] = {"records": records, "events": events}
+            in_flight = 0 if events else _in_flight(settings, deadline=deadline)
+            return found | ({"in_flight": in_flight} if in_flight else {})
         body, receipt_handle = message
         handle = {"QueueUrl": settings.kept_events_url, "ReceiptHandle": receipt_handle}
         try:
             done = trigger.handler.handler(_unwrap(body), context)["records"]
         except TriggerError as error:
-            aws_cli.call("sqs", "change-message-visibility", {**handle, "VisibilityTimeout": 0}, deadline=deadline)
-            raise RedriveError(f"{events} events were redriven; the next one failed and is kept: {error}") from error
+            seen = _show(handle, deadline=deadline)
+            raise RedriveError(
+                f"{events} events were redriven; the next one failed and is kept{seen}: {error}"
+            ) from error
         if all(record["outcome"] == Outcome.IGNORED for record in done):
             log.error("a kept message starts nothing and is removed: %.2000r", body)
         records += done
-        aws_cli.call("sqs", "delete-message", handle, deadline=deadline)
+        aws_cli.call("sqs", "delete-message", handle, deadline=deadline.for_last_calls())
         events += 1
 
 
@@ -86,6 +98,28 @@ def _next_message(settings: MailSettings, *, deadline: Deadline) -> tuple[str, s
             return body, receipt_handle
         case _:
             return None
+
+
+def _show(handle: dict[str, str], *, deadline: Deadline) -> str:
+    """Let the next redrive find the event at once; returns what to add to the error where that fails."""
+    later = deadline.for_last_calls()
+    try:
+        aws_cli.call("sqs", "change-message-visibility", {**handle, "VisibilityTimeout": 0}, deadline=later)
+    except TriggerError as error:
+        log.warning("the event that failed stays hidden for up to 15 minutes: %s", error)
+        return " (a redrive finds it in 15 minutes)"
+    return ""
+
+
+def _in_flight(settings: MailSettings, *, deadline: Deadline) -> int:
+    """How many kept events were received and not yet removed: nobody else receives them for up to 15 minutes."""
+    name = "ApproximateNumberOfMessagesNotVisible"
+    request = {"QueueUrl": settings.kept_events_url, "AttributeNames": [name]}
+    match aws_cli.call("sqs", "get-queue-attributes", request, deadline=deadline):
+        case {"Attributes": {"ApproximateNumberOfMessagesNotVisible": number}}:
+            return int(str(number))
+        case _:
+            return 0
 
 
 def _event_of_marker(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:

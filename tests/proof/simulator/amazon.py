@@ -280,6 +280,8 @@ class Amazon:
                 self.kept.remove(asked["ReceiptHandle"])
             case "sqs", "change-message-visibility":
                 pass
+            case "sqs", "get-queue-attributes":
+                return {"Attributes": {name: "0" for name in asked["AttributeNames"]}}
             case "ssm", "get-parameter":
                 return {"Parameter": {"Value": self.password}}
             case "ec2", "describe-instances":

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.support.airflow_stand_in import PASSWORD, AirflowStandIn
 from tests.support.cloud import MONITORED, PARAMETER, Cloud, Office
 from tests.support.paths import EVENTS
-from trigger import errors, secret
+from trigger import aws_cli, errors, secret
 from trigger.redrive import handler
 from trigger.s3_event import Marker, read_records
 
@@ -49,6 +50,48 @@ def test_event_that_fails_stays_in_the_queue_and_the_next_redrive_starts_its_run
     assert result["events"] == 1
     assert list(airflow.runs) == run_ids("put")
     assert office.kept_events() == []
+
+
+def left(seconds: float) -> SimpleNamespace:
+    """Lambda's context, with so many seconds above what is reserved."""
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: (seconds + 5) * 1000)
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_redrive_whose_time_is_up_gives_the_cause_and_lets_the_next_one_find_the_event(
+    is_shown: bool, airflow: AirflowStandIn, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: dict[str, float] = {}
+
+    def call(_: str, operation: str, *__: object, deadline: Any, **___: object) -> dict[str, object]:  # noqa: ANN401
+        waited[operation] = deadline.seconds_left()
+        if operation == "receive-message":
+            return {"Messages": [{"Body": json.dumps(event("put")), "ReceiptHandle": "h"}]}
+        if not is_shown:
+            raise errors.AwsFailedError("aws sqs change-message-visibility had no answer", code="Timeout")
+        return {}
+
+    monkeypatch.setattr(aws_cli, "call", call)
+    airflow.is_paused = True
+    with pytest.raises(errors.RedriveError, match=r"^0 events .* is kept.*: DAG moving_big_data is paused") as raised:
+        handler({}, left(0))
+    assert waited["change-message-visibility"] > 3
+    assert ("a redrive finds it in 15 minutes" in str(raised.value)) != is_shown
+
+
+def test_redrive_takes_no_event_that_it_has_no_time_for_and_says_so(airflow: AirflowStandIn, office: Office) -> None:
+    keep(office, event("put"), event("encoded_key"))
+    with pytest.raises(errors.RedriveError, match=r"^1 events were redriven, then time was up\. Redrive again"):
+        handler({}, left(20))
+    assert len(airflow.runs) == 1
+    assert len(office.kept_events()) == 1
+
+
+def test_redrive_that_finds_none_says_how_many_are_in_flight(airflow: AirflowStandIn, office: Office) -> None:
+    assert handler({}, None) == {"records": [], "events": 0}
+    keep(office, event("put"))
+    office.cloud.sqs.receive_message(QueueUrl=office.kept, VisibilityTimeout=900)
+    assert handler({}, None) == {"records": [], "events": 0, "in_flight": 1}
 
 
 def test_wrapped_event_is_unwrapped_and_a_message_without_one_is_logged_and_removed(

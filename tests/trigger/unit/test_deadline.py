@@ -30,3 +30,12 @@ def test_sleep_that_would_pass_the_deadline_is_refused_at_once(clock: SimpleName
     deadline = Deadline.of(SimpleNamespace(get_remaining_time_in_millis=lambda: 20_000))
     assert [deadline.sleep(5.0) for _ in range(4)] == [True, True, False, False]
     assert (clock.now, deadline.seconds_left()) == (1010, 5)
+
+
+def test_last_calls_have_a_little_of_the_reserve_and_a_part_is_of_the_time_that_is_left(clock: SimpleNamespace) -> None:
+    deadline = Deadline.of(SimpleNamespace(get_remaining_time_in_millis=lambda: 20_000))
+    assert deadline.for_last_calls().seconds_left() == 19
+    clock.now += 5
+    assert deadline.part(0.5).seconds_left() == 5
+    clock.now += 11
+    assert deadline.for_last_calls().seconds_left() == 3
