@@ -307,6 +307,11 @@ def test_report_and_watchdog_may_start_nothing_and_alarms_reach_somebody(service
         assert one["AlarmActions"] == [{"Ref": "AlarmTopic"}]
         assert one["TreatMissingData"] == "notBreaching"
     named = {one["FunctionName"] for one in service.of("AWS::Lambda::Function").values()}
+    # Not the age: it leaves out a message that three redrives received in vain.
+    kept = alarms["kept-events-age"]
+    assert (kept["MetricName"], kept["Statistic"]) == ("ApproximateNumberOfMessagesVisible", "Minimum")
+    assert (kept["ComparisonOperator"], kept["Threshold"]) == ("GreaterThanOrEqualToThreshold", 1)
+    assert (kept["EvaluationPeriods"], kept["Period"], "DatapointsToAlarm" in kept) == (24, 3600, False)
     watched = {dimension["Value"] for one in alarms.values() for dimension in one["Dimensions"]}
     assert watched - named == {"de-mbd-predict-grace-hopper-kept-events"}
 
