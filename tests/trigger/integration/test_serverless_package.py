@@ -302,10 +302,16 @@ def test_report_and_watchdog_may_start_nothing_and_alarms_reach_somebody(service
     assert topic["Subscription"] == [{"Protocol": "email", "Endpoint": "grace@example.org"}]
     assert "KmsMasterKeyId" not in topic  # CloudWatch cannot publish to a topic with AWS's own key
     alarms = {one["AlarmName"].rpartition("hopper-")[2]: one for one in service.of("AWS::CloudWatch::Alarm").values()}
-    assert set(alarms) == {"report-fails", "watchdog-fails", "kept-events-age"}
-    for one in alarms.values():
+    assert set(alarms) == {"report-fails", "watchdog-fails", "watchdog-sleeps", "kept-events-age"}
+    for name, one in alarms.items():
         assert one["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-        assert one["TreatMissingData"] == "notBreaching"
+        assert one["TreatMissingData"] == ("breaching" if name == "watchdog-sleeps" else "notBreaching")
+    # A watchdog that nobody calls makes no error and no figure at all.
+    sleeps = alarms["watchdog-sleeps"]
+    assert (sleeps["Namespace"], sleeps["MetricName"], sleeps["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
+    assert (sleeps["ComparisonOperator"], sleeps["Threshold"]) == ("LessThanThreshold", 1)
+    assert (sleeps["EvaluationPeriods"], sleeps["Period"]) == (3, 3600)
+    assert sleeps["Dimensions"] == alarms["watchdog-fails"]["Dimensions"]
     named = {one["FunctionName"] for one in service.of("AWS::Lambda::Function").values()}
     # Not the age: it leaves out a message that three redrives received in vain.
     kept = alarms["kept-events-age"]
