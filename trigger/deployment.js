@@ -81,8 +81,8 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
     problems.push(`MBD_TOPIC_ARN is in region ${topic[1]}, but the functions would be in ${options.region || region} (AWS_REGION)`);
   }
   const minutes = value("MBD_WATCHDOG_MINUTES");
-  if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes < 2880)) {
-    problems.push("MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880");
+  if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes <= 2700)) {
+    problems.push("MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to 2700");
   }
   const expectBy = value("MBD_EXPECT_BY");
   if (expectBy && !(EXPECT_BY.test(expectBy) && isTimeZone(expectBy.split(/\s+/)[2]))) {

@@ -28,6 +28,7 @@ logging.getLogger("trigger").setLevel(logging.INFO)
 
 RECEIPTS, NOTICES = "Output/receipts/", "Output/notices/"
 _LOOKS_BACK = timedelta(days=2)
+_LONGEST_PATIENCE = _LOOKS_BACK - timedelta(hours=3)  # so that each marker is looked at, though a call or two fail
 _PATIENCE_MINUTES = "120"  # a run may take one hour, and may have waited for another one
 _MOST_KEYS = 20_000  # in the open bucket of profile course anybody can put any number
 _MOST_MAILS = 10  # about missed markers, in one call; the next call goes on
@@ -77,10 +78,10 @@ def _now() -> datetime:
 def read_patience(environment: Mapping[str, str]) -> timedelta:
     """How old a marker must be before its run counts as missed."""
     text = environment.get("WATCHDOG_MINUTES", "").strip() or _PATIENCE_MINUTES
-    longest = _LOOKS_BACK / timedelta(minutes=1)
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or not 0 < float(text) < longest:
+    longest = _LONGEST_PATIENCE / timedelta(minutes=1)
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or not 0 < float(text) <= longest:
         raise SettingsError(
-            f"WATCHDOG_MINUTES is {text!r}. Set MBD_WATCHDOG_MINUTES in .env to a number of minutes above 0 and below "
+            f"WATCHDOG_MINUTES is {text!r}. Set MBD_WATCHDOG_MINUTES in .env to a number of minutes above 0 and up to "
             f"{longest:.0f}, or leave it out; then deploy."
         )
     return timedelta(minutes=float(text))

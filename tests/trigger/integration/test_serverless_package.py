@@ -226,7 +226,7 @@ def test_deploy_with_settings_missing_names_all_of_them_and_makes_nothing(servic
         "MBD_TOPIC_ARN is not set",
         "neither AIRFLOW_URL",
         'MBD_LAST_NAME is "O\'Neill": use letters A to Z',
-        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880",
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to 2700",
     ):
         assert part in said, said
     # The Framework itself asks who is logged in, before it calls a plugin; nothing else is read or created.
@@ -336,6 +336,7 @@ FINGERPRINT = "0123456789abcdef" * 4
     "settings",
     [
         {"MBD_WATCHDOG_MINUTES": "90"},
+        {"MBD_WATCHDOG_MINUTES": "2700"},
         {"MBD_WATCHDOG_MINUTES": "0.5", "AWS_REGION": "eu-west-1"},
         {"AIRFLOW_URL": "http://127.0.0.1:8080/"},
         {**HTTP, "AIRFLOW_CERTIFICATE_SHA256": FINGERPRINT},
@@ -351,10 +352,12 @@ def test_sound_settings_are_no_problem(settings: dict[str, str]) -> None:
     ]
 
 
-@pytest.mark.parametrize("minutes", ["abc", "nan", "-5", "0", "0.0", "2880", "1e3", "9" * 400, "Infinity", "0x10"])
+@pytest.mark.parametrize(
+    "minutes", ["abc", "nan", "-5", "0", "0.0", "2700.1", "2850", "1e3", "9" * 400, "Infinity", "0x10"]
+)
 def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str) -> None:
     assert problems({"MBD_WATCHDOG_MINUTES": minutes}) == [
-        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and below 2880"
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to 2700"
     ]
     with pytest.raises(SettingsError):
         watchdog.read_patience({"WATCHDOG_MINUTES": minutes})

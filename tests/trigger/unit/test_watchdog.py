@@ -124,6 +124,26 @@ def test_marker_is_missed_from_two_hours_to_two_days_after_its_put(
     assert len(shelf.mails) == is_missed
 
 
+def test_marker_is_looked_at_more_than_once_with_the_longest_patience(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = next(m for m in range(2880, 0, -1) if is_accepted(str(m)))
+    monkeypatch.setenv("WATCHDOG_MINUTES", str(longest))
+    looks = []
+    for hour in range(60):
+        shelf.objects.clear()
+        shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=hour, minutes=59))
+        looks += handler({}, None)["missed"]
+    assert len(looks) >= 2
+
+
+def is_accepted(minutes: str) -> bool:
+    try:
+        return bool(watchdog.read_patience({"WATCHDOG_MINUTES": minutes}))
+    except errors.SettingsError:
+        return False
+
+
 def test_of_the_source_only_the_folders_of_alarms_receipts_and_notices_are_listed(shelf: Shelf) -> None:
     shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
     handler({}, None)
