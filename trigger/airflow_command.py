@@ -21,7 +21,8 @@ AIRFLOW_FOLDER = "/opt/moving-big-data"
 _POLL_SECONDS = 2.0
 _NOT_READY_SECONDS = 10.0
 _UNFINISHED = {"Pending", "InProgress", "Delayed"}
-_DELIVERY_SECONDS = 60  # without it, an instance that comes up an hour later would still run the command
+# SSM gives up after both together. Without the first, an instance that comes up an hour later would run the command.
+_DELIVERY_SECONDS = 60
 _EXECUTION_SECONDS = 300
 
 _SCRIPT = """\
@@ -137,7 +138,7 @@ def _send_script(script: str, *, instance_id: str, deadline: Deadline) -> dict[s
 
 
 def _answer(invocation: dict[str, str], *, deadline: Deadline) -> str | None:
-    """The last line that the command printed, "not_ready" where no agent fetched it, or None while it is not over."""
+    """The last line that the command printed, "not_ready" where no agent said so in time, None while it is not over."""
     try:
         answer = aws_cli.call("ssm", "get-command-invocation", invocation, deadline=deadline)
     except errors.AwsRefusedError as error:
@@ -147,7 +148,7 @@ def _answer(invocation: dict[str, str], *, deadline: Deadline) -> str | None:
     if answer.get("Status") in _UNFINISHED:
         return None
     if str(answer.get("StatusDetails", "")).replace(" ", "") == "DeliveryTimedOut":
-        return "not_ready"  # it did not run and never will
+        return "not_ready"  # if it runs nevertheless, the next one prints already_accepted
     if answer.get("Status") != "Success":
         raise errors.ServerFailedError(
             f"The command on instance {invocation['InstanceId']} ended as {answer.get('Status')}. See Run Command in "

@@ -314,8 +314,11 @@ def test_refused_cancellation_does_not_hide_that_there_was_no_answer(monkeypatch
         start(seconds=0.3)
 
 
-def test_command_that_the_agent_does_not_fetch_ends_after_a_minute_and_another_is_sent(ssm: Ssm, cloud: Cloud) -> None:
-    """Without a limit it would stay valid for an hour, and start a run after a mail said that none did."""
+def test_command_that_the_agent_does_not_fetch_ends_and_another_is_sent(ssm: Ssm, cloud: Cloud) -> None:
+    """Without a limit it would stay valid for an hour, and start a run after a mail said that none did.
+
+    SSM gives up after both limits together.
+    """
     ssm.states = ["running"]
     ssm.before = ["Delivery Timed Out"]
     assert start() == "started"
