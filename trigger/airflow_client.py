@@ -5,6 +5,7 @@ bad token 403; an unknown DAG 404 with its id in "detail".
 """
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -137,6 +138,11 @@ def _send(
                 method, url, json=json, auth=auth, timeout=TIMEOUT_SECONDS, allow_redirects=False, verify=verify
             )
     except requests.exceptions.SSLError as error:
+        if not _is_untrusted(error):
+            raise errors.UnreachableError(
+                f"{method} {url}: the TLS handshake did not succeed. Airflow, or a proxy in front of it, may still be "
+                "starting; otherwise check that AIRFLOW_URL has the right scheme, host and port."
+            ) from error
         raise errors.WrongApiError(
             f"{method} {url}: the server's certificate is not trusted"
             + (" (it is not the pinned one)" if server.certificate_sha256 else "")
@@ -158,6 +164,20 @@ def _send(
             f"{method} {url} found no working connection ({type(error).__name__}). Check that AIRFLOW_URL has the "
             "right scheme, host and port, that the instance is running and that Airflow's api-server is up."
         ) from error
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    """Whether the certificate was refused, and not only the handshake broken off.
+
+    A pin that does not match is urllib3's own error, without one of `ssl` below it.
+    """
+    below: list[BaseException] = []
+    cause: object = error
+    while isinstance(cause, BaseException) and cause not in below:
+        below.append(cause)
+        cause = getattr(cause, "reason", None) or next((one for one in cause.args if isinstance(one, Exception)), None)
+    by_ssl = [one for one in below if isinstance(one, ssl.SSLError)]
+    return not by_ssl or any(isinstance(one, ssl.SSLCertVerificationError) for one in by_ssl)
 
 
 class _Pinned(HTTPAdapter):

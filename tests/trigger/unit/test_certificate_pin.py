@@ -4,6 +4,7 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.airflow_stand_in import PASSWORD, TOKEN, USERNAME
 from trigger import errors
-from trigger.airflow_client import Server, log_in
+from trigger.airflow_client import Server, log_in, wait_until_healthy
+from trigger.deadline import Deadline
 
 _ANSWER = f'{{"access_token": "{TOKEN}"}}'.encode()
 
@@ -123,6 +125,33 @@ def test_self_signed_certificate_without_a_pin_is_refused_and_gets_nothing(serve
     with pytest.raises(errors.WrongApiError, match=r"certificate is not trusted\. Nothing was sent"):
         try_to_log_in(server, pin="")
     assert server.received == b""
+
+
+@pytest.mark.parametrize("pin", ["", "00" * 32], ids=["no pin", "pin"])
+@pytest.mark.parametrize("last_words", [b"", b"\x15\x03\x03\x00\x02\x01\x00"], ids=["closed", "closed by TLS"])
+def test_handshake_that_is_broken_off_is_no_untrusted_certificate_and_is_waited_for(
+    last_words: bytes, pin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a proxy does, or an api-server that is still starting."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(url=f"https://127.0.0.1:{listener.getsockname()[1]}", certificate_sha256=pin)
+
+    def break_off() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.recv(4096)
+            connection.sendall(last_words)
+            connection.close()
+
+    breaking = threading.Thread(target=break_off, daemon=True)
+    breaking.start()
+    with pytest.raises(errors.UnreachableError, match="the TLS handshake did not succeed"):
+        log_in(server, username=USERNAME, password=PASSWORD)
+    with pytest.raises(errors.NotReadyError, match=r"was not up in time .*the TLS handshake did not succeed"):
+        wait_until_healthy(server, deadline=Deadline(at=time.monotonic()), wake=lambda: None)
+    breaking.join()
+    listener.close()
 
 
 def test_authority_of_the_environment_does_not_outweigh_the_pin(
