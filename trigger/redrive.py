@@ -21,7 +21,7 @@ from trigger.states import Outcome
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
-_SECONDS_FOR_ONE = 30.0  # more than the calls of an event to an Airflow that is up
+_SECONDS_FOR_AN_EVENT = 30.0  # more than the calls of an event to an Airflow that is up
 
 
 def handler(event: object, context: object) -> dict[str, object]:
@@ -52,7 +52,7 @@ def handler(event: object, context: object) -> dict[str, object]:
     records: list[trigger.handler.Result] = []
     events = 0
     while True:
-        if events and deadline.seconds_left() < _SECONDS_FOR_ONE:
+        if events and deadline.seconds_left() < _SECONDS_FOR_AN_EVENT:
             raise RedriveError(
                 f"{events} events were redriven, then time was up. Redrive again for those that are left."
             )

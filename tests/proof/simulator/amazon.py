@@ -281,7 +281,7 @@ class Amazon:
             case "sqs", "change-message-visibility":
                 pass
             case "sqs", "get-queue-attributes":
-                return {"Attributes": {name: "0" for name in asked["AttributeNames"]}}
+                return {"Attributes": dict.fromkeys(asked["AttributeNames"], "0")}
             case "ssm", "get-parameter":
                 return {"Parameter": {"Value": self.password}}
             case "ec2", "describe-instances":
