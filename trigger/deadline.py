@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
+_SECONDS_FOR_LAST_CALLS = 4.0  # of the reserve
 _RESERVED_SECONDS = 5.0  # for the log and the answer
-_SECONDS_FOR_LAST_CALLS = 4.0  # of those that are reserved
 _WITHOUT_LAMBDA_SECONDS = 60.0
 
 
