@@ -72,10 +72,10 @@ class S3Prefix:
     def read(self, name: str, *, version: str | None = None) -> bytes:
         return self._get(name, version=version)
 
-    def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
+    def read_range(self, name: str, *, start: int, length: int, version: str | None = None) -> Iterator[bytes]:
         for first in range(start, start + length, BLOCK_BYTES):
             behind = min(first + BLOCK_BYTES, start + length)
-            block = self._get(name, span=(first, behind))
+            block = self._get(name, version=version, span=(first, behind))
             if len(block) != behind - first:
                 raise FileChangedError(name)
             yield block

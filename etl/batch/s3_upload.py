@@ -33,6 +33,7 @@ class Upload:
     def __init__(self, s3: S3Client, *, bucket: str, name: str, place: S3Prefix) -> None:
         self._s3, self._bucket, self._key, self._place = s3, bucket, place.key_of(name), place
         self._content_type = "text/html; charset=utf-8" if name.endswith(".html") else "binary/octet-stream"
+        self.version = ""
         self._buffer = bytearray()
         self._upload_id: str | None = None
         self._parts: list[tuple[Pool, Future[str]]] = []
@@ -48,12 +49,12 @@ class Upload:
             self._send(bytes(self._buffer[:BLOCK_BYTES]))
             del self._buffer[:BLOCK_BYTES]
 
-    def append(self, name: str, *, start: int = 0, length: int) -> None:
+    def append(self, name: str, *, start: int = 0, length: int, version: str | None = None) -> None:
         """S3 copies what is long enough for parts; the head that fills up the last part, and a short file, are read."""
         head = min(length, max(0, _LEAST_PART_BYTES - len(self._buffer))) if self._buffer else 0
         if length - head <= _LEAST_PART_BYTES:
             head = length
-        for block in self._place.read_range(name, start=start, length=head):
+        for block in self._place.read_range(name, start=start, length=head, version=version):
             self.write(block)
         if head == length:
             return
@@ -65,7 +66,7 @@ class Upload:
         first = start + head
         stops = [first + rest * number // count for number in range(count + 1)]  # all alike, so that none is too small
         for begin, stop in pairwise(stops):
-            self._copy(name, start=begin, stop=stop)
+            self._copy(name, start=begin, stop=stop, version=version)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -94,11 +95,13 @@ class Upload:
             self._sent.append(sender.submit(self._send_part, part, number, upload_id))
             self._parts.append((sender, self._sent[-1]))
 
-    def _copy(self, name: str, *, start: int, stop: int) -> None:
+    def _copy(self, name: str, *, start: int, stop: int, version: str | None) -> None:
         with aws_errors(f"write {self._url}"):
             number, upload_id = self._next_part()
             copier = self._pool("copy", CONCURRENT_REQUESTS)
-            self._parts.append((copier, copier.submit(self._copy_part, name, start, stop, number, upload_id)))
+            self._parts.append(
+                (copier, copier.submit(self._copy_part, name, (start, stop), version, number, upload_id))
+            )
 
     def _pool(self, name: str, threads: int) -> Pool:
         if name not in self._pools:
@@ -122,15 +125,17 @@ class Upload:
         )
         return str(field_of(answer, "ETag"))
 
-    def _copy_part(self, name: str, start: int, stop: int, number: int, upload_id: str) -> str:
+    def _copy_part(self, name: str, span: tuple[int, int], version: str | None, number: int, upload_id: str) -> str:
+        condition = {} if version is None else {"CopySourceIfMatch": version}
         try:
             answer = self._s3.upload_part_copy(
                 Bucket=self._bucket,
                 Key=self._key,
                 CopySource={"Bucket": self._bucket, "Key": self._place.key_of(name)},
-                CopySourceRange=f"bytes={start}-{stop - 1}",
+                CopySourceRange=f"bytes={span[0]}-{span[1] - 1}",
                 PartNumber=number,
                 UploadId=upload_id,
+                **condition,  # type: ignore[arg-type]
             )
         except ClientError as error:
             if code_of(error) in CHANGED:
@@ -144,7 +149,7 @@ class Upload:
                 answer = self._s3.put_object(
                     Bucket=self._bucket, Key=self._key, Body=bytes(self._buffer), ContentType=self._content_type
                 )
-                field_of(answer, "ETag")
+                self.version = str(field_of(answer, "ETag"))
             return
         if self._buffer:
             self._send(bytes(self._buffer))
@@ -157,4 +162,4 @@ class Upload:
                 UploadId=self._upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
             )
-            field_of(done, "ETag")
+            self.version = str(field_of(done, "ETag"))

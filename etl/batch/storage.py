@@ -3,6 +3,8 @@
 A written file appears under its name only when it is whole: in a folder by a rename, in S3 because an object is born
 when its upload completes. What a killed writer left behind is removed by the next one. In a folder, a file that lasts
 is on the disk before it gets its name, and its name is before the next file is written (docs/contracts.md, power cuts).
+
+Long because what any place promises and how a folder keeps it are here; s3.py has the other place.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from etl.batch.aws import Aws
 from etl.batch.disk import begin_sync, is_at, make_folder, sync_names
@@ -42,12 +44,15 @@ class Listed:
 class Writer(Protocol):
     """A file being written; leaving its `with` block by an error leaves no file."""
 
+    version: str
+    """Of the file as it was written, once the block has ended well, whoever has replaced it since."""
+
     def write(self, content: bytes, /) -> object: ...
 
-    def append(self, name: str, *, start: int = 0, length: int) -> None:
+    def append(self, name: str, *, start: int = 0, length: int, version: str | None = None) -> None:
         """`length` bytes of a file of the same place, also of the last version of the one that is being written.
 
-        Raises FileChangedError when they are not there.
+        Raises FileChangedError, here or at the end of the block, when they are not there, or not of this `version`.
         """
 
 
@@ -74,8 +79,11 @@ class Storage(Protocol):
         """
 
     @abstractmethod
-    def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
-        """`length` bytes from `start`, in blocks. Raises FileChangedError when they are not there."""
+    def read_range(self, name: str, *, start: int, length: int, version: str | None = None) -> Iterator[bytes]:
+        """`length` bytes from `start`, in blocks.
+
+        Raises FileChangedError when they are not there, or not of this `version`.
+        """
 
     @abstractmethod
     def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:
@@ -177,13 +185,14 @@ class _Folder:
 
     def read(self, name: str, *, version: str | None = None) -> bytes:
         with _file_errors(f"read {self._folder / name}"), (self._folder / name).open("rb") as file:
-            content = file.read()
-            if version is not None and _listed(os.fstat(file.fileno())).version != version:
-                raise FileChangedError(name)
+            _check_version(file, version)  # before it is read: what was listed is known not to be too large
+            content = file.read() if version is None else file.read(os.fstat(file.fileno()).st_size)
+            _check_version(file, version)
             return content
 
-    def read_range(self, name: str, *, start: int, length: int) -> Iterator[bytes]:
+    def read_range(self, name: str, *, start: int, length: int, version: str | None = None) -> Iterator[bytes]:
         with _file_errors(f"read {self._folder / name}"), (self._folder / name).open("rb") as file:
+            _check_version(file, version)
             file.seek(start)
             while length:
                 block = file.read(min(length, _READ_BYTES))
@@ -218,7 +227,7 @@ class _PartialFile:
     def __init__(self, folder: _Folder, name: str, *, lasting: bool) -> None:
         self._folder, self._path, self._lasting = folder, Path(folder.url_of(name)), lasting
         self._partial = self._path.with_name(self._path.name + _PARTIAL)
-        self._begun = 0
+        self._begun, self.version = 0, ""
 
     def __enter__(self) -> Self:
         with _file_errors(f"write {self._path}"):
@@ -244,8 +253,8 @@ class _PartialFile:
             self._file.write(content)
             self._begun = begin_sync(self._file, since=self._begun) if self._lasting else 0
 
-    def append(self, name: str, *, start: int = 0, length: int) -> None:
-        for block in self._folder.read_range(name, start=start, length=length):
+    def append(self, name: str, *, start: int = 0, length: int, version: str | None = None) -> None:
+        for block in self._folder.read_range(name, start=start, length=length, version=version):
             self.write(block)
 
     def __exit__(
@@ -257,6 +266,7 @@ class _PartialFile:
                     self._file.flush()
                     if self._lasting:
                         os.fsync(self._file.fileno())
+                    self.version = _version_of(self._file)
                     self._partial.replace(self._path)
             except BaseException:
                 kind = OSError
@@ -276,6 +286,15 @@ def _listed_entry(entry: os.DirEntry[str]) -> Listed | None:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
         raise
+
+
+def _version_of(file: BinaryIO) -> str:
+    return _listed(os.fstat(file.fileno())).version
+
+
+def _check_version(file: BinaryIO, version: str | None) -> None:
+    if version is not None and _version_of(file) != version:
+        raise FileChangedError(file.name)
 
 
 def _listed(stat: os.stat_result) -> Listed:

@@ -52,7 +52,8 @@ class CombinedFile:
 
     def _read(self, neighbours: Sequence[Slice]) -> Iterator[tuple[Slice, bytes]]:
         unfit = BatchError(
-            "The combined file is not the one that the manifest describes. Run process again, then load."
+            "The combined file is not the one that the manifest describes. Run process again with --reread (reread in "
+            "the DAG's form), then load."
         )
         start = neighbours[0].offset
         blocks = self.output.read_range(NAME, start=start, length=neighbours[-1].end - start)

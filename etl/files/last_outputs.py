@@ -13,6 +13,7 @@ from etl.batch.storage import Listed, Storage
 from etl.errors import BatchError, FileChangedError
 from etl.files import combined_file
 from etl.files.manifest import NAME, FileRecord, Manifest, Slice
+from etl.files.outputs import LastFile
 from etl.files.row_lists import HEADERS
 from etl.package_files import read_package_file
 
@@ -65,17 +66,18 @@ class LastOutputs:
                 starts = tuple(map(add, starts, record.list_bytes))
 
     @property
-    def combined(self) -> tuple[str, int] | None:
-        """Name and length of the combined file."""
-        return (combined_file.NAME, self.manifest.combined_bytes) if self.manifest else None
+    def combined(self) -> LastFile | None:
+        """The combined file."""
+        known = self.manifest
+        return LastFile(combined_file.NAME, known.combined_bytes, known.combined_version) if known else None
 
     @property
-    def lists(self) -> tuple[tuple[str, int] | None, ...]:
-        """Name and length of each list of rows."""
+    def lists(self) -> tuple[LastFile | None, ...]:
+        """Each list of rows."""
         if not self.manifest:
             return (None,) * len(HEADERS)
-        lengths = zip(HEADERS.items(), self.manifest.list_bytes, strict=True)
-        return tuple((name, len(header) + length) for (name, header), length in lengths)
+        versions, lengths = self.manifest.list_versions, zip(HEADERS.items(), self.manifest.list_bytes, strict=True)
+        return tuple(LastFile(name, len(header) + length, versions[name]) for (name, header), length in lengths)
 
     def find(self, name: str, listed: Listed) -> TakenOver | None:
         """What was made of this version of a company file, if it is known."""
@@ -97,20 +99,15 @@ class LastOutputs:
         return self._slices.get(name)
 
 
-def output_versions(output: Storage) -> dict[str, str]:
-    """The versions of combined file and lists of rows as they are now; of those that are there."""
-    found = output.listing()
-    return {name: found[name].version for name in (combined_file.NAME, *HEADERS) if name in found}
-
-
 def _trusted(output: Storage, made_of: tuple[str, date | None, str]) -> Manifest | None:
     """The manifest of the output, when its source, days and names of columns are these."""
     try:
         manifest = Manifest.from_json(output.read(NAME))
         if (manifest.source, manifest.since, manifest.column_aliases) != made_of or manifest.rules != rules_digest():
             return None
-        if output_versions(output) != {combined_file.NAME: manifest.combined_version, **manifest.list_versions}:
-            return None
-        return manifest
+        found = output.listing()
+        versions = {name: found[name].version for name in (combined_file.NAME, *HEADERS) if name in found}
+        described = {combined_file.NAME: manifest.combined_version, **manifest.list_versions}
+        return manifest if versions == described and len(versions) == 1 + len(HEADERS) else None
     except (BatchError, FileChangedError):
         return None

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from etl.batch.storage import Storage, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class LastFile:
+    """The last version of an output, which can be trusted: its name, length and version."""
+
+    name: str
+    length: int
+    version: str
 
 
 class OutputFile:
     """An output made of new bytes and of ranges of its last version. While it only repeats that, nothing is written.
 
-    `last`: name and length of the last version, where that can be trusted. `may_stay`: whether the last version is the
-    file itself, so that nothing has to be written where nothing changed.
+    `last`: the last version, where that can be trusted. `may_stay`: whether it is the file itself, so that nothing has
+    to be written where nothing changed. Raises FileChangedError when the last version is not there any more.
     """
 
     def __init__(
-        self, name: str, *, output: Storage, stack: ExitStack, last: tuple[str, int] | None, may_stay: bool = True
+        self, name: str, *, output: Storage, stack: ExitStack, last: LastFile | None, may_stay: bool = True
     ) -> None:
-        self._name, self._output, self._stack, self._last = name, output, stack, last
+        self.name, self._output, self._stack, self._last = name, output, stack, last
         self._repeats = last is not None and may_stay
         self._writer: Writer | None = None
         self._waiting = (0, 0)  # start and length of the range that is to be copied next
@@ -26,6 +36,12 @@ class OutputFile:
     @property
     def is_written(self) -> bool:
         return self._writer is not None
+
+    @property
+    def version(self) -> str:
+        """As it was written, or as it stays; known when the stack is left."""
+        one = self._writer or self._last
+        return one.version if one else ""
 
     def write(self, content: bytes) -> None:
         """Add new bytes."""
@@ -54,12 +70,12 @@ class OutputFile:
 
     def finish(self) -> None:
         """Copy what waits; the file appears when the stack is left."""
-        if not (self._repeats and self._last and self._last[1] == self.length):
+        if not (self._repeats and self._last and self._last.length == self.length):
             self._copy_waiting(self._begin())
 
     def _begin(self) -> Writer:
         if self._writer is None:
-            self._writer = self._stack.enter_context(self._output.write(self._name))
+            self._writer = self._stack.enter_context(self._output.write(self.name))
             self._waiting = (0, self.length if self._repeats else 0)
             self._repeats = False
         return self._writer
@@ -67,5 +83,5 @@ class OutputFile:
     def _copy_waiting(self, writer: Writer) -> None:
         start, length = self._waiting
         if length and self._last:
-            writer.append(self._last[0], start=start, length=length)
+            writer.append(self._last.name, start=start, length=length, version=self._last.version)
         self._waiting = (0, 0)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from etl.batch.plan import Plan, Shard
 from etl.batch.storage import Listed, Storage
-from etl.errors import FileChangedError, FileRefusedError
+from etl.errors import FileChangedError, FileRefusedError, ServiceError
 from etl.files.combined_file import CombinedFile, make_slice
 from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
 from etl.files.header import parse_aliases
@@ -92,6 +92,15 @@ class Processing:
             column_aliases=self._column_aliases,
             reread=self._reread,
         )
+        try:
+            yield from self._write()
+        except FileChangedError as error:
+            raise ServiceError(
+                f"Another run has replaced outputs in {self._output.url} while they were taken over. The table is "
+                "unchanged. Run process again when that run is done."
+            ) from error
+
+    def _write(self) -> Generator[tuple[Slice, bytes], None, None]:
         if len(self._plan.shards) > 1:
             with write_shard(self._shard, output=self._output, last=self._last, run_id=self._run_id) as shard:
                 yield from self._check_files(shard)

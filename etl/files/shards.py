@@ -16,7 +16,7 @@ from etl.batch.plan import Plan, work_folder, work_is_gone
 from etl.batch.storage import Storage
 from etl.errors import FileChangedError
 from etl.files import combined_file, manifest
-from etl.files.last_outputs import LastOutputs, output_versions, rules_digest
+from etl.files.last_outputs import LastOutputs, rules_digest
 from etl.files.manifest import Manifest, check_usable, join
 from etl.files.outputs import OutputFile
 from etl.files.row_lists import HEADERS
@@ -76,9 +76,9 @@ def _write_manifest(outputs: Outputs, *, output: Storage, last: Manifest | None)
     is_written = any(one.is_written for one in (outputs.combined, *outputs.lists))
     if last and not is_written and _says_the_same(made, last):
         return _of_the_same_files(made, last)
-    versions = output_versions(output)
-    combined_version = versions.pop(combined_file.NAME)
-    made = replace(made, rules=rules_digest(), combined_version=combined_version, list_versions=versions)
+    # As they were written, not as they are now: another run may have replaced them.
+    versions = {one.name: one.version for one in outputs.lists}
+    made = replace(made, rules=rules_digest(), combined_version=outputs.combined.version, list_versions=versions)
     with output.write(manifest.NAME) as file:
         file.write(made.to_json())
     if last is None:

@@ -18,12 +18,18 @@ import boto3
 import pytest
 
 import etl
+from etl.batch.storage import open_storage
+from etl.errors import FileChangedError
+from etl.files.shards import _write_manifest
 from etl.outcome.receipt import read_receipt
 from tests.support.batch_files import process
 from tests.support.paths import ROOT
 from tests.support.s3_proxy import Cut, Refusal, Request, S3Proxy
 
 if TYPE_CHECKING:
+    from etl.batch.storage import Storage
+    from etl.files.manifest import Manifest
+    from etl.files.shards import Outputs
     from tests.support.aws_places import Bucket
     from tests.support.batch_files import Files
     from tests.support.commands import Command
@@ -685,6 +691,56 @@ def test_combined_file_replaced_in_s3_after_process_fails_the_load(
     with pytest.raises(etl.BatchError, match="The combined file is not the one that the manifest describes"):
         etl.load(bucket.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
     assert database.count() == 0
+
+
+@pytest.mark.parametrize("large_files", [False, True])
+def test_outputs_in_s3_of_a_run_that_another_overtook_are_not_taken_over(
+    three: Files, large: Files, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, large_files: bool
+) -> None:
+    files = large if large_files else three  # in parts, or whole
+    bucket.upload(files)
+    first, *_, last = sorted(bucket.keys("Stocks/"))
+    write_manifest = _write_manifest
+
+    def overtaken(outputs: Outputs, *, output: Storage, last: Manifest | None) -> Manifest:
+        monkeypatch.undo()
+        bucket.put(first, bucket.get(first) + b"2030-01-02,1,2,1,2,5,0\n")
+        _process(bucket)  # begins and ends here
+        return write_manifest(outputs, output=output, last=last)
+
+    monkeypatch.setattr("etl.files.shards._write_manifest", overtaken)
+    _process(bucket)
+    bucket.put(last, bucket.get(last) + b"2030-01-02,1,2,1,2,5,0\n")
+    assert _process(bucket).files.taken_over == 0
+    combined = bucket.get(COMBINED)
+    assert process(bucket.job(reread=True)).files.taken_over == 0
+    assert bucket.get(COMBINED) == combined
+    assert process(bucket.job()).files.read == 0
+
+
+def test_range_in_s3_is_of_the_version_that_was_asked_for(bucket: Bucket) -> None:
+    output = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
+    with output.write("piece") as file:
+        file.write(b"12345")
+    assert file.version == output.find("piece").version
+    with output.write("whole") as whole:
+        whole.append("piece", start=1, length=3, version=file.version)
+    assert bucket.get("Output/whole") == b"234"
+    bucket.put("Output/piece", b"54321")
+    with pytest.raises(FileChangedError), output.write("whole") as whole:
+        whole.append("piece", start=1, length=3, version=file.version)
+    assert bucket.get("Output/whole") == b"234"
+
+
+def test_copy_by_s3_is_of_the_version_that_was_asked_for(bucket: Bucket) -> None:
+    asked: list[str] = []
+    bucket.on("provide-client-params.s3.UploadPartCopy", lambda params, **_: asked.append(params["CopySourceIfMatch"]))
+    output = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
+    with output.write("piece") as file:
+        file.write(bytes(6 << 20))
+    with output.write("whole") as whole:
+        whole.append("piece", length=6 << 20, version=file.version)
+    assert asked == [output.find("piece").version]
 
 
 @pytest.mark.usefixtures("aws_environment")

@@ -105,6 +105,17 @@ def test_range_is_read_exactly(tmp_path: Path, start: int, length: int) -> None:
     assert b"".join(blocks) == b"0123456789"[start : start + length]
 
 
+def test_version_is_that_of_the_write_whoever_replaces_the_file(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with storage.write("a") as file:
+        file.write(b"12345")
+    assert file.version == storage.find("a").version
+    assert list(storage.read_range("a", start=1, length=3, version=file.version)) == [b"234"]
+    (tmp_path / "a").write_bytes(b"654321")
+    with pytest.raises(FileChangedError):
+        list(storage.read_range("a", start=1, length=3, version=file.version))
+
+
 def test_long_range_comes_in_blocks(tmp_path: Path) -> None:
     content = os.urandom(1 << 20) * 20
     (tmp_path / "a").write_bytes(content)

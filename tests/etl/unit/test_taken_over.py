@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl.batch.storage import _Folder
+from etl.batch.storage import Storage, _Folder
+from etl.files.manifest import Manifest
 from etl.files.rules import RowRule
+from etl.files.shards import Outputs, _write_manifest
 from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, LAST, company_file
 from tests.support.paths import SAMPLE
@@ -189,6 +191,45 @@ def test_outputs_that_cannot_be_trusted_are_made_again(
     reads.clear()
     assert process(batch.job(NAMES)).files.read == len(reads) == 8
     assert {name: batch.outputs()[name] for name in OUTPUTS[:2]} == {name: outputs[name] for name in OUTPUTS[:2]}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_outputs_of_a_run_that_another_overtook_are_not_taken_over(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    put_all(batch)
+    write_manifest = _write_manifest
+
+    def overtaken(outputs: Outputs, *, output: Storage, last: Manifest | None) -> Manifest:
+        monkeypatch.undo()
+        batch.put("a.us.csv", GROWN)
+        process(batch.job(NAMES))  # begins and ends here
+        return write_manifest(outputs, output=output, last=last)
+
+    monkeypatch.setattr("etl.files.shards._write_manifest", overtaken)
+    process(batch.job([*NAMES[:3], *NAMES[5:]], reread=True), shards=shards)
+    batch.put("c.us.csv", GROWN)
+    assert process(batch.job(NAMES)).files.taken_over == 0
+    outputs = batch.outputs()
+    process(batch.job(NAMES, output=str(batch.root / "fresh")))
+    assert outputs == batch.outputs("fresh")
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_outputs_replaced_while_they_are_taken_over_end_the_run(batch: Batch, shards: int) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    batch.put("a.us.csv", GROWN)
+
+    def replace_first(*, done: int, total: int) -> None:
+        other_combined_file(pytest.MonkeyPatch(), batch)
+
+    with pytest.raises(etl.ServiceError, match="Another run has replaced outputs"):
+        process(batch.job(NAMES), shards=shards, progress=replace_first)
+    assert process(batch.job(NAMES)).files.taken_over == 0
+    outputs = batch.outputs()
+    process(batch.job(NAMES, output=str(batch.root / "fresh")))
+    assert outputs == batch.outputs("fresh")
 
 
 @pytest.mark.parametrize("changes", [{"reread": True}, {"since": date(2020, 1, 3)}], ids=str)
