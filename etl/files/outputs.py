@@ -34,10 +34,6 @@ class OutputFile:
         self.length = 0
 
     @property
-    def is_written(self) -> bool:
-        return self._writer is not None
-
-    @property
     def version(self) -> str:
         """As it was written, or as it stays; known when the stack is left."""
         one = self._writer or self._last

@@ -34,10 +34,11 @@ class Progress(Protocol):
 class Processing:
     """Processes one shard of a plan: iterate over `slices` to do the work; afterwards `manifest` says what was made.
 
-    A company file whose version the last outputs know is not read: what was made of it is taken over. The only shard of
-    a plan writes the outputs themselves, or nothing where nothing changed. Of several, each writes into the run's work
-    folder, from where `combine_shards` takes them. Files appear under their names when the iteration is over, the
-    manifest last; an error on the way leaves the old ones. Memory holds the files in flight, never the batch.
+    A company file whose version the last outputs know is not read: what was made of it is taken over. The only shard
+    of a plan writes the outputs themselves, or at most the manifest where nothing changed. Of several, each writes
+    into the run's work folder, from where `combine_shards` takes them. Files appear under their names when the
+    iteration is over, the manifest last; an error on the way leaves the old ones. Memory holds the files in flight,
+    never the batch.
     """
 
     manifest: Manifest

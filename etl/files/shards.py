@@ -49,7 +49,8 @@ class Outputs:
 def write_outputs(output: Storage, *, last: LastOutputs) -> Iterator[Outputs]:
     """Combined file, lists of rows and manifest, which appear in this order when the block ends well.
 
-    What has not changed is not written. Raises NothingUsableError at the end when there is not one accepted row.
+    What has not changed is not written, but the manifest says also what this run read and left out. Raises
+    NothingUsableError at the end when there is not one accepted row.
     """
     with ExitStack() as stack:
         lists = tuple(
@@ -71,26 +72,29 @@ def write_outputs(output: Storage, *, last: LastOutputs) -> Iterator[Outputs]:
 
 
 def _write_manifest(outputs: Outputs, *, output: Storage, last: Manifest | None) -> Manifest:
-    """Say what the outputs hold, and which files they are, unless the last manifest says it."""
-    made = outputs.manifest
-    is_written = any(one.is_written for one in (outputs.combined, *outputs.lists))
-    if last and not is_written and _says_the_same(made, last):
-        return _of_the_same_files(made, last)
+    """Say what the outputs hold, which files they are and what this run did, unless the last manifest says it."""
     # As they were written, not as they are now: another run may have replaced them.
     versions = {one.name: one.version for one in outputs.lists}
-    made = replace(made, rules=rules_digest(), combined_version=outputs.combined.version, list_versions=versions)
-    with output.write(manifest.NAME) as file:
-        file.write(made.to_json())
+    made = replace(
+        outputs.manifest, rules=rules_digest(), combined_version=outputs.combined.version, list_versions=versions
+    )
+    made = _write_unless_same(made, output=output, last=last)
     if last is None:
         output.remove(_WORK_OF_0_1)
     return made
 
 
-def _says_the_same(made: Manifest, last: Manifest) -> bool:
-    return (made.files, made.missing, made.consent) == (last.files, last.missing, last.consent)
+def _write_unless_same(made: Manifest, *, output: Storage, last: Manifest | None) -> Manifest:
+    if made != last:
+        with output.write(manifest.NAME) as file:
+            file.write(made.to_json())
+    return made
 
 
-def _of_the_same_files(made: Manifest, last: Manifest) -> Manifest:
+def _of_the_same_files(made: Manifest, last: Manifest) -> Manifest | None:
+    """The manifest with the versions of the last one, where the combined file and the lists of rows are the same."""
+    if made.slices != last.slices or tuple(made.files.items()) != tuple(last.files.items()):  # in the same order
+        return None
     return replace(made, rules=last.rules, combined_version=last.combined_version, list_versions=last.list_versions)
 
 
@@ -125,8 +129,8 @@ def combine_shards(plan: Plan, *, output: Storage, source: Storage, run_id: str,
         manifests = [Manifest.from_json(entry["manifest"]) for entry in found]
         whole = join(manifests, plan=plan)
         last = LastOutputs(output, source=source, since=whole.since, column_aliases=whole.column_aliases, reread=reread)
-        if last.manifest and whole.slices == last.manifest.slices and _says_the_same(whole, last.manifest):
-            return _of_the_same_files(whole, last.manifest)
+        if last.manifest and (made := _of_the_same_files(whole, last.manifest)):
+            return _write_unless_same(made, output=output, last=last.manifest)
         nothing = LastOutputs(output, source=source, since=whole.since, reread=True)
         with write_outputs(output, last=nothing) as outputs:
             for entry, shard in zip(found, manifests, strict=True):

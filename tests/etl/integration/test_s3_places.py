@@ -163,7 +163,7 @@ def test_more_files_than_one_list_answers_with_are_all_found(bucket: Bucket, thr
     assert _process(bucket).files.accepted == 3
 
 
-def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
+def test_unchanged_batch_reads_no_company_file_and_writes_at_most_the_manifest(
     sample: Files, bucket: Bucket, proxied: Bucket, proxy: S3Proxy, database: Database
 ) -> None:
     bucket.upload(sample)
@@ -178,7 +178,8 @@ def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
     assert proxy.gets("Stocks/") == []
     written = [request.key for request in proxy.requests if request.key and request.method in ("PUT", "POST")]
     reports = [f"Output/reports/{second.run_id}.html", "Output/reports/latest.html"]
-    assert written == [f"Output/work/run-{second.run_id}/plan.json", f"Output/receipts/{second.run_id}.json", *reports]
+    plan, receipt = f"Output/work/run-{second.run_id}/plan.json", f"Output/receipts/{second.run_id}.json"
+    assert written == [plan, MANIFEST, receipt, *reports]  # once: which files were read and which taken over
     pages = [one for one in proxy.requests if one.operation == "ListObjectsV2" and "prefix=Stocks" in one.target]
     assert len(pages) == 2
     assert len(proxy.requests) - len(pages) <= 16, [f"{one.method} {one.target}" for one in proxy.requests]

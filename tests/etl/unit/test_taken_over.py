@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl.batch.storage import Storage, _Folder
-from etl.files.manifest import Manifest
+from etl.batch.storage import Storage, _Folder, open_storage
+from etl.errors import FileRefusedError
+from etl.files.manifest import Manifest, read_manifest
 from etl.files.rules import RowRule
 from etl.files.shards import Outputs, _write_manifest
 from tests.support.batch_files import of_any_run, process
@@ -85,7 +86,7 @@ def put_all(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
+def test_unchanged_batch_reads_no_company_file_and_writes_at_most_the_manifest(
     batch: Batch, reads: list[str], shards: int
 ) -> None:
     put_all(batch)
@@ -94,10 +95,53 @@ def test_unchanged_batch_reads_no_company_file_and_writes_no_output(
     reads.clear()
     again = process(batch.job(NAMES), shards=shards)
     assert reads == []
+    manifest = OUTPUTS.index("manifest.json")
+    assert [number for number, at in enumerate(batch.written_at()) if at != written[number]] == [manifest]
+    written = batch.written_at()
+    process(batch.job(NAMES), shards=shards)
     assert batch.written_at() == written
     assert (first.files.read, first.files.taken_over) == (8, 0)
     assert (again.files.read, again.files.taken_over) == (0, 8)
     assert (again.rows, again.quarantined, again.notes) == (first.rows, first.quarantined, first.notes)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_manifest_of_an_unchanged_batch_has_the_facts_of_its_own_run(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    put_all(batch)
+    refused, read = "gone", _Folder.read
+
+    def refuse(folder: _Folder, name: str, *, version: str | None = None) -> bytes:
+        if name == "e.us.csv" and folder.url.endswith("Stocks"):
+            raise FileRefusedError("Cannot read it.", reason=refused)
+        return read(folder, name, version=version)
+
+    monkeypatch.setattr(_Folder, "read", refuse)
+    process(batch.job(NAMES), shards=shards)
+    combined = (batch.root / "Output" / OUTPUTS[0]).stat().st_mtime_ns
+    batch.put("new.us.csv", GOOD)
+    refused = "denied"
+    receipt = process(batch.job([*NAMES, "a.us.csv"]), shards=shards)
+    manifest = read_manifest(open_storage(str(batch.root / "Output")))
+    assert (manifest.files_read, manifest.files_taken_over) == (1, 7)
+    assert (manifest.repeated, manifest.ignored) == (("a.us.csv",), 1)
+    assert manifest.quarantined == receipt.quarantined
+    assert "cannot be read: denied" in {one.reason for one in manifest.quarantined}
+    assert (batch.root / "Output" / OUTPUTS[0]).stat().st_mtime_ns == combined
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_another_order_of_files_without_accepted_rows_is_taken_over(batch: Batch, shards: int) -> None:
+    unusable = company_file("2020-01-03,x,2,1,1.5,1,0")
+    for name, content in (("a.us.csv", GOOD), ("b.us.csv", unusable), ("c.us.csv", company_file("no,1,2,1,1,1,0"))):
+        batch.put(name, content)
+    process(batch.job(["a.us.csv", "b.us.csv", "c.us.csv"]), shards=shards)
+    for names in (["a.us.csv", "c.us.csv", "b.us.csv"], ["c.us.csv", "a.us.csv", "b.us.csv"]):
+        process(batch.job(names), shards=shards)
+        outputs = batch.outputs()
+        process(batch.job(names, output=str(batch.root / "fresh"), reread=True))
+        assert outputs == batch.outputs("fresh")
 
 
 @pytest.mark.parametrize("shards", [1, 3])
