@@ -89,22 +89,40 @@ def _iso_days(*days: calendar_day | str | None) -> list[str | None]:
 
 def _copied(cursor: Cursor, copy: composed.Composable) -> pd.DataFrame:
     """The answer of a COPY of stock_prices_as_written, with days and companies as categories."""
-    try:
-        return _parsed(cursor, copy, volume="int64")
-    except ValueError:  # some are written as 1e5 or 100.0
-        prices = _parsed(cursor, copy, volume="str")
-        prices["volume_traded"] = [int(Decimal(text)) for text in prices["volume_traded"]]
-        return prices
+    prices = _parsed(cursor, copy)
+    if "volume_traded" in prices and prices["volume_traded"].dtype != "int64":
+        # Some are written as 1e5 or 100.0, so that pandas made floats of all; or there is none.
+        prices = _parsed(cursor, copy, volume_traded="str")
+        prices["volume_traded"] = _shares(prices["volume_traded"])
+    return prices
 
 
-def _parsed(cursor: Cursor, copy: composed.Composable, *, volume: str) -> pd.DataFrame:
-    """The same, with volumes as a type of pandas. It is parsed while PostgreSQL still sends."""
+def _shares(written: pd.Series[str]) -> pd.Series[Any]:
+    """Volumes as Int64; as objects where one is no whole number or over a bigint, which no load writes."""
+    import pandas as pd  # noqa: PLC0415
+
+    shares = [_exact(text) if text else None for text in written]
+    is_usual = all(one is None or (isinstance(one, int) and -(2**63) <= one < 2**63) for one in shares)
+    return pd.Series(shares, index=written.index, dtype="Int64" if is_usual else "object")
+
+
+def _exact(text: str) -> int | Decimal:
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else number
+
+
+def _parsed(cursor: Cursor, copy: composed.Composable, **more_types: str) -> pd.DataFrame:
+    """The same, as pandas reads it, with `more_types` of columns. It is parsed while PostgreSQL still sends."""
     import pandas as pd  # noqa: PLC0415  here, because it costs half a second that no load needs
 
     # Days and companies repeat: as categories, each text is parsed once.
-    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_ORDER, "category") | {"volume_traded": volume}
+    types = dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_ORDER, "category") | more_types
     is_exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)  # it parses floats to the last bit by itself
-    options: dict[str, Any] = {"low_memory": False} | ({} if is_exact else {"float_precision": "round_trip"})
+    # A company may be called NA or null: only a number is missing where the table has NULL.
+    missing = {name: ["", "NaN"] for name in _NUMBERS}
+    options: dict[str, Any] = {"low_memory": False, "keep_default_na": False, "na_values": missing}
+    if not is_exact:
+        options["float_precision"] = "round_trip"
     parsed_end, written_end = map(os.fdopen, os.pipe(), ("rb", "wb"))
 
     def parse() -> pd.DataFrame:
@@ -123,10 +141,12 @@ def _typed(prices: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
     prices = prices.sort_values(list(_ORDER), ignore_index=True)
-    if "volume_traded" in prices:
+    if "volume_traded" in prices and prices["volume_traded"].dtype == "int64":
         prices["volume_traded"] = prices["volume_traded"].astype("Int64")
     days, names = prices["stock_date"].cat, prices["company_name"].cat
-    prices["stock_date"] = pd.to_datetime(days.categories, format="%Y-%m-%d").as_unit("s").take(days.codes.to_numpy())
+    dates = pd.Series([_day(day) if day else None for day in days.categories], dtype="object")
+    # Not by to_datetime, which in pandas 2 goes through nanoseconds: those end in 2262.
+    prices["stock_date"] = pd.DatetimeIndex(dates.to_numpy().astype("datetime64[s]")).take(days.codes.to_numpy())
     prices["company_name"] = names.categories.astype("string").take(names.codes.to_numpy())
     return prices if list(prices) == list(wanted) else prices[list(wanted)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -213,6 +214,77 @@ def test_rows_that_no_load_wrote_are_found_by_their_company(database: Database) 
         "INSERT INTO historical_stocks_data VALUES ('2001-01-02', '1', '2', '1', '2', '9', '100.0', '1', 'mine')"
     )
     assert len(etl.read_prices("mine", database=database.url)) == 1
+
+
+def test_companies_whose_names_pandas_takes_for_missing_keep_their_rows(
+    make_files: Callable[[str], Files], days: Callable[..., list[str]], database: Database
+) -> None:
+    files = make_files("missing")
+    names = ["NA", "NaN", "None", "NULL", "aa.us.csv", "nan", "null", "zz.us.csv"]
+    for number, name in enumerate(names, start=1):
+        files.put(name, days(number))
+    files.name(*names)
+    files.load(database)
+    prices = etl.read_prices(database=database.url)
+    assert_types(prices)
+    assert prices.groupby("company_name").size().to_dict() == {name: at for at, name in enumerate(names, start=1)}
+    assert len(etl.read_prices("NULL", database=database.url)) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "shares"),
+    [
+        (["9007199254740993", "1e3", "100.0", "5."], [9007199254740993, 1000, 100, 5]),
+        (["9007199254740993", "+5", "0"], [9007199254740993, 5, 0]),
+        (["9223372036854775807", "1e5"], [2**63 - 1, 100_000]),
+    ],
+    ids=str,
+)
+def test_read_prices_keeps_each_volume_to_the_last_share(
+    make_files: Callable[[str], Files], database: Database, written: list[str], shares: list[int]
+) -> None:
+    files = make_files("volumes")
+    files.put("aa.us.csv", [f"2001-01-{day:02},1,2,1,2,{volume},0" for day, volume in enumerate(written, start=1)])
+    files.name("aa.us.csv")
+    files.load(database)
+    prices = etl.read_prices(database=database.url)
+    assert_types(prices)
+    assert prices.volume_traded.tolist() == shares
+
+
+@pytest.mark.parametrize(
+    ("volumes", "kind", "shares"),
+    [
+        (["NULL", "9007199254740993"], "Int64", [None, 9007199254740993]),
+        (["'-5'", "'7'"], "Int64", [-5, 7]),
+        (["'5.5'", "'9007199254740993'"], "object", [Decimal("5.5"), 9007199254740993]),
+        (["'9223372036854775808'", "'-1e3'"], "object", [2**63, -1000]),
+    ],
+    ids=str,
+)
+def test_volumes_that_no_load_wrote_are_read_as_they_are(
+    database: Database, volumes: list[str], kind: str, shares: list[object]
+) -> None:
+    for day, volume in enumerate(volumes, start=1):
+        database.execute(
+            "INSERT INTO historical_stocks_data "
+            f"VALUES ('2001-01-{day:02}', '1', '2', '1', '2', {volume}, NULL, '1', 'mine')"
+        )
+    prices = etl.read_prices("mine", database=database.url)
+    assert str(prices.volume_traded.dtype) == kind
+    assert [None if pd.isna(one) else one for one in prices.volume_traded.tolist()] == shares
+    assert prices.daily_percent_change.isna().all()
+
+
+def test_read_prices_takes_any_year_of_four_digits(make_files: Callable[[str], Files], database: Database) -> None:
+    files = make_files("years")
+    years = ["0017-01-02", "1677-09-20", "2017-01-02", "2999-12-31", "9999-12-31"]
+    files.put("aa.us.csv", [f"{day},1,2,1,2,9,0" for day in years])
+    files.name("aa.us.csv")
+    files.load(database)
+    prices = etl.read_prices(database=database.url)
+    assert_types(prices)
+    assert [str(day.date()) for day in prices.stock_date] == years
 
 
 def test_read_prices_ends_with_the_error_of_the_parser_and_hangs_nowhere(
