@@ -46,7 +46,7 @@ def parse_aliases(text: str) -> Aliases:
     """
     own = {name.lower(): name for name in COLUMNS}
     aliases: dict[str, tuple[str, ...]] = {}
-    for pair in next(csv.reader([text.replace("\n", ",")], skipinitialspace=True), []):
+    for pair in _pairs(text):
         if not pair.strip():
             continue
         column, equals, name = pair.partition("=")
@@ -61,6 +61,16 @@ def parse_aliases(text: str) -> Aliases:
             raise SettingsError(f"{SETTING} (or column_aliases) gives the name {name.strip()!r} to two columns.")
         aliases[known] = (*aliases.get(known, ()), folded)
     return tuple(aliases.items())
+
+
+def _pairs(text: str) -> list[str]:
+    """What is between commas or in a line of its own."""
+    try:
+        return next(csv.reader([re.sub(r"\r\n|\n|\r", ",", text)], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise SettingsError(
+            f"{SETTING} (or column_aliases) cannot be read ({error}). Write 'Close=Adj Close', commas between pairs."
+        ) from error
 
 
 def find_columns(head: bytes, *, number: int, below: bytes, aliases: Aliases) -> Header | str:

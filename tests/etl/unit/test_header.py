@@ -70,6 +70,12 @@ def test_every_order_of_columns_is_found_with_names_that_are_set() -> None:
         assert found == Header(6, [order.index(at) for at in range(6)], ())
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r", ",\r\n"], ids=ascii)
+def test_pairs_may_be_in_lines_of_their_own(line_end: str) -> None:
+    text = f'Close=Last{line_end}"Open=First, adjusted" {line_end}Date=Day{line_end}'
+    assert parse_aliases(text) == (("Close", ("last",)), ("Open", ("first, adjusted",)), ("Date", ("day",)))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -80,6 +86,8 @@ def test_every_order_of_columns_is_found_with_names_that_are_set() -> None:
         ("Close=close", "gives the name 'close' to two columns"),
         ("Close=Last, Open=last", "gives the name 'last' to two columns"),
         ("Close=Last; Open=First, x", "holds 'x'. Write"),
+        ("Close=Last\r\nx", "holds 'x'. Write"),
+        ("Close=" + "x" * 140_000, "cannot be read (field larger than"),
     ],
 )
 def test_setting_that_is_wrong_is_refused_with_how_to_write_it(
