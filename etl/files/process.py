@@ -213,23 +213,28 @@ class Processing:
 
     def _read(self, name: str, listed: Listed) -> tuple[Listed, CompanyFile | UnusableFile]:
         """A company file as listed, or as it is now; its version is empty where it is not sure which was read."""
-        if listed.size_bytes > LARGEST_FILE_BYTES:
-            reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
-            return listed, UnusableFile(reason)
         try:
             listed, content = self._read_version(listed.stored_as or name, listed)
         except FileChangedError:
             return replace(listed, version=""), UnusableFile(QuarantineReason.CHANGED)
         except FileRefusedError as error:  # its version stays the same when it becomes readable
             return replace(listed, version=""), UnusableFile(QuarantineReason.UNREADABLE.format(reason=error.reason))
+        if isinstance(content, UnusableFile):
+            return listed, content
         return listed, check_company_file(content, company_name=name, since=self._since, aliases=self._aliases)
 
-    def _read_version(self, file: str, listed: Listed) -> tuple[Listed, bytes]:
+    def _read_version(self, file: str, listed: Listed) -> tuple[Listed, bytes | UnusableFile]:
         try:
-            return listed, self._source.read(file, version=listed.version)
+            return listed, self._content(file, listed)
         except FileChangedError:
             found = self._source.find(file)
-            return found, self._source.read(file, version=found.version)
+            return found, self._content(file, found)
+
+    def _content(self, file: str, listed: Listed) -> bytes | UnusableFile:
+        if listed.size_bytes > LARGEST_FILE_BYTES:
+            reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
+            return UnusableFile(reason)
+        return self._source.read(file, version=listed.version)
 
 
 _Checked = tuple[str, Listed, CompanyFile | UnusableFile | TakenOver, Slice | None]

@@ -20,6 +20,7 @@ import pytest
 import etl
 from etl.batch.storage import open_storage
 from etl.errors import FileChangedError
+from etl.files.rules import LARGEST_FILE_BYTES
 from etl.files.shards import _write_manifest
 from etl.outcome.receipt import read_receipt
 from tests.support.batch_files import process
@@ -340,6 +341,14 @@ def test_file_replaced_between_list_and_get_is_read_again_once(
     assert all(get.if_match for get in proxy.gets("Stocks/")), "a company file is read with the ETag that was listed"
     process(three.job(), run=etl.Run.begin("test"))
     assert proxied.get(COMBINED) == three.combined
+
+
+def test_file_replaced_by_one_that_is_too_large_is_not_read(three: Files, proxied: Bucket, proxy: S3Proxy) -> None:
+    proxied.upload(three)
+    _replace_at_get(proxied, proxy, "Stocks/bb.us.csv", [bytes(LARGEST_FILE_BYTES + 1)])
+    [one] = _process(proxied).quarantined
+    assert (one.file, one.reason.partition(":")[0]) == ("bb.us.csv", "too large")
+    assert len(proxy.gets("Stocks/bb.us.csv")) == 1
 
 
 def test_file_replaced_while_its_first_read_fails_is_read_again_as_it_is_listed_then(

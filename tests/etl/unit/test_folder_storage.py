@@ -116,6 +116,15 @@ def test_version_is_that_of_the_write_whoever_replaces_the_file(tmp_path: Path) 
         list(storage.read_range("a", start=1, length=3, version=file.version))
 
 
+def test_file_of_another_version_is_not_read_first(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    storage = open_storage(str(tmp_path))
+    version = storage.find("a").version
+    os.truncate(tmp_path / "a", 1 << 36)  # more than fits into memory
+    with pytest.raises(FileChangedError):
+        storage.read("a", version=version)
+
+
 def test_long_range_comes_in_blocks(tmp_path: Path) -> None:
     content = os.urandom(1 << 20) * 20
     (tmp_path / "a").write_bytes(content)

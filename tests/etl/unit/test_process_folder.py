@@ -203,6 +203,16 @@ def test_folder_in_the_place_of_a_company_file_is_missing(place: Place) -> None:
         place.process()
 
 
+def test_file_that_is_replaced_by_one_that_is_too_large_is_not_read(place: Place) -> None:
+    place.put(a=GOOD, b=GOOD)
+    run = Run.begin("test")
+    etl.gate(place.job(), run=run)
+    os.truncate(place.source / "b.csv", 1 << 36)  # more than fits into memory
+    receipt = etl.process(place.job(), run=run)
+    assert [(one.file, one.reason.partition(",")[0]) for one in receipt.quarantined] == [("b.csv", "too large: 68")]
+    assert place.process().files.taken_over == 2
+
+
 def test_bad_files_are_quarantined_each_with_its_reason_and_the_rest_goes_on(place: Place) -> None:
     place.put(
         a=GOOD,
