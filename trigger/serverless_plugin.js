@@ -5,6 +5,8 @@
 
 const fs = require("fs");
 
+// A key may have characters that the request of DeleteObjects, which is XML, cannot carry: w3.org/TR/xml/#charsets
+const NOT_IN_XML = /[^\t\n\r\x20-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 const ARTIFACTS = ["trigger/.build/function.zip", "trigger/.build/layer.zip"];
 
 module.exports = class TriggerPlugin {
@@ -95,22 +97,27 @@ module.exports = class TriggerPlugin {
   async emptyMonitoredBucket() {
     const provider = this.serverless.getProvider("aws");
     const Bucket = this.serverless.service.provider.s3.monitored.name;
-    const { DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
+    const { DeleteObjectCommand, DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
     const s3 = new S3Client({ ...(await provider.getAwsSdkV3Config()), forcePathStyle: true });
     let emptied = 0;
     for (;;) {
       let page;
       try {
-        page = await s3.send(new ListObjectsV2Command({ Bucket }));
+        page = await s3.send(new ListObjectsV2Command({ Bucket, EncodingType: "url" }));
       } catch (error) {
         if (error.name === "NoSuchBucket") return;
         throw error;
       }
-      const Objects = (page.Contents || []).map(({ Key }) => ({ Key }));
-      if (!Objects.length) break;
-      const { Errors } = await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects, Quiet: true } }));
-      if (Errors?.length) throw this.error(`${Bucket}/${Errors[0].Key} could not be deleted: ${Errors[0].Message}`);
-      emptied += Objects.length;
+      const read = page.EncodingType === "url" ? (key) => decodeURIComponent(key.replaceAll("+", " ")) : (key) => key;
+      const keys = (page.Contents || []).map(({ Key }) => read(Key));
+      if (!keys.length) break;
+      const Objects = keys.filter((Key) => !NOT_IN_XML.test(Key)).map((Key) => ({ Key }));
+      for (const Key of keys.filter((key) => NOT_IN_XML.test(key))) await s3.send(new DeleteObjectCommand({ Bucket, Key }));
+      if (Objects.length) {
+        const { Errors } = await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects, Quiet: true } }));
+        if (Errors?.length) throw this.error(`${Bucket}/${Errors[0].Key} could not be deleted: ${Errors[0].Message}`);
+      }
+      emptied += keys.length;
     }
     this.log.notice(`Removed ${emptied} markers from ${Bucket}`);
   }

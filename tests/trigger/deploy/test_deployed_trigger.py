@@ -200,5 +200,6 @@ def test_remove_leaves_nothing(system: LocalSystem, service: Deployment) -> None
     made = made_by_the_deployment(system)
     assert [kind for kind, names in made.items() if not names] == [], "what is not found here could not be missed below"
     assert sorted(made["roles"]) == [f"{PREFIX}-mail", f"{PREFIX}-trigger"]
-    assert f"Removed 7 markers from {MONITORED_BUCKET}" in service.run("remove")
+    put(system, "a+b c\x01")  # S3 takes such a key, and DeleteObjects cannot carry it
+    assert f"Removed 8 markers from {MONITORED_BUCKET}" in service.run("remove")
     assert made_by_the_deployment(system) == {kind: [] for kind in made}
