@@ -103,8 +103,8 @@ def replace_companies(
     `companies`: about how many rows each has. PostgreSQL computes the difference. Only rows that differ are touched;
     with `journalled` their old values are kept. `is_suspect`: somebody else may have written to the table, so rows that
     no load can have written are removed first. `loaded_until`: where a company's slice is what was last loaded, or that
-    and days behind it, the last of the loaded days (ISO). Whatever else differs was written by somebody else, and is
-    put right without a journal, as no load has done it. Raises SettingsError when the table takes other rows than it
+    and days behind it, the last of the loaded days (ISO). Whatever else differs, and each row behind that day, was
+    written by somebody else, and is put right without a journal, as no load has done it. Raises SettingsError when the table takes other rows than it
     was given.
     """
     if not companies:
@@ -131,6 +131,10 @@ def replace_companies(
             copy_rows(cursor, QUERIES["copy_incoming"], iter(contents.values()))
             days = {name: loaded_until(name, content) for name, content in contents.items()}
             as_loaded = {name: day for name, day in days.items() if day is not None}
+        if as_loaded:  # a new day that somebody else wrote is not there before the file's own
+            behind = {"companies": list(as_loaded), "last_days": list(as_loaded.values())}
+            query(cursor, "remove_rows_behind", **behind)
+            done = done.plus(Replaced(deleted=cursor.rowcount))
         group = _replace_group(
             cursor,
             names,

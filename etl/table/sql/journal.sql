@@ -117,6 +117,13 @@ WHERE company_name = ANY(%(companies)s) AND (
     )
 );
 
+-- name: remove_rows_behind
+-- Of companies that hold what was loaded, rows behind the last loaded day, which no load has written. They are not
+-- journalled: a day that the new file has too is one by which the company grows.
+DELETE FROM historical_stocks_data t
+USING unnest(%(companies)s::text[], %(last_days)s::text[]) AS loaded (company_name, last_day)
+WHERE t.company_name = loaded.company_name AND t.stock_date > loaded.last_day AND t.company_name = ANY(%(companies)s);
+
 -- name: known_companies
 -- Rows and last day that the table has of these companies, before the difference is applied.
 SELECT company_name, count(*), max(stock_date) FROM historical_stocks_data

@@ -375,6 +375,11 @@ BY_HAND = {
         FROM historical_stocks_data WHERE stock_date = '2001-01-01'""",
     "a day behind": f"""INSERT INTO historical_stocks_data SELECT '2009-01-05', {VALUES}, company_name
         FROM historical_stocks_data WHERE stock_date = '2001-01-01'""",
+    "the next day, as the file will have it": f"""INSERT INTO historical_stocks_data VALUES ('2001-01-21', '30.75', '31',
+        '30.3', '30.55', '1020', '{(30.55 - 30.75) / 30.75 * 100!r}', '{30.55 - 30.75!r}', 'cc.us.csv')""",
+    "the next days": f"""INSERT INTO historical_stocks_data SELECT day, {VALUES}, company_name
+        FROM historical_stocks_data, unnest(ARRAY['2001-01-21', '2001-01-22', '2001-01-25']) AS day
+        WHERE stock_date = '2001-01-20' AND company_name = 'cc.us.csv'""",
     "a day moved": "UPDATE historical_stocks_data SET stock_date = '2000-12-31' WHERE stock_date = '2001-01-02'",
     "all gone": "TRUNCATE historical_stocks_data",
 }
@@ -411,7 +416,32 @@ def test_what_others_wrote_and_a_reload_puts_right_is_no_history(
     assert not list(audit.verify(database.url))
     undone = audit.undo(database.url, run=etl.Run.begin("undo")).undone
     assert undone
+    assert undone.deleted == (3 if grows else 5)
     assert database.rows(NOW) == (second if grows else first)
+
+
+def test_dry_run_of_a_reload_counts_the_days_of_others_as_the_reload_does(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    database.execute(BY_HAND["the next days"])
+    three.put("cc.us.csv", days(23, price=30))
+    tried = three.load(database, reload=True, dry_run=True)
+    assert database.count() == 38
+    loaded = three.load(database, reload=True)
+    assert (loaded.rows.inserted, loaded.rows.deleted, loaded.rows.unchanged) == (3, 3, 35)
+    assert (tried.rows, tried.grown) == (loaded.rows, loaded.grown)
+    text = etl.receipt_text(loaded)
+    assert "1 company grew by 3 rows (cc.us.csv)" in text
+
+
+def test_reload_that_holds_a_company_back_leaves_its_rows(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    database.execute(BY_HAND["the next days"])
+    three.put("cc.us.csv", days(12, price=30))
+    before = [row for row in database.table() if row[8] == "cc.us.csv"]
+    assert [one.company_name for one in three.load(database, reload=True).held] == ["cc.us.csv"]
+    assert [row for row in database.table() if row[8] == "cc.us.csv"] == before
 
 
 def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
