@@ -19,6 +19,7 @@ from etl.table.restatements import Factor, Kind, Restatement
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
+_PLAUSIBLE_FACTORS = 1e-100, 1e100  # what plausible prices can be multiplied by (journal.sql, `differences`)
 _SAMPLE_ROWS = 32
 """Of a company, looked at before it is copied: a wrong guess costs time, as its rows are removed again."""
 
@@ -78,7 +79,8 @@ def _guess_factors(cursor: Cursor, contents: Mapping[str, bytes]) -> Iterator[tu
     for name, rows in found.items():
         with suppress(ValueError):  # somebody wrote what is no number
             factor = find_factor(rows) if len(rows) >= FEWEST_FOR_FACTOR else None
-            if factor:
+            least, most = _PLAUSIBLE_FACTORS
+            if factor and least < factor[0] < most:
                 yield name, factor
 
 

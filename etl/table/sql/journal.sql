@@ -75,11 +75,23 @@ CREATE TEMPORARY TABLE incoming_rows (LIKE historical_stocks_data) ON COMMIT DRO
 
 -- name: make_differences
 -- Each row that is not the same in the table and incoming: the company, the day, what it is (added, removed, changed,
--- respelled), its place in the table, the old values and the new ones.
+-- respelled), its place in the table, the old values and the new ones. Of a changed row: is each of its numbers 0 or one
+-- that a price or a volume can be? From others, such as a vendor's 1.8e308 for "missing", no factor is made: float8 ends
+-- a query where a product is too large or too small for it.
 CREATE TEMPORARY TABLE differences (
     company_name text, stock_date text, change text, place tid, open_value text, high_value text, low_value text,
     close_value text, volume_traded text, daily_percent_change text, value_change text, new_open text, new_high text,
-    new_low text, new_close text, new_volume text, new_percent text, new_change text
+    new_low text, new_close text, new_volume text, new_percent text, new_change text,
+    is_plausible boolean GENERATED ALWAYS AS (
+        CASE WHEN change = 'changed' THEN
+            greatest(abs(open_value::numeric), abs(close_value::numeric), abs(volume_traded::numeric),
+                     abs(new_open::numeric), abs(new_close::numeric), abs(new_volume::numeric)) <= 1e50
+            AND coalesce(least(
+                nullif(abs(open_value::numeric), 0), nullif(abs(close_value::numeric), 0),
+                nullif(abs(volume_traded::numeric), 0), nullif(abs(new_open::numeric), 0),
+                nullif(abs(new_close::numeric), 0), nullif(abs(new_volume::numeric), 0)) >= 1e-50, true)
+        END
+    ) STORED
 ) ON COMMIT DROP;
 
 -- name: forget_differences
@@ -175,14 +187,19 @@ DELETE FROM differences WHERE company_name = ANY(%(companies)s);
 -- Of companies with changed rows, by company: are they one factor? The factor is a ratio of sums over the rows near the
 -- median, because the ratio of two rounded prices is rough. A row fits when its prices do within what rounding explains:
 -- half a unit of the last written digit of both, or half a unit of the fifth significant digit of both. The digits of a
--- row are those of its longest price, because "12.50" is written "12.5".
-WITH prices AS MATERIALIZED (
-    SELECT company_name, stock_date, open_value::float8 AS o, close_value::float8 AS c, volume_traded::float8 AS v,
-        new_open::float8 AS new_o, new_close::float8 AS new_c, new_volume::float8 AS new_v,
-        new_close::float8 / nullif(close_value::float8, 0) AS ratio,
-        new_volume::float8 / nullif(volume_traded::float8, 0) AS volume_ratio,
+-- row are those of its longest price, because "12.50" is written "12.5". A row that is not plausible counts, and
+-- fits no factor.
+WITH numbers AS (
+    SELECT company_name, stock_date, CASE WHEN is_plausible THEN open_value::float8 END AS o,
+        CASE WHEN is_plausible THEN close_value::float8 END AS c,
+        CASE WHEN is_plausible THEN volume_traded::float8 END AS v,
+        CASE WHEN is_plausible THEN new_open::float8 END AS new_o,
+        CASE WHEN is_plausible THEN new_close::float8 END AS new_c,
+        CASE WHEN is_plausible THEN new_volume::float8 END AS new_v,
         open_value, high_value, low_value, close_value, new_open, new_high, new_low, new_close
     FROM differences WHERE change = 'changed'
+), prices AS MATERIALIZED (
+    SELECT *, new_c / nullif(c, 0) AS ratio, new_v / nullif(v, 0) AS volume_ratio FROM numbers
 ), medians AS (
     SELECT company_name, percentile_cont(0.5) WITHIN GROUP (ORDER BY ratio) AS ratio,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY volume_ratio) AS volume_ratio
@@ -216,11 +233,11 @@ SELECT company_name, price, volume, count(*), count(*) FILTER (WHERE fits), max(
 FROM fitting WHERE price IS NOT NULL GROUP BY company_name, price, volume;
 
 -- name: changed_rows
--- Of some companies every changed row, with prices and volumes before and after, by company and day.
+-- Of some companies every plausible changed row, with prices and volumes before and after, by company and day.
 SELECT company_name, stock_date, open_value, high_value, low_value, close_value, volume_traded,
        new_open, new_high, new_low, new_close, new_volume
 FROM differences WHERE company_name = ANY(%(companies)s) AND change = 'changed'
-  AND num_nulls(open_value, high_value, low_value, close_value, volume_traded) = 0
+  AND is_plausible AND num_nulls(open_value, high_value, low_value, close_value, volume_traded) = 0
 ORDER BY company_name, stock_date;
 
 -- name: count_days_until

@@ -12,14 +12,18 @@ WHERE num_nulls(t.open_value, t.high_value, t.low_value, t.close_value, t.volume
 -- name: compare_whole
 -- Companies whose new rows this transaction has copied behind their old ones, by company: old rows, new rows, days that
 -- have both and surely changed, first and last old day, first and last day that only the new rows have; then how well
--- the factors fit, as the query `factors` says it, with a tenth more room because they are guesses.
+-- the factors fit, as the query `factors` says it, with a tenth more room because they are guesses. A row
+-- whose numbers are not plausible (`differences` in journal.sql) fits no factor.
 SELECT company_name, count(old_day), count(new_day), count(*) FILTER (WHERE new_c <> c OR new_o <> o),
        min(old_day), max(old_day), min(new_day) FILTER (WHERE old_day IS NULL), max(new_day) FILTER (WHERE old_day IS NULL),
        sum(new_c) FILTER (WHERE fits) / nullif(sum(c) FILTER (WHERE fits), 0), sum(new_v) / nullif(sum(v), 0),
        count(*) FILTER (WHERE fits), count(*) FILTER (WHERE abs(new_v - volume * v) <= greatest(1, 0.001 * new_v)),
        count(*) FILTER (WHERE same_volume OR abs(new_v - v) <= greatest(1, 0.001 * v))
 FROM (
-    SELECT company_name, volume, old_day, new_day, c, o, new_c, new_o, v, new_v, same_volume, (
+    SELECT company_name, volume, old_day, new_day, c, o, new_c, new_o, v, new_v, same_volume, CASE
+    WHEN greatest(o, c, new_o, new_c) > 1e50
+        OR least(nullif(o, 0), nullif(c, 0), nullif(new_o, 0), nullif(new_c, 0)) < 1e-50 THEN false
+    ELSE (
         abs(new_c - price * c) <= 1.1e-4 * new_c AND abs(new_o - price * o) <= 1.1e-4 * new_o
     ) OR greatest(abs(new_c - price * c), abs(new_o - price * o)) <= least(0.01 * new_c, 0.55 * (
         power(10, -greatest(
@@ -28,7 +32,7 @@ FROM (
         + price * power(10, -greatest(
             length(split_part(open_value, '.', 2)), length(split_part(high_value, '.', 2)),
             length(split_part(low_value, '.', 2)), length(split_part(close_value, '.', 2))))
-    )) AS fits
+    )) END AS fits
     FROM (
         SELECT f.*, o.stock_date COLLATE "C" AS old_day, n.stock_date COLLATE "C" AS new_day,
             o.open_value::float8 AS o, o.close_value::float8 AS c, n.open_value::float8 AS new_o,

@@ -13,10 +13,11 @@ import pytest
 
 import etl
 from etl import audit
+from etl.outcome.report import make_report
 from etl.table.database import connect
 from etl.table.journal import _groups
 from etl.table.runs import receipt_hash
-from tests.support.batch_files import process
+from tests.support.batch_files import days_of, process
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -178,6 +179,88 @@ def test_history_that_is_multiplied_but_for_some_rows_is_compared_row_by_row(
     assert database.rows(AS_OF, at) == before[1]
     audit.undo(database.url, run=etl.Run.begin("undo"))
     assert spoilt == "respelled" or database.table() == before[0]
+    assert list(audit.verify(database.url)) == []
+
+
+_TINY, _HUGE = "5e-324", "1.7976931348623157E308"
+
+
+def _penny(count: int, factor: float = 1) -> list[str]:
+    """Rows of a share of less than a dollar, of six digits."""
+    rows = []
+    for row in days_of(count, price=4):
+        day, *prices, volume, last = row.split(",")
+        rows.append(",".join([day, *(f"{float(price) / 10 * factor:.6g}" for price in prices), volume, last]))
+    return rows
+
+
+def _with_prices(rows: Sequence[str], number: int, *prices: str) -> list[str]:
+    day, *_, volume, last = rows[number].split(",")
+    return [*rows[:number], ",".join([day, *prices, volume, last]), *rows[number + 1 :]]
+
+
+@pytest.mark.parametrize(("last", "factor"), [(100, 1.5), (90, 0.9975)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, _HUGE),
+        (_HUGE, None),
+        (None, _TINY),
+        (_TINY, None),
+        (_TINY, _HUGE),
+        (_HUGE, _TINY),
+        ("1e-200", "1e200"),
+        ("1e200", "1e-200"),
+        ("0", _HUGE),
+        (_HUGE, "0"),
+        (_HUGE, "1.79e308"),
+        (_TINY, "1e-323"),
+    ],
+)
+def test_absurd_price_in_a_restated_history_is_a_correction_and_sinks_no_batch(
+    three: Files, database: Database, days: Days, before: str | None, after: str | None, last: int, factor: float
+) -> None:
+    old, new = _penny(100), [*_penny(last, factor), *_penny(100)[last:]]
+    if before is not None:
+        old = _with_prices(old, 20, *[before] * 4)
+    if after is not None:
+        new = _with_prices(new, 20, *[after] * 4)
+    three.put("cc.us.csv", old)
+    three.load(database)
+    first = database.table(), database.rows(NOW)
+    three.put("cc.us.csv", new)
+    three.put("bb.us.csv", days(11, price=20))
+    receipt = three.load(database)
+    assert receipt.grown == {"bb.us.csv": 1}
+    multiplied, corrected = receipt.restatements
+    assert (multiplied.kind, multiplied.rows, corrected.kind, corrected.rows) == ("factor", last - 1, "corrected", 1)
+    assert multiplied.factor == pytest.approx(factor, rel=1e-4)
+    [(at,)] = database.rows("SELECT min(loaded_at) FROM loads")
+    assert database.rows(AS_OF, at) == first[1]
+    for view in ("stock_returns", "stock_latest_prices", "stock_price_changes", "stock_prices_unflagged"):
+        assert database.rows(f"SELECT * FROM {view} WHERE company_name = 'cc.us.csv'")
+    assert database.rows("SELECT * FROM stock_data_status") and database.rows("SELECT * FROM stock_batch_status")
+    assert len(etl.read_prices("cc.us.csv", database=database.url)) == 100
+    assert [one.changed for one in audit.diff(database.url, receipt.run_id).companies if one.company_name == "cc.us.csv"]
+    page = make_report(receipt, output=None, database=database.url)
+    assert b"could not be" not in page
+    assert list(audit.verify(database.url)) == []
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert database.table() == first[0]
+
+
+@pytest.mark.parametrize(("before", "after"), [("1e-200", "1e200"), (_HUGE, "0.4"), ("0.4", _HUGE), (_TINY, _HUGE)])
+def test_history_of_absurd_prices_is_restated_like_any_other(
+    three: Files, database: Database, before: str, after: str
+) -> None:
+    for price in (before, after):
+        rows = _penny(60)
+        for number in range(40):
+            rows = _with_prices(rows, number, *[price] * 4)
+        three.put("cc.us.csv", rows)
+        receipt = three.load(database)
+    assert [(one.kind, one.rows) for one in receipt.restatements] == [("rewritten", 40)]
+    audit.undo(database.url, run=etl.Run.begin("undo"))
     assert list(audit.verify(database.url)) == []
 
 
