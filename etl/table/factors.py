@@ -75,6 +75,15 @@ def find_spans(changed: Sequence[ChangedRow]) -> list[Span]:
     return spans if all(one.rows >= FEWEST_FOR_FACTOR for one in spans) else []
 
 
+def explained_days(spans: Sequence[Span], changed: Sequence[ChangedRow]) -> set[str]:
+    """The days of these rows that the factor of their span explains."""
+    days: set[str] = set()
+    for one in spans:
+        rows = (_Row(row) for row in changed if one.first_day <= row.day <= one.last_day)
+        days.update(row.day for row in rows if row.fits(one.factor))
+    return days
+
+
 def find_factor(rows: Sequence[ChangedRow]) -> tuple[float, float] | None:
     """The factors of prices and volumes that explain every one of these rows, and change it."""
     found = [_Row(one) for one in rows]

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from etl.table.database import QUERIES, query
-from etl.table.factors import FEWEST_FOR_FACTOR, FITTING_SHARE, ChangedRow, Span, find_spans
+from etl.table.factors import FEWEST_FOR_FACTOR, FITTING_SHARE, ChangedRow, Span, explained_days, find_spans
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
@@ -100,13 +100,16 @@ def name_restatements(
     factors = {name: one for name, one in factors.items() if name in changed and one.is_likely(changed[name].rows)}
     named = _one_factor(cursor, factors, changed)
     left = {name: one.rows - (named[name].rows if name in named else 0) for name, one in changed.items()}
-    named |= _several_factors(cursor, {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR})
+    others = {name: (factors[name].first_other, factors[name].last_other) for name in named}
+    several = _several_factors(cursor, {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR})
+    named |= {name: one for name, (one, _) in several.items()}
+    others |= {name: (days[0], days[-1]) for name, (_, days) in several.items() if days}
     found = list(named.values())
     for name, one in changed.items():
         if rows := one.rows - (named[name].rows if name in named else 0):
             few = rows <= max(_MOST_CORRECTIONS, _CORRECTED_SHARE * known_rows.get(name, 0))
             kind = Kind.CORRECTED if few else Kind.REWRITTEN
-            found.append(Restatement(name, kind, rows, one.first_day, one.last_day))
+            found.append(Restatement(name, kind, rows, *others.get(name, (one.first_day, one.last_day))))
     for name, kinds in differences.items():
         for change in (Kind.REMOVED, Kind.ADDED, Kind.RESPELLED):
             if (other := kinds.get(change)) and other.rows > other.grown and name in known_rows:
@@ -130,9 +133,14 @@ class Factor:
     volume: float | None
     rows: int
     fitting: int
-    last_day: str | None
     volume_fitting: int
     same_volume: int
+    first_day: str
+    """The first day of the rows that it fits, and the last one; None in the query's answer where there is none."""
+    last_day: str
+    first_other: str
+    """The same of the rows that it does not fit."""
+    last_other: str
 
     def is_likely(self, changed: int) -> bool:
         return (
@@ -141,7 +149,7 @@ class Factor:
             and abs(self.price - 1) > _SAME_PRICES
         )
 
-    def restatement(self, name: str, *, first_day: str, covered: int) -> Restatement:
+    def restatement(self, name: str, *, covered: int) -> Restatement:
         volume = None
         if self.volume and self.same_volume < FITTING_SHARE * self.rows <= self.volume_fitting:
             volume = self.volume
@@ -150,8 +158,8 @@ class Factor:
             name,
             Kind.SPLIT if is_split else Kind.FACTOR,
             self.fitting,
-            first_day,
-            self.last_day or first_day,
+            self.first_day,
+            self.last_day,
             factor=_rounded(self.price),
             volume_factor=volume and _rounded(volume),
             whole=covered == self.fitting,
@@ -173,25 +181,42 @@ def _one_factor(
     """Companies whose whole history up to a day was multiplied by one factor."""
     covered = _covered_rows(cursor, {name: one.last_day for name, one in factors.items()})
     return {
-        name: one.restatement(name, first_day=changed[name].first_day, covered=covered.get(name, 0))
+        name: one.restatement(name, covered=covered.get(name, 0))
         for name, one in factors.items()
         if changed[name].rows >= _COVERED_SHARE * covered.get(name, 0)
     }
 
 
-def _several_factors(cursor: Cursor, changed: Mapping[str, Differences]) -> dict[str, Restatement]:
-    """Companies whose history up to a day was multiplied by several factors, each over a span of days."""
+def _several_factors(
+    cursor: Cursor, changed: Mapping[str, Differences]
+) -> dict[str, tuple[Restatement, Sequence[str]]]:
+    """Companies whose history up to a day was multiplied by several factors, each over a span of days.
+
+    Each with the days that no factor explains, in their order.
+    """
     covered = _covered_rows(cursor, {name: one.last_day for name, one in changed.items()})
     likely = [name for name, one in changed.items() if one.rows >= _COVERED_SHARE * covered.get(name, 0)]
     found: dict[str, tuple[Span, ...]] = {}
+    others: dict[str, list[str]] = {}
     if likely:
         cursor.execute(QUERIES["changed_rows"], {"companies": likely})  # one row after another: they may be many
         for name, rows in groupby(cursor, key=itemgetter(0)):
-            spans = find_spans([ChangedRow.of(row[1], row[2:7], row[7:12]) for row in rows])
+            days: list[str] = []
+            plausible: list[ChangedRow] = []
+            for _, day, *values, is_plausible in rows:
+                days.append(day)
+                if is_plausible:
+                    plausible.append(ChangedRow.of(day, values[:5], values[5:]))
+            spans = find_spans(plausible)
             if len(spans) > 1:
                 found[name] = tuple(spans)
+                explained = explained_days(spans, plausible)
+                others[name] = [day for day in days if day not in explained]
     covered = _covered_rows(cursor, {name: spans[0].last_day for name, spans in found.items()})
-    return {name: _restatement_of(name, spans, covered=covered.get(name, 0)) for name, spans in found.items()}
+    return {
+        name: (_restatement_of(name, spans, covered=covered.get(name, 0)), others[name])
+        for name, spans in found.items()
+    }
 
 
 def _restatement_of(name: str, spans: Sequence[Span], *, covered: int) -> Restatement:

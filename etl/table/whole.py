@@ -103,12 +103,12 @@ def _compare(cursor: Cursor, factors: Mapping[str, tuple[float, float]]) -> Iter
         prices=[price for price, _ in factors.values()],
         volumes=[volume for _, volume in factors.values()],
     )
-    for name, before, after, changed, first_day, last_day, first_new, last_new, price, volume, fits, *volumes in found:
-        factor = Factor(price, volume, changed, fits, last_day, *volumes)
+    for name, before, after, changed, last_day, first_new, last_new, price, volume, fits, *rest in found:
+        factor = Factor(price, volume, changed, fits, *rest)
         left = before - fits
         is_tail = before == changed and (first_new is None or first_new > last_day)
         if is_tail and factor.is_likely(changed) and left < FEWEST_FOR_FACTOR:
-            named = [factor.restatement(name, first_day=first_day, covered=before)]
+            named = [factor.restatement(name, covered=before)]
             if left:
-                named.append(Restatement(name, Kind.CORRECTED, left, first_day, last_day))
+                named.append(Restatement(name, Kind.CORRECTED, left, factor.first_other, factor.last_other))
             yield Whole(name, before, after, first_new, last_new, tuple(named))

@@ -228,16 +228,17 @@ WITH numbers AS (
         abs(new_v - v) <= greatest(1, 0.001 * v) AS same_volume
     FROM errors
 )
-SELECT company_name, price, volume, count(*), count(*) FILTER (WHERE fits), max(stock_date) FILTER (WHERE fits),
-       count(*) FILTER (WHERE volume_fits), count(*) FILTER (WHERE same_volume)
+SELECT company_name, price, volume, count(*), count(*) FILTER (WHERE fits), count(*) FILTER (WHERE volume_fits),
+       count(*) FILTER (WHERE same_volume), min(stock_date) FILTER (WHERE fits), max(stock_date) FILTER (WHERE fits),
+       min(stock_date) FILTER (WHERE fits IS NOT TRUE), max(stock_date) FILTER (WHERE fits IS NOT TRUE)
 FROM fitting WHERE price IS NOT NULL GROUP BY company_name, price, volume;
 
 -- name: changed_rows
--- Of some companies every plausible changed row, with prices and volumes before and after, by company and day.
+-- Of some companies every changed row, with prices and volumes before and after, by company and day; and is it plausible?
 SELECT company_name, stock_date, open_value, high_value, low_value, close_value, volume_traded,
-       new_open, new_high, new_low, new_close, new_volume
+       new_open, new_high, new_low, new_close, new_volume, is_plausible
 FROM differences WHERE company_name = ANY(%(companies)s) AND change = 'changed'
-  AND is_plausible AND num_nulls(open_value, high_value, low_value, close_value, volume_traded) = 0
+  AND num_nulls(open_value, high_value, low_value, close_value, volume_traded) = 0
 ORDER BY company_name, stock_date;
 
 -- name: count_days_until

@@ -11,14 +11,17 @@ WHERE num_nulls(t.open_value, t.high_value, t.low_value, t.close_value, t.volume
 
 -- name: compare_whole
 -- Companies whose new rows this transaction has copied behind their old ones, by company: old rows, new rows, days that
--- have both and surely changed, first and last old day, first and last day that only the new rows have; then how well
+-- have both and surely changed, last old day, first and last day that only the new rows have; then how well
 -- the factors fit, as the query `factors` says it, with a tenth more room because they are guesses. A row
--- whose numbers are not plausible (`differences` in journal.sql) fits no factor.
+-- whose numbers are not plausible (`differences` in journal.sql) fits no factor. Last, the first and the last old day that
+-- it fits, and those that it does not fit.
 SELECT company_name, count(old_day), count(new_day), count(*) FILTER (WHERE new_c <> c OR new_o <> o),
-       min(old_day), max(old_day), min(new_day) FILTER (WHERE old_day IS NULL), max(new_day) FILTER (WHERE old_day IS NULL),
+       max(old_day), min(new_day) FILTER (WHERE old_day IS NULL), max(new_day) FILTER (WHERE old_day IS NULL),
        sum(new_c) FILTER (WHERE fits) / nullif(sum(c) FILTER (WHERE fits), 0), sum(new_v) / nullif(sum(v), 0),
        count(*) FILTER (WHERE fits), count(*) FILTER (WHERE abs(new_v - volume * v) <= greatest(1, 0.001 * new_v)),
-       count(*) FILTER (WHERE same_volume OR abs(new_v - v) <= greatest(1, 0.001 * v))
+       count(*) FILTER (WHERE same_volume OR abs(new_v - v) <= greatest(1, 0.001 * v)),
+       min(old_day) FILTER (WHERE fits), max(old_day) FILTER (WHERE fits),
+       min(old_day) FILTER (WHERE fits IS NOT TRUE), max(old_day) FILTER (WHERE fits IS NOT TRUE)
 FROM (
     SELECT company_name, volume, old_day, new_day, c, o, new_c, new_o, v, new_v, same_volume, CASE
     WHEN greatest(o, c, new_o, new_c) > 1e50

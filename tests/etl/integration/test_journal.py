@@ -264,6 +264,35 @@ def test_history_of_absurd_prices_is_restated_like_any_other(
     assert list(audit.verify(database.url)) == []
 
 
+@pytest.mark.parametrize("corrected", [[0], [120], [120, 150], [189]])
+@pytest.mark.parametrize("editions", ["all rows", "all but the last ten", "two dividends"])
+def test_correction_that_comes_with_a_dividend_is_named_with_its_own_days(
+    three: Files, database: Database, days: Days, editions: str, corrected: list[int]
+) -> None:
+    rows = scaled(days(200, price=30), 1)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    until = 200 if editions == "all rows" else 190
+    new = [*scaled(rows[:until], 0.99), *rows[until:]]
+    if editions == "two dividends":
+        new = [*scaled(new[:100], 0.95), *new[100:]]
+    for number in corrected:
+        [new[number]] = scaled([new[number]], 1.02)
+    three.put("cc.us.csv", new)
+    receipt = three.load(database)
+    multiplied, other = receipt.restatements
+    assert multiplied.kind == ("factors" if editions == "two dividends" else "factor")
+    assert (multiplied.rows, other.kind, other.rows) == (until - len(corrected), "corrected", len(corrected))
+    first, last = rows[corrected[0]][:10], rows[corrected[-1]][:10]
+    assert (other.first_day, other.last_day) == (first, last)
+    named = f"1 row corrected: {first}" if len(corrected) == 1 else f"2 rows corrected from {first} to {last}"
+    assert f"  cc.us.csv: {named}" in etl.receipt_text(receipt).splitlines()
+    recorded = "SELECT first_day, last_day FROM restatements WHERE kind = 'corrected'"
+    assert database.rows(recorded) == [(first, last)]
+    if editions != "two dividends":
+        assert multiplied.first_day == rows[1 if corrected == [0] else 0][:10]
+
+
 def test_split_is_recognised_by_its_volumes(three: Files, database: Database, days: Days) -> None:
     rows = scaled(days(400, price=30), 1)
     three.put("cc.us.csv", rows)
