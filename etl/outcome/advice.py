@@ -32,7 +32,7 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
     elif receipt.state == State.DRY_RUN:
         yield Step("Nothing was written to the table. Run it without the dry run to do what this page says.")
     load = f"mbd load --output {shlex.quote(receipt.output)}"
-    if receipt.changed_outside:
+    if receipt.changed_outside or receipt.written_outside:
         yield Step(
             "Find out who changes the table outside the pipeline (see the notes). --reload corrects the companies that "
             "the batch has.",

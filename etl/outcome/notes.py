@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
 
 from etl.errors import EtlError
 from etl.files.manifest import Manifest
-from etl.outcome.receipt import Receipt, State
+from etl.outcome.receipt import Receipt, State, written
 from etl.outcome.wording import counted
 from etl.table.journal import LARGEST_LOSS
 from etl.table.load import Loaded
@@ -85,15 +84,14 @@ def notes_of_load(loaded: Loaded, *, receipt: Receipt) -> Iterator[str]:
 
 
 def _outside_writes(writes: OutsideWrites, *, loaded: Loaded) -> str:
-    known = [
-        f"{operation} by {user} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        for user, operation, at in writes.statements[:3]
-    ]
+    known = [written(statement) for statement in writes.statements[:3]]
     if not writes.is_watched:
         known.append("the table's trigger that notes who writes is gone: init-db puts it back")
     if not writes.differing:
         subject = "Somebody wrote to the table" if writes.statements else "Somebody may have written to the table"
         sure = "this load compared the values too" if loaded.reloaded else "--reload makes sure of the values"
+        if loaded.reloaded and loaded.not_compared:
+            sure = "this load compared the values of its companies, and others may have other values"
         return f"{subject} ({'; '.join(known)}). The row counts agree; {sure}."
     named = ", ".join(
         f"{name}: {table:,} in the table, {loaded:,} loaded" for name, table, loaded in writes.differing[:3]

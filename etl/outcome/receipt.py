@@ -173,6 +173,8 @@ class Receipt:
     """Companies that got days behind their last one, and how many."""
     changed_outside: Mapping[str, int] = field(default_factory=dict)
     """Companies of which the table still holds another number of rows than were loaded, and that number."""
+    written_outside: tuple[str, ...] = ()
+    """Writes of somebody else to the table, whose values no load has compared yet: what, by whom, and when last."""
     dry_run: bool = False
     """Whether the run was asked to write nothing to the table, also where it failed."""
     column_aliases: str = ""
@@ -249,6 +251,7 @@ class Receipt:
             new=dict(sorted(loaded.new.items())),
             grown=dict(sorted(loaded.grown.items())),
             changed_outside=dict(loaded.changed_outside),
+            written_outside=tuple(map(written, loaded.not_compared)),
             previous=loaded.previous,
             flagged=loaded.flagged,
         )
@@ -326,12 +329,19 @@ class Receipt:
                 "restatements": tuple(Restatement.of(one) for one in facts.get("restatements", ())),
                 "undone": Undone.of(facts["undone"]) if facts.get("undone") else None,
                 "missing": tuple(facts.get("missing", ())),
+                "written_outside": tuple(facts.get("written_outside", ())),
                 "rejected": tuple(RejectedFile(**one) for one in facts.get("rejected", ())),
                 "flagged": tuple(FlaggedRow(**one) for one in facts.get("flagged", ())),
                 "policy": {name: Choice(**choice) for name, choice in facts.get("policy", {}).items()},
                 "channels": tuple(Delivery.of(one) for one in facts.get("channels", ())),
             }
         )
+
+
+def written(statement: tuple[str, str, datetime]) -> str:
+    """A write of somebody else to the table, such as "UPDATE by joe at 2026-11-22 10:15 UTC"."""
+    user, operation, at = statement
+    return f"{operation} by {user} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def write_receipt(receipt: Receipt, *, output: Storage) -> None:

@@ -154,7 +154,12 @@ def _facts(receipt: Receipt, overview: Overview, lists: Mapping[str, RowList], p
 
 def _is_noteworthy(receipt: Receipt) -> bool:
     return bool(
-        receipt.quarantined or receipt.missing or receipt.held or receipt.rows.rejected or receipt.changed_outside
+        receipt.quarantined
+        or receipt.missing
+        or receipt.held
+        or receipt.rows.rejected
+        or receipt.changed_outside
+        or receipt.written_outside
     )
 
 

@@ -125,6 +125,11 @@ def headline(receipt: Receipt) -> str:
             f"The table was changed outside the pipeline: it holds other rows of {companies} than were loaded. "
             f"This run loaded {rows.inserted:,} rows and left the others as they are."
         )
+    if receipt.written_outside:
+        return (
+            "The table was changed outside the pipeline: it holds as many rows of each company as were loaded, but "
+            f"their values may be others. This run loaded {rows.inserted:,} rows and left the others as they are."
+        )
     if rows.inserted == 0 and rows.deleted == 0 and not rows.held:
         same = f"0 changes: the table already held these {rows.unchanged:,} rows"
         new = len(receipt.newly_quarantined)

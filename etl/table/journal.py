@@ -104,8 +104,8 @@ def replace_companies(
     with `journalled` their old values are kept. `is_suspect`: somebody else may have written to the table, so rows that
     no load can have written are removed first. `loaded_until`: where a company's slice is what was last loaded, or that
     and days behind it, the last of the loaded days (ISO). Whatever else differs, and each row behind that day, was
-    written by somebody else, and is put right without a journal, as no load has done it. Raises SettingsError when the table takes other rows than it
-    was given.
+    written by somebody else, and is put right without a journal, as no load has done it. Raises SettingsError when
+    the table takes other rows than it was given.
     """
     if not companies:
         return Replaced()

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from etl.errors import EITHER_WHOLE, BatchError, EtlError, NoConnectionError
@@ -30,6 +30,7 @@ from etl.table.rejected import record_rejected
 from etl.table.restatements import Restatement, record_restatements
 from etl.table.runs import RunRecord, insert_record, last_receipt_hash
 from etl.table.schema import check_columns, lock_table
+from etl.table.verify import differing_entries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -93,7 +94,9 @@ class Loaded:
     reloaded: bool
     """Whether every company of the batch was compared with the table."""
     changed_outside: Mapping[str, int]
-    """Companies with another number of rows than were loaded, which this load leaves so: rows in the table."""
+    """Companies with another number of rows than were loaded, which this load leaves so: rows in the table after it."""
+    not_compared: tuple[tuple[str, str, datetime], ...]
+    """Writes of somebody else to the table, as in OutsideWrites, whose values this load has not compared everywhere."""
     same_as_run: str | None
     """The run that loaded the same content, where nothing changed."""
     earlier_attempt: tuple[int, int] | None
@@ -174,6 +177,7 @@ class _Load:
         self._inserted = 0
         self._changed: list[Slice] = []
         self._restatements: tuple[Restatement, ...] = ()
+        self._proven: set[str] = set()  # companies that are surely as they were loaded
 
     def may_add(self, entry: Slice) -> bool:
         """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
@@ -232,8 +236,7 @@ class _Load:
         newest = max(kept, key=lambda entry: entry.loaded_at) if kept and nothing else None
         earlier = query(self.cursor, "first_success", run_id=run_id) if newest and newest.run_id == run_id else []
         last = query(self.cursor, "last_success")
-        outside = self._outside.differing if self._outside and not self._outside.is_new_start else ()
-        corrected = set(replaced) - held
+        changed_outside = self._changed_outside(corrected=set(replaced) - held, held=held)
         return Loaded(
             inserted=self._inserted + done.inserted,
             deleted=done.deleted,
@@ -246,7 +249,8 @@ class _Load:
             elapsed_seconds=time.monotonic() - self._begun,
             outside_writes=self._outside,
             reloaded=self._target.reload,
-            changed_outside={name: rows for name, rows, _ in outside if name not in corrected},
+            changed_outside=changed_outside,
+            not_compared=self._not_compared(),
             same_as_run=newest.run_id if newest and newest.run_id != run_id else None,
             earlier_attempt=earlier[0] if earlier else None,
             last_success=last[0][:2] if last else None,
@@ -265,7 +269,7 @@ class _Load:
             forget_all_entries(self.cursor, load=self._number)
         if self._outside and (self._outside.is_new_start or self._target.reload):
             loaded = {entry.company_name for entry in self._changed}
-            forget_outside_writes(self.cursor, self._outside, loaded=loaded)
+            forget_outside_writes(self.cursor, self._outside, loaded=loaded | self._proven)
         if self._target.journal_days is not None:
             forget_old_entries(self.cursor, load=self._number, days=self._target.journal_days)
         insert_record(self.cursor, record)
@@ -273,6 +277,30 @@ class _Load:
         new_start = bool(self._outside and self._outside.is_new_start)
         query(self.cursor, "record_load", load=self._number, run_id=record.run_id, kind="load", new_start=new_start)
         self._connection.commit()
+
+    def _changed_outside(self, *, corrected: set[str], held: set[str]) -> dict[str, int]:
+        """Companies with another number of rows than were loaded, and how many this load leaves them with."""
+        if not self._outside or self._outside.is_new_start:
+            return {}
+        left = {name: (rows, loaded) for name, rows, loaded in self._outside.differing if name not in corrected}
+        # What no load can have written is gone from those that were compared and held back.
+        counted = [name for name in left if name in held]
+        here = dict(query(self.cursor, "count_companies", companies=counted)) if counted else {}
+        left |= {name: (here.get(name, 0), left[name][1]) for name in counted}
+        grown = {name: tail.rows for name, tail in self._tails.items()}
+        return {name: rows + grown.get(name, 0) for name, (rows, loaded) in left.items() if rows != loaded}
+
+    def _not_compared(self) -> tuple[tuple[str, str, datetime], ...]:
+        """Noted writes of others, unless each company that was ever loaded was compared with its file or its hash."""
+        if not self._outside or self._outside.is_new_start:
+            return ()
+        if self._target.reload:
+            compared = [entry.company_name for entry in self._changed]
+            others = [row[0] for row in query(self.cursor, "other_companies", companies=compared)]
+            if not others or not list(differing_entries(self.cursor, others)):
+                self._proven = {*compared, *others}
+                return ()
+        return self._outside.statements
 
     def _is_added(self, name: str) -> bool:
         return name in self._new or name in self._tails

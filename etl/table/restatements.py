@@ -101,7 +101,8 @@ def name_restatements(
     named = _one_factor(cursor, factors, changed)
     left = {name: one.rows - (named[name].rows if name in named else 0) for name, one in changed.items()}
     others = {name: (factors[name].first_other, factors[name].last_other) for name in named}
-    several = _several_factors(cursor, {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR})
+    unnamed = {name: changed[name] for name, rows in left.items() if rows >= FEWEST_FOR_FACTOR}
+    several = _several_factors(cursor, unnamed)
     named |= {name: one for name, (one, _) in several.items()}
     others |= {name: (days[0], days[-1]) for name, (_, days) in several.items() if days}
     found = list(named.values())

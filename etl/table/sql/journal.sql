@@ -44,6 +44,10 @@ SELECT
 -- How many rows the table holds of each of these companies.
 SELECT company_name, count(*) FROM historical_stocks_data WHERE company_name = ANY(%(companies)s) GROUP BY company_name;
 
+-- name: other_companies
+-- Companies that were ever loaded, but for these.
+SELECT company_name FROM loaded_companies WHERE company_name <> ALL(%(companies)s::text[]);
+
 -- name: count_tails
 -- Of the days that companies have grown by: rows of this transaction, and all rows. More of these: the file is not in
 -- the order of its days, and its new days do not follow the last one.

@@ -206,6 +206,27 @@ def test_headline_is_about_the_table_when_it_was_changed_outside(three: Files, d
     assert "--reload" not in etl.receipt_text(corrected)
 
 
+def test_company_that_grows_and_lacks_rows_is_said_to_hold_what_it_holds_then(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    database.execute("DELETE FROM historical_stocks_data WHERE stock_date = '2001-01-05'")
+    three.put("cc.us.csv", days(23, price=30))
+    tried, receipt = three.load(database, dry_run=True), three.load(database)
+    assert receipt.changed_outside == database.companies() == {"aa.us.csv": 4, "bb.us.csv": 9, "cc.us.csv": 22}
+    assert tried.changed_outside == receipt.changed_outside
+
+
+def test_company_held_back_is_said_to_hold_what_it_holds_then(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    database.execute("INSERT INTO historical_stocks_data SELECT * FROM historical_stocks_data")
+    three.put("cc.us.csv", days(12, price=30))
+    receipt = three.load(database)
+    assert [one.company_name for one in receipt.held] == ["cc.us.csv"]
+    assert receipt.changed_outside == {"aa.us.csv": 10, "bb.us.csv": 20}
+    assert database.companies() == {**receipt.changed_outside, "cc.us.csv": 20}
+
+
 def test_small_batch_is_not_called_the_same_as_the_whole_one(three: Files, database: Database) -> None:
     three.load(database)
     three.name("aa.us.csv")

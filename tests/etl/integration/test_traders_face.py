@@ -12,6 +12,8 @@ import pytest
 from psycopg2 import errors
 
 import etl
+from etl.outcome.advice import next_steps
+from etl.outcome.report import make_report
 from etl.table.schema import make_tables
 from tests.support.commands import Command
 
@@ -135,11 +137,37 @@ def test_values_changed_by_hand_are_noticed_although_the_counts_agree(three: Fil
     assert _by_hand(three.load(database)) == []
 
 
+def test_mail_and_page_are_about_the_table_where_values_were_changed_by_hand(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    for dry_run in (True, False):
+        receipt = three.load(database, dry_run=dry_run)
+        assert [one.partition(" at ")[0] for one in receipt.written_outside] == ["UPDATE by postgres"]
+        assert [step.command.split()[-1] for step in next_steps(receipt) if "outside" in step.text] == ["--reload"]
+        assert b'class="state attention"' in make_report(receipt, output=None, database=database.url)
+    assert etl.receipt_text(receipt).startswith("The table was changed outside the pipeline: ")
+    assert "0 changes" not in etl.receipt_text(receipt)
+    corrected = three.load(database, reload=True)
+    assert corrected.written_outside == ()
+    assert etl.receipt_text(corrected).startswith("Loaded 5 rows; 3 companies are up to date.")
+    assert etl.receipt_text(three.load(database)).startswith("0 changes: ")
+
+
+def test_reload_without_a_company_that_is_as_it_was_loaded_forgets_a_change_by_hand(
+    three: Files, database: Database
+) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    three.name("aa.us.csv", "bb.us.csv")
+    assert three.load(database, reload=True).written_outside == ()
+    assert _by_hand(three.load(database)) == []
+
+
 def test_reload_of_other_companies_forgets_no_change_by_hand(three: Files, database: Database) -> None:
     three.load(database)
     database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
     three.name("aa.us.csv", "bb.us.csv")
-    three.load(database, reload=True)
+    assert len(three.load(database, reload=True).written_outside) == 1
     assert len(_by_hand(three.load(database))) == 1
     three.name("aa.us.csv", "bb.us.csv", "cc.us.csv")
     three.load(database, reload=True)

@@ -62,6 +62,7 @@ FULL = replace(
     new={"n.csv": 4},
     grown={"g.csv": 1},
     changed_outside={"o.csv": 7},
+    written_outside=("UPDATE by joe at 2026-11-22 10:15 UTC",),
     channels=(Delivery("slack", ChannelState.FAILED, "refused"),),
 )
 
@@ -299,6 +300,14 @@ def test_headline_is_about_the_table_where_it_was_changed_outside() -> None:
         "The table was changed outside the pipeline: it holds other rows of 1 company than were loaded."
     )
     assert "1 company changed outside the pipeline (a.csv)" in text
+
+
+def test_headline_is_about_the_table_where_values_may_have_been_changed_outside() -> None:
+    rows = replace(LOADED.rows, inserted=0, deleted=0, unchanged=100)
+    receipt = replace(LOADED, rows=rows, written_outside=("UPDATE by joe at 2026-11-22 10:15 UTC",))
+    text = etl.receipt_text(receipt)
+    assert text.startswith("The table was changed outside the pipeline: it holds as many rows of each company as were")
+    assert etl.receipt_text(replace(receipt, written_outside=())).startswith("0 changes: ")
 
 
 def test_run_begins_now_with_an_id_of_its_own() -> None:
