@@ -14,7 +14,7 @@ from etl.batch.aws import Aws
 from etl.batch.company_index import CompanyIndex
 from etl.batch.gate import find_company_files
 from etl.batch.storage import Storage, open_storage
-from etl.errors import BatchError, EtlError, FileChangedError, SettingsError
+from etl.errors import BatchError, EtlError, FileChangedError, SettingsError, only_etl_errors
 from etl.files.combined_file import CombinedFile
 from etl.files.header import find_columns, parse_aliases
 from etl.files.manifest import read_manifest
@@ -74,17 +74,20 @@ def undo(
     run: Run,
     run_id: str | None = None,
     output: str | None = None,
+    shown: Undone | None = None,
     dry_run: bool = False,
     aws: Aws | None = None,
 ) -> Receipt:
     """Take back the last run that changed something, or `run_id` and all later ones. Returns the undo's own receipt.
 
-    Raises SettingsError, with the table as it was, where there is nothing to undo or rows were changed outside the
-    pipeline.
+    `shown`: what a dry run said that it would do. A dry run writes nothing, to the output neither. A note of the
+    receipt says where it could not be written: the undo is done then. Raises SettingsError, with the table as it was,
+    where there is nothing to undo, it would undo something else than what was shown, or rows were changed outside the
+    pipeline; ServiceError, which says what is so, where the connection was lost.
     """
-    place = open_storage(output, aws=aws, create=True) if output else None
+    place = open_storage(output, aws=aws, create=True) if output and not dry_run else None
     state = State.DRY_RUN if dry_run else State.SUCCESS
-    receipt = Receipt.of_run(run, state=state, output=place.url if place else "")
+    receipt = Receipt.of_run(run, state=state, output=place.url if place else output or "")
     made: list[Receipt] = []
 
     def record(undone: Undone, previous: str | None) -> RunRecord:
@@ -92,11 +95,16 @@ def undo(
         one = made[-1]
         return RunRecord(one.run_id, one.state, one.started_at, one.elapsed_seconds, one.to_json())
 
-    undone = undo_loads(database, run_id=run_id, undo_id=run.run_id, record=record, dry_run=dry_run)
+    undone = undo_loads(database, run_id=run_id, undo_id=run.run_id, record=record, shown=shown, dry_run=dry_run)
     if dry_run:
         return replace(receipt, undone=undone).timed()
     if place:
-        write_receipt(made[-1], output=place)
+        try:
+            with only_etl_errors():
+                write_receipt(made[-1], output=place)
+        except EtlError as error:
+            note = f"The undo was committed, but its receipt could not be written: {error} pipeline_runs has it."
+            return replace(made[-1], notes=(*made[-1].notes, note))
         write_report(made[-1], output=place, database=database)
     return made[-1]
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from etl import audit
-from etl.console import show
-from etl.errors import SettingsError
+from etl.console import complain, show
+from etl.errors import EtlError, ServiceError, SettingsError
 from etl.outcome.receipt import Receipt, Run
 from etl.outcome.wording import receipt_text
 from etl.table.history import RowDiff
 from etl.table.rejected import read_recorded
+from etl.table.undo import was_committed
 from etl.table.verify import Disagreement
 
 _SHOWN_FIELDS = ("open", "high", "low", "close", "volume", "percent change", "value change")
@@ -59,12 +60,23 @@ def _row_change(row: RowDiff) -> str:
 def undo(options: argparse.Namespace, *, database: str, mail: Mail) -> int:
     """Show what an undo would do, ask, and do it."""
     run = Run.begin("undo")
+    try:
+        return _ask_and_undo(options, database=database, mail=mail, run=run)
+    except BaseException as stop:
+        if not isinstance(stop, EtlError):  # an interrupt, or what was not expected, of which nobody knows when it came
+            complain(_what_became(database, run.run_id))
+        raise
+
+
+def _ask_and_undo(options: argparse.Namespace, *, database: str, mail: Mail, run: Run) -> int:
     facts = {"run_id": options.run, "output": options.output}
-    if not options.yes:
+    shown: Receipt | None = None
+    if options.dry_run or not options.yes:
         shown = audit.undo(database, run=run, dry_run=True, **facts)
-        if options.dry_run:
-            print(shown.to_json() if options.json else receipt_text(shown), end="\n" if options.json else "")
-            return 0
+    if shown and options.dry_run:
+        print(shown.to_json() if options.json else receipt_text(shown), end="\n" if options.json else "")
+        return 0
+    if shown:
         print(receipt_text(shown), file=sys.stderr)
         if not sys.stdin.isatty():
             raise SettingsError("Nobody is there to be asked. Pass --yes to undo this, or --dry-run to look only.")
@@ -72,9 +84,21 @@ def undo(options: argparse.Namespace, *, database: str, mail: Mail) -> int:
         if sys.stdin.readline().strip().lower() != "yes":
             print("Nothing was undone.", file=sys.stderr)
             return SettingsError.exit_code
-    receipt = mail(audit.undo(database, run=run, dry_run=options.dry_run, **facts))
+    done = audit.undo(database, run=run, shown=shown.undone if shown else None, **facts)
+    receipt = mail(done)
     show(receipt.to_json() + "\n" if options.json else receipt_text(receipt))
+    if done.notes:
+        raise ServiceError(f"{done.notes[-1]} Repeated, it would undo one more run.")
     return 0
+
+
+def _what_became(database: str, run_id: str) -> str:
+    """Whether an undo that was interrupted took effect."""
+    try:
+        done = was_committed(database, run_id, lock_timeout_seconds=1)
+    except EtlError:
+        return f"Whether the undo was committed is not known. It was if `mbd history` has its run, {run_id}."
+    return f"The undo was committed, as run {run_id}." if done else "Nothing was undone."
 
 
 def report(options: argparse.Namespace) -> int:

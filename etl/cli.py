@@ -17,12 +17,13 @@ from etl.console import close_streams, complain, let_go, open_streams, show
 from etl.errors import SettingsError, as_etl_error
 from etl.options import build_parser
 from etl.outcome.receipt import Receipt
-from etl.signals import end_on_signals
+from etl.signals import AGAIN, ENDED, end_on_signals
 from etl.table.schema import make_day_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Whatever error there is becomes one line on stderr."""
+    words = ENDED + AGAIN
     try:
         parser = build_parser()
         given = sys.argv[1:] if arguments is None else arguments
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help(sys.stderr)
             return SettingsError.exit_code
         options = parser.parse_args(given)
-        with end_on_signals():
+        if options.command == "undo":  # it says itself whether it was done, and is not for repeating
+            words = ENDED
+        with end_on_signals(words):
             code = _COMMANDS[options.command](options)
             sys.stdout.flush()
             return code
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         let_go(sys.stdout)
         return 0
     except KeyboardInterrupt:
-        complain("interrupted: the table holds the old batch or the new one, whole; run it again when you like")
+        complain(f"interrupted: {words}")
         return 130
     except Exception as failure:
         error = as_etl_error(failure)

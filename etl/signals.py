@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
 
 from etl.threads import check_room
 
+ENDED = "the table holds the old batch or the new one, whole"
+AGAIN = "; run it again when you like"
 _GRACE_SECONDS = 1.0  # in which whatever does not wait in libpq has ended
 _LAST_SECONDS = 10  # after what is not removed by then is left to the next run
 
@@ -31,8 +34,10 @@ open_connections: WeakSet[Connection] = WeakSet()
 
 
 @contextmanager
-def end_on_signals() -> Iterator[None]:
+def end_on_signals(words: str = ENDED + AGAIN) -> Iterator[None]:
     """Within the block SIGTERM ends the process as Ctrl-C does: files are removed, the transaction is rolled back.
+
+    It is answered with `words`, on stderr.
 
     Python's own handlers run only when libpq returns, which a silent server can prevent for ever. So a thread notices
     the signal too, and closes the connections until the block ends. After ten seconds it ends the process.
@@ -40,7 +45,7 @@ def end_on_signals() -> Iterator[None]:
     check_room(1)
     heard, wakeup = socket.socketpair()
     wakeup.setblocking(False)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, partial(_terminate, words))
     before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(heard,), name="signals", daemon=True)
     watcher.start()
@@ -96,10 +101,8 @@ def defer_signals() -> Iterator[HearSignals]:
         handle()
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    print(
-        "terminated: the table holds the old batch or the new one, whole; run it again when you like", file=sys.stderr
-    )
+def _terminate(words: str, _signal: int, _frame: FrameType | None) -> None:
+    print(f"terminated: {words}", file=sys.stderr)
     raise SystemExit(143)
 
 

@@ -57,10 +57,9 @@ SELECT CASE WHEN %(run_id)s::text IS NULL
             ELSE min(load) FILTER (WHERE run_id = %(run_id)s) END
 FROM loads WHERE kind = 'load' AND undone_by IS NULL AND journal_kept;
 
--- name: undone_runs
--- The runs that are undone with a load: it and all later ones.
-SELECT DISTINCT run_id, min(load) FROM loads WHERE load >= %(load)s AND kind = 'load' AND undone_by IS NULL
-GROUP BY run_id ORDER BY 2;
+-- name: undone_loads
+-- The loads that are undone with a load, it and all later ones, and their runs.
+SELECT load, run_id FROM loads WHERE load >= %(load)s AND kind = 'load' AND undone_by IS NULL ORDER BY load;
 
 -- name: restore_ledger
 -- The ledger's entries as they were before a load, of companies whose rows were taken back.

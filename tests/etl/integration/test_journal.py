@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,9 @@ from etl.table.runs import receipt_hash
 from tests.support.batch_files import days_of, process
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.aws_places import Topic
     from tests.support.batch_files import Files
     from tests.support.commands import Command
     from tests.support.database import Database
@@ -456,6 +460,115 @@ def test_undo_of_a_run_takes_all_later_ones_back_too(three: Files, database: Dat
     assert (database.table(), database.ledger()) == ([], [])
     with pytest.raises(etl.SettingsError, match="nothing to undo"):
         audit.undo(database.url, run=etl.Run.begin("undo"))
+
+
+class Person:
+    """Somebody at the terminal, who lets `meanwhile` happen before they answer yes."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        self._meanwhile()
+        return "yes\n"
+
+
+def _load_prices(three: Files, database: Database, days: Days, *prices: int) -> list[str]:
+    """Load the batch once for each price of a company; returns the runs."""
+    runs = []
+    for price in prices:
+        three.put("cc.us.csv", days(20, price=price))
+        runs.append(three.load(database).run_id)
+    return runs
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_undo_refuses_where_a_load_was_committed_after_it_was_shown(
+    three: Files,
+    database: Database,
+    days: Days,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    named: bool,
+) -> None:
+    *_, last = _load_prices(three, database, days, 30, 31)
+    undo = ("undo", "--database-url", database.url, *([last] if named else []))
+    later: list[str] = []
+    monkeypatch.setattr("sys.stdin", Person(lambda: later.extend(_load_prices(three, database, days, 32))))
+    answer = command(*undo)
+    assert answer.code == 2
+    assert "Nothing was undone: another run was loaded or undone meanwhile, and this would now undo" in answer.err
+    assert later[0] in answer.err.splitlines()[-1]
+    assert database.rows("SELECT DISTINCT undone_by FROM loads") == [(None,)]
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "32"
+    monkeypatch.setattr("sys.stdin", Person(lambda: None))
+    assert command(*undo).code == 0
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == ("30" if named else "31")
+
+
+def test_of_two_undos_at_once_the_second_takes_no_other_run_back(three: Files, database: Database, days: Days) -> None:
+    runs = _load_prices(three, database, days, 30, 31, 32)
+    holder = database.session()
+    with holder.cursor() as cursor, ThreadPoolExecutor(2) as pool:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('historical_stocks_data'))")
+        undos = [pool.submit(audit.undo, database.url, run=etl.Run.begin("undo")) for _ in range(2)]
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory%' AND pid <> pg_backend_pid()"
+        )
+        while database.rows(waiting) != [(2,)]:
+            time.sleep(0.01)
+        holder.rollback()
+        failures = [one.exception(30) for one in undos]
+    holder.close()
+    [refused] = [str(one) for one in failures if one]
+    assert "another run was loaded or undone meanwhile" in refused
+    undone = database.rows("SELECT run_id FROM loads WHERE undone_by IS NOT NULL")
+    assert undone == [(runs[-1],)]
+
+
+@pytest.mark.usefixtures("aws_environment")
+def test_undo_whose_receipt_cannot_be_written_says_that_it_was_done_and_is_mailed(
+    three: Files,
+    database: Database,
+    days: Days,
+    command: Command,
+    tmp_path: Path,
+    topic: Topic,
+) -> None:
+    _load_prices(three, database, days, 30, 31)
+    (tmp_path / "Output").mkdir()
+    (tmp_path / "Output" / "receipts").write_text("a file: no receipt can be written, as on a full disk")
+    mail = ("--topic-arn", topic.arn, "--first-name", "Ada", "--last-name", "Lovelace")
+    answer = command("undo", "--yes", "--database-url", database.url, "--output", tmp_path / "Output", *mail)
+    assert answer.code == 3
+    assert "error: The undo was committed, but its receipt could not be written: " in answer.err
+    assert "Repeated, it would undo one more run." in answer.err
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "30"
+    [mailed] = topic.mails()
+    assert "The undo was committed, but its receipt could not be written" in mailed.text
+
+
+@pytest.mark.usefixtures("aws_environment")
+def test_dry_run_of_an_undo_sends_no_mail_and_writes_nothing(
+    three: Files,
+    database: Database,
+    days: Days,
+    command: Command,
+    tmp_path: Path,
+    topic: Topic,
+) -> None:
+    *_, last = _load_prices(three, database, days, 30, 31)
+    mail = ("--topic-arn", topic.arn, "--first-name", "Ada", "--last-name", "Lovelace")
+    places = ("--database-url", database.url, "--output", tmp_path / "Output")
+    answer = command("undo", "--yes", "--dry-run", *places, *mail)
+    assert (answer.code, answer.err) == (0, "")
+    assert f"This would undo 1 run: back to before {last}." in answer.out
+    assert topic.mails() == []
+    assert not (tmp_path / "Output").exists()
+    assert database.rows("SELECT DISTINCT undone_by FROM loads") == [(None,)]
 
 
 @pytest.mark.parametrize("is_watched", [True, False])

@@ -15,6 +15,7 @@ from tests.support.database_proxy import DatabaseProxy, Fault
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
+    from tests.support.commands import Command
     from tests.support.database import Database
 
 Days = Callable[..., list[str]]
@@ -138,6 +139,72 @@ def test_failure_before_any_commit_says_that_nothing_was_loaded(
     with pytest.raises(etl.SettingsError, match=r"was altered .*Nothing was loaded\."):
         etl.run(sample.job(), target=target, run=run, progress=kill if is_killed else None)
     assert database.count() == 0
+
+
+@pytest.fixture
+def loaded_twice(three: Files, database: Database, days: Days) -> Files:
+    three.load(database)
+    three.put("cc.us.csv", days(25, price=30))
+    three.load(database)
+    return three
+
+
+@pytest.mark.usefixtures("loaded_twice")
+def test_undo_whose_commit_was_not_answered_finds_out_that_it_was_done(
+    database: Database, cutting_proxy: Callable[..., DatabaseProxy], command: Command
+) -> None:
+    proxy = cutting_proxy(before=False)
+    answer = command("undo", "--yes", "--database-url", proxy.url(database.url, database.server.port))
+    assert (answer.code, answer.err) == (0, "")
+    assert proxy.times_left == 0
+    assert answer.out.startswith("Undid 1 run")
+    assert database.count() == 35
+
+
+@pytest.mark.usefixtures("loaded_twice")
+def test_undo_whose_commit_did_not_reach_the_server_says_that_nothing_was_undone(
+    database: Database, cutting_proxy: Callable[..., DatabaseProxy], command: Command
+) -> None:
+    url = cutting_proxy(before=True).url(database.url, database.server.port)
+    answer = command("undo", "--yes", "--database-url", url)
+    assert answer.code == 3
+    assert answer.err.endswith("Nothing was undone.\n")
+    assert database.count() == 40
+
+
+@pytest.mark.usefixtures("loaded_twice")
+def test_undo_whose_commit_was_not_answered_and_cannot_be_asked_for_says_where_to_look(
+    database: Database, cutting_proxy: Callable[..., DatabaseProxy], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = cutting_proxy(before=False)
+
+    def hide(_: float) -> None:
+        proxy.server_port = 1  # nothing listens there
+
+    monkeypatch.setattr("etl.table.undo.time.sleep", hide)
+    answer = command("undo", "--yes", "--database-url", proxy.url(database.url, database.server.port))
+    assert answer.code == 3
+    [(undo,)] = database.rows("SELECT run_id FROM loads WHERE kind = 'undo'")
+    assert f"Whether the undo was committed is not known. It was if `mbd history` has its run, {undo}" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("was_done", "said"), [(True, "The undo was committed, as run undo__"), (False, "Nothing was")]
+)
+@pytest.mark.usefixtures("loaded_twice")
+def test_undo_that_is_interrupted_says_whether_it_was_done(
+    database: Database, command: Command, monkeypatch: pytest.MonkeyPatch, was_done: bool, said: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"etl.{'cli._mail' if was_done else 'table.undo.insert_record'}", interrupt)
+    answer = command("undo", "--yes", "--database-url", database.url)
+    assert answer.code == 130
+    first, second = answer.err.splitlines()
+    assert first.startswith(said)
+    assert second == "interrupted: the table holds the old batch or the new one, whole"
+    assert database.count() == (35 if was_done else 40)
 
 
 @both_ways
