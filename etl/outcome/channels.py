@@ -29,6 +29,9 @@ from etl.outcome.receipt import Receipt, State, file_name, write_receipt
 _MESSENGER = Path(__file__).with_name("messenger.py")
 _CHANNEL_SECONDS = 15.0  # for all channels together: an Airflow callback is killed after 50, and the mail comes first
 _NOT_INSTALLED = "apprise is not installed: pip install 'moving-big-data[channels]'"
+_NOT_SENT = "The channel {name} did not get the message: {reason}."
+_NO_METRICS = "The metrics were not sent: {error}"
+_ADDED = tuple(note[: note.index("{")] for note in (_NOT_SENT, _NO_METRICS))
 _HAS_A_HOST = {"form", "forms", "http", "https", "json", "jsons", "workflow", "workflows", "xml", "xmls"}
 
 
@@ -66,18 +69,26 @@ def report_to(
     deliveries = tuple(_send_messages(receipt, channels=channels, title=title, output=output))
     for one in deliveries:
         if one.state == ChannelState.FAILED:
-            notes.append(f"The channel {one.channel} did not get the message: {one.reason}.")
+            notes.append(_NOT_SENT.format(name=one.channel, reason=one.reason))
     if channels.metrics_namespace:
         try:
             with only_etl_errors():
                 put_metrics(receipt, namespace=channels.metrics_namespace, aws=aws)
         except EtlError as error:
-            notes.append(f"The metrics were not sent: {error}")
+            notes.append(_NO_METRICS.format(error=error))
     receipt = replace(receipt, channels=deliveries, notes=(*receipt.notes, *notes))
     if output and may_write_receipt:
         with suppress(EtlError), only_etl_errors():
             write_receipt(receipt, output=output)
     return receipt
+
+
+def without_deliveries(written: Mapping[str, Any], *, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a receipt in the output without what `report_to` has added to the one that was recorded."""
+    notes, count = written.get("notes", []), len(recorded.get("notes", []))
+    kept = [*notes[:count], *(note for note in notes[count:] if not note.startswith(_ADDED))]
+    before = {name: fact for name, fact in written.items() if name != "channels"} | {"notes": kept}
+    return before | {name: recorded[name] for name in ("channels",) if name in recorded}
 
 
 def try_channels(channels: Channels) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,10 @@ def record_run(url: str, record: Callable[[str | None], RunRecord], *, also: Cal
 
 
 def receipt_hash(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of a receipt's JSON, of its keys in their order and without `mail`, which is known only later."""
+    """SHA-256 of a receipt's JSON, of its keys in their order and without `mail`, which is known only later.
+
+    So are `channels` and their notes, but databases hold hashes with them: outcome.channels.without_deliveries.
+    """
     text = json.dumps({name: fact for name, fact in facts.items() if name != "mail"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

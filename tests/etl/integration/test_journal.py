@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -798,6 +799,32 @@ def test_verify_finds_a_changed_output(three: Files, database: Database, command
     )
     answer = command("verify", "--database-url", database.url, "--output", three.output)
     assert answer.code == 1
+
+
+def test_verify_knows_what_was_added_to_a_receipt_after_it_was_recorded(
+    three: Files, database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBD_CHANNELS", "nothing://that.apprise.knows")
+    places = ("--source", three.source, "--index", three.index, "--output", three.output)
+    ran = command("run", *places, "--database-url", database.url, "--quiet")
+    assert "warning: The channel nothing did not get the message" in ran.err
+    [(run, facts)] = three.receipts().items()
+    path = three.output / "receipts" / f"{run}.json"
+    verify = ("verify", "--database-url", database.url, "--output", three.output)
+
+    def verified(**changed: object) -> int:
+        path.write_text(json.dumps({**facts, **changed}))
+        return command(*verify).code
+
+    unsent = ["The metrics were not sent: no network"]
+    assert facts["channels"]
+    assert (verified(), verified(notes=[*facts["notes"], *unsent]), verified(mail="sent")) == (0, 0, 0)
+    assert verified(notes=[*facts["notes"], "All is well."]) == 1
+    assert verified(rows={**facts["rows"], "accepted": 34}) == 1
+    database.execute("UPDATE pipeline_runs SET receipt = receipt - 'channels'")  # of a version that had none
+    recorded = receipt_hash(database.rows("SELECT receipt FROM pipeline_runs")[0][0])
+    database.execute("UPDATE pipeline_runs SET sha256 = %s", recorded)
+    assert verified() == 0
 
 
 def test_dry_run_names_restatements_and_held_companies(three: Files, database: Database, days: Days) -> None:
