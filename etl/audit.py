@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,15 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from etl.batch.aws import Aws
-from etl.batch.company_index import CompanyIndex
-from etl.batch.gate import find_company_files
 from etl.batch.storage import Storage, open_storage
-from etl.errors import BatchError, EtlError, FileChangedError, SettingsError, only_etl_errors
+from etl.errors import EtlError, FileChangedError, SettingsError, only_etl_errors
 from etl.files.combined_file import CombinedFile
-from etl.files.header import find_columns, parse_aliases
+from etl.files.header import parse_aliases
 from etl.files.manifest import read_manifest
-from etl.files.packed import UnpackingError, unpack
-from etl.files.rules import COLUMNS
+from etl.files.source_line import SourceLine, find_source_line
 from etl.outcome.channels import without_deliveries
 from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, page_name, read_receipt, write_receipt
 from etl.outcome.report import LATEST, make_report, write_report
@@ -111,18 +107,6 @@ def undo(
 
 
 @dataclass(frozen=True)
-class SourceLine:
-    """A row as its company file has it now: place and version of the file, line number (from 1) and raw line."""
-
-    place: str
-    version: str
-    line: int
-    raw: str
-    is_loaded_version: bool | None
-    """Whether the slice that is loaded was made of this version; None where the last manifest does not know."""
-
-
-@dataclass(frozen=True)
 class Earlier:
     """Values that a row had before a run replaced them; None where the row was not there."""
 
@@ -200,51 +184,25 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
         Earlier(tuple(old) if change in ("changed", "removed") else None, run, at, change)
         for change, run, at, old in changes
     )
-    source, why = None, "no receipt names the place of the company file"
+    source, output, why = None, None, "no receipt names the place of the company file"
     if receipt and receipt.source:
+        with suppress(EtlError):
+            output = open_storage(receipt.output, aws=aws)
         try:
-            source = _source_line(receipt, company, day=day, loaded=entry.sha256 if entry else None, aws=aws)
-            why = f"the file has no row of {day} now"
+            source = find_source_line(
+                company,
+                (day, *(found[0][1:6] if found else ())),
+                source=open_storage(receipt.source, aws=aws),
+                output=output,
+                aliases=parse_aliases(receipt.column_aliases),
+                loaded=entry.sha256 if entry else None,
+            )
+            why = f"the file has no row of {day} that keeps the rules now"
         except EtlError as error:
             why = str(error)
         except FileChangedError:
             why = f"{company} is not in {receipt.source} any more"
     return Trace(row, run_id, receipt, earlier, source, "" if source else why)
-
-
-def _source_line(receipt: Receipt, company: str, *, day: str, loaded: str | None, aws: Aws | None) -> SourceLine | None:
-    """`loaded`: the SHA-256 of the slice that is loaded."""
-    storage = open_storage(receipt.source, aws=aws)
-    file, version = _find_file(storage, company)
-    try:
-        lines = unpack(storage.read(file, version=version)).decode("utf-8-sig", errors="replace").splitlines()
-    except UnpackingError as error:
-        raise BatchError(f"{storage.url_of(file)} {error}.") from error
-    head = lines[0] if lines else ""
-    header = find_columns(head.encode(), number=1, below=b"", aliases=parse_aliases(receipt.column_aliases))
-    position = 0 if isinstance(header, str) else header.positions[COLUMNS.index("Date")]
-    known = ""
-    with suppress(EtlError):
-        manifest = read_manifest(open_storage(receipt.output, aws=aws))
-        if any((one.company_name, one.sha256) == (company, loaded) for one in manifest.slices):
-            known = manifest.files[company].version if company in manifest.files else ""
-    for number, line in enumerate(lines[1:], start=2):
-        fields = next(csv.reader([line]), [])
-        if len(fields) > position and fields[position].strip() == day:
-            is_loaded = known == version if known else None
-            return SourceLine(storage.url_of(file), version, number, line, is_loaded)
-    return None
-
-
-def _find_file(storage: Storage, company: str) -> tuple[str, str]:
-    """Name and version of a company's file, which may be packed, or in another Unicode form than the company name."""
-    try:
-        return company, storage.find(company).version
-    except FileChangedError:
-        listed = find_company_files(CompanyIndex((company,)), storage.listing(), place=storage.url).get(company)
-        if listed is None:
-            raise
-        return listed.stored_as, listed.version
 
 
 def verify(

@@ -134,7 +134,7 @@ def trace(options: argparse.Namespace, *, database: str) -> int:
         print(
             f"file       {found.source.place}, version {found.source.version} ({which[found.source.is_loaded_version]})"
         )
-        print(f"line       {found.source.line}: {found.source.raw}")
+        print(_one_line(f"line       {found.source.line}: {found.source.raw}"))
     else:
         print(f"file       not known: {found.no_source}")
     print(f"run        {found.run_id or 'not known'}")

@@ -100,6 +100,32 @@ def check_company_file(
     )
 
 
+def find_row(
+    content: bytes, row: Sequence[str | None], *, aliases: Aliases = ()
+) -> tuple[int, str] | UnusableFile | None:
+    """Number and raw line of the first row with these six fields, or else of the first row of that day, `row[0]`.
+
+    Only rows that keep the rules of a row are looked at; None where there is none of that day.
+    """
+    try:
+        opened = _open(unpack(content), aliases)
+    except UnpackingError as error:
+        return UnusableFile(str(error))
+    if isinstance(opened, UnusableFile):
+        return opened
+    day, header, first = row[0] or "", opened.header, None
+    for number, line in _data_lines(opened.content.decode(errors="replace")):
+        if day not in line:
+            continue
+        fields = check_row(number, line, width=header.width, positions=header.positions, since=None)
+        if not isinstance(fields, tuple) or fields[0] != day:
+            continue
+        if fields == tuple(row):
+            return number, line
+        first = first or (number, line)
+    return first
+
+
 @dataclass(frozen=True)
 class _Opened:
     """A company file with a usable header, and where its body begins."""

@@ -739,6 +739,39 @@ def test_trace_says_whether_the_file_is_the_version_that_was_loaded(
     assert "(the version that was loaded)" in file_line()
 
 
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        pytest.param(["DATE,x,y", "2001-01-02,8,9,7,n/a,100,x", "ROW"], 3, id="behind a rejected row of the day"),
+        pytest.param(["DATE,x,y", "2001-01-01,8,9,7,8,100,a\u2028b", "ROW"], 3, id="behind a line separator"),
+        pytest.param(["", "NOTE", "a,2001-01-01,8,9,7,8,100", "a,ROW"], 4, id="behind a blank line, the day not first"),
+        pytest.param(["NOTE", "2001-01-02,2001-01-01,8,9,7,8,100", "a,ROW"], 3, id="behind another column's day"),
+    ],
+)
+def test_trace_names_the_line_whose_values_are_in_the_table(
+    three: Files, database: Database, command: Command, lines: list[str], number: int
+) -> None:
+    columns = "Date,Open,High,Low,Close,Volume"
+    row = "2001-01-02,8.25,9,7,8.5,100"
+    text = "\n".join(lines).replace("DATE,x,y", f"{columns},Note").replace("NOTE", f"Note,{columns}")
+    wanted = lines[number - 1].replace("ROW", row if lines[number - 1] != "ROW" else f"{row},z")
+    (three.source / "aa.us.csv").write_text(text.replace(lines[number - 1], wanted) + "\n")
+    three.load(database)
+    answer = command("trace", "aa.us.csv", "2001-01-02", "--database-url", database.url)
+    assert f"\nline       {number}: {wanted}\n" in answer.out
+    assert "(the version that was loaded)" in answer.out
+
+
+def test_trace_says_that_the_file_has_the_day_in_rejected_rows_only(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.load(database)
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [*rows[:3], rows[3].replace(",1003,", ",n/a,"), *rows[4:]])
+    out = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+    assert "file       not known: the file has no row of 2001-01-04 that keeps the rules now" in out
+
+
 ONE = "WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'"
 PLANTED = {
     "a value, the trigger off": f"UPDATE historical_stocks_data SET high_value = '99' {ONE}",
