@@ -24,9 +24,11 @@ from etl.table.history import (
     CompanyDiff,
     JournalSize,
     RowDiff,
+    add_up,
     diff_companies,
     diff_rows,
     find_run,
+    find_spans,
     read_journal_size,
 )
 from etl.table.ledger import read_ledger
@@ -56,13 +58,19 @@ class Diff:
 
 
 def diff(database: str, run_id: str, *, later: str | None = None, rows: bool = False) -> Diff:
-    """What the run `run_id` changed, or all that changed after it until the run `later` was done."""
+    """What the run `run_id` itself changed, or all that changed after it until the run `later` was done.
+
+    Of a run that was repeated after other runs had loaded, each of its loads counts, the rows of one after the other.
+    """
     with connect(database) as connection, connection.cursor() as cursor:
-        one = find_run(cursor, run_id)
-        ends = [one.last, find_run(cursor, later).last] if later else [one.first - 1, one.last]
-        after, until = sorted(ends)
-        companies = tuple(diff_companies(cursor, after=after, until=until))
-        return Diff(companies, tuple(diff_rows(cursor, after=after, until=until)) if rows else ())
+        if later:
+            after, until = sorted([find_run(cursor, run_id).last, find_run(cursor, later).last])
+            spans = [(after, until)]
+        else:
+            spans = find_spans(cursor, run_id)
+        companies = add_up(one for after, until in spans for one in diff_companies(cursor, after=after, until=until))
+        found = (one for after, until in spans for one in diff_rows(cursor, after=after, until=until))
+        return Diff(tuple(companies), tuple(found) if rows else ())
 
 
 def undo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunLoads:
-    """The loads of one run: the number of the first and of the last one, and when the last one became visible."""
+    """The loads of one run: their numbers, and when the last one became visible."""
 
-    first: int
-    last: int
+    numbers: tuple[int, ...]
     loaded_at: datetime
+
+    @property
+    def last(self) -> int:
+        return self.numbers[-1]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,23 @@ def find_run(cursor: Cursor, run_id: str) -> RunLoads:
     kept = [(number, at) for number, at, undone_by in loads if undone_by is None]
     if not kept:
         raise SettingsError(f"Run {run_id} was undone by run {loads[-1][2]}: it counts as if it had never been.")
-    return RunLoads(kept[0][0], kept[-1][0], kept[-1][1])
+    return RunLoads(tuple(number for number, _ in kept), kept[-1][1])
+
+
+def find_spans(cursor: Cursor, run_id: str) -> list[tuple[int, int]]:
+    """The load before and the last load of each time that a run loaded: of several, where it was repeated later.
+
+    Loads between which no other run loaded are one. Raises SettingsError as `find_run` does.
+    """
+    numbers = find_run(cursor, run_id).numbers
+    others = [row[0] for row in query(cursor, "loads_of_others", run_id=run_id, first=numbers[0], last=numbers[-1])]
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        if spans and not any(spans[-1][1] < other < number for other in others):
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number - 1, number))
+    return spans
 
 
 def check_kept(cursor: Cursor, *, after: int) -> None:
@@ -76,7 +95,27 @@ def diff_companies(cursor: Cursor, *, after: int, until: int) -> list[CompanyDif
             others.append(name)
     for facts in query(cursor, "diff_by_company", companies=others, after=after, until=until) if others else []:
         found.append(CompanyDiff(*facts))
-    return sorted(found, key=lambda one: (-(one.changed + one.removed + one.added), one.company_name))
+    return add_up(found)
+
+
+def add_up(diffs: Iterable[CompanyDiff]) -> list[CompanyDiff]:
+    """One diff for each company, with the changes of all of its diffs; most rows first."""
+    found: dict[str, CompanyDiff] = {}
+    for one in diffs:
+        other = found.get(one.company_name)
+        found[one.company_name] = (
+            one
+            if other is None
+            else CompanyDiff(
+                one.company_name,
+                one.changed + other.changed,
+                one.removed + other.removed,
+                one.added + other.added,
+                min(one.first_day, other.first_day),
+                max(one.last_day, other.last_day),
+            )
+        )
+    return sorted(found.values(), key=lambda one: (-(one.changed + one.removed + one.added), one.company_name))
 
 
 def diff_rows(cursor: Cursor, *, after: int, until: int) -> Iterator[RowDiff]:

@@ -152,17 +152,17 @@ def _read_moves(cursor: Cursor, day: str | None) -> tuple[Move, ...]:
 
 
 def _read_closes(cursor: Cursor, run_id: str, spans: Mapping[str, tuple[str, str]]) -> tuple[Closes, ...]:
-    """The prices as they are, and back from them, change by change, those after the run and before it."""
-    loads = find_run(cursor, run_id)
+    """The prices as they are, and back from them, change by change, those after the run's last load and before it."""
+    load = find_run(cursor, run_id).last
     first_days, last_days = zip(*spans.values(), strict=True)
     days = {"companies": list(spans), "first_days": list(first_days), "last_days": list(last_days)}
     now: dict[str, dict[str, float | None]] = {name: {} for name in spans}
     for name, day, price in query(cursor, "report_closes", **days):
         now[name][day] = price
-    changes = query(cursor, "report_closes_before", load=loads.first, **days)
-    _take_back(now, [change for change in changes if change[1] > loads.last])
+    changes = query(cursor, "report_closes_before", load=load, **days)
+    _take_back(now, [change for change in changes if change[1] > load])
     before = {name: dict(prices) for name, prices in now.items()}
-    _take_back(before, [change for change in changes if change[1] <= loads.last])
+    _take_back(before, [change for change in changes if change[1] == load])
     found = (_closes(name, before[name], now[name]) for name in spans)
     return tuple(one for one in found if one.days)
 

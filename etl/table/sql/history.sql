@@ -5,6 +5,11 @@
 -- because who reads the prices as of a run may not read the table.
 SELECT load, loaded_at, undone_by FROM stock_price_loads WHERE run_id = %(run_id)s ORDER BY load;
 
+-- name: loads_of_others
+-- Loads of other runs between those of one, where they were not undone.
+SELECT load FROM loads
+WHERE load BETWEEN %(first)s AND %(last)s AND run_id <> %(run_id)s AND kind = 'load' AND undone_by IS NULL;
+
 -- name: journal_gap
 -- Until when the journal is gone, if it is gone behind a load.
 SELECT max(loaded_at) AT TIME ZONE 'UTC' FROM loads WHERE load > %(after)s AND NOT journal_kept;

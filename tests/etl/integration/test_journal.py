@@ -686,6 +686,39 @@ def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     assert list(audit.verify(database.url)) == []
 
 
+def test_diff_of_a_run_that_was_repeated_shows_what_it_changed_itself(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    def load(run: etl.Run) -> str:
+        return etl.run(three.job(), target=etl.Target(database.url), run=run).run_id
+
+    load(etl.Run.begin("first"))
+    repeated = etl.Run.begin("repeated")
+    three.put("aa.us.csv", days(6, price=10))
+    load(repeated)
+    three.put("bb.us.csv", days(10, price=21))
+    load(etl.Run.begin("other"))
+    load(repeated)
+    shown = command("diff", repeated.run_id, "--rows", "--database-url", database.url).out
+    assert re.search(r"aa.us.csv +0 +0 +1  2001-01-06  2001-01-06", shown)
+    assert "bb.us.csv" not in shown
+    three.put("aa.us.csv", days(6, price=11))
+    load(repeated)
+    [one] = audit.diff(database.url, repeated.run_id).companies
+    assert (one.company_name, one.changed, one.added, one.first_day) == ("aa.us.csv", 6, 1, "2001-01-01")
+
+
+def test_diff_of_a_run_that_loaded_twice_in_a_row_shows_what_came_of_it(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    run = etl.Run.begin("repeated")
+    for price in (31, 30):
+        three.put("cc.us.csv", days(20, price=price))
+        etl.run(three.job(), target=etl.Target(database.url), run=run)
+    assert audit.diff(database.url, run.run_id).companies == ()
+
+
 def test_diff_shows_a_run_and_what_changed_between_two(
     three: Files, database: Database, days: Days, command: Command
 ) -> None:

@@ -396,6 +396,18 @@ def test_page_of_an_earlier_run_plots_what_that_run_found(
         assert {day: price for day, price in zip(found.days, found.after, strict=True) if price is not None} == after
 
 
+def test_page_of_a_run_that_was_repeated_plots_what_it_changed_itself(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    repeated = etl.Run.begin("repeated")
+    for price, run in ((31, repeated), (33, etl.Run.begin("other")), (34, repeated)):
+        three.put("cc.us.csv", days(20, price=price))
+        restated = etl.run(three.job(), target=etl.Target(database.url), run=run).restatements
+    [found] = read_overview(database.url, run_id=repeated.run_id, restatements=restated).closes
+    assert (found.before[0], found.after[0]) == (32.8, 33.8)
+
+
 @pytest.mark.skipif(real_batch.archive() is None, reason=real_batch.MISSING)
 def test_page_of_the_real_batch_is_small_and_whole(tmp_path: Path, database: Database, command: Command) -> None:
     root = real_batch.unpack(tmp_path)
