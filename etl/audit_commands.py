@@ -9,7 +9,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def _earlier(one: audit.Earlier) -> str:
 
 
 def _shown_time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def rejected(options: argparse.Namespace, *, database: str) -> int:

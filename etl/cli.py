@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import NoReturn
 
 import etl
@@ -168,12 +169,13 @@ def _history(options: argparse.Namespace) -> int:
     else:
         print(f"{'started (UTC)':<20} {'state':<8} {'seconds':>8} {'files':>6} {'inserted':>10} {'unchanged':>10}  run")
     for one in receipts:
+        started = one.started_at.astimezone(UTC)
         print(
-            f"{one.started_at:%Y-%m-%d %H:%M:%S}  {one.state:<8} {one.elapsed_seconds:>8.1f} {one.files.accepted:>6,} "
+            f"{started:%Y-%m-%d %H:%M:%S}  {one.state:<8} {one.elapsed_seconds:>8.1f} {one.files.accepted:>6,} "
             f"{one.rows.inserted or 0:>10,} {one.rows.unchanged or 0:>10,}  {one.run_id}"
             + (f"\n    {one.error}" if one.error else "")
         )
-    since = f"{size.since:%Y-%m-%d %H:%M} UTC" if size.since else "now"
+    since = f"{size.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if size.since else "now"
     print(f"journal: {size.changes:,} changes of {size.loads:,} loads since {since}, {size.size_bytes / 1e6:,.1f} MB")
     return 0
 

@@ -805,6 +805,22 @@ def test_trace_says_that_the_file_has_the_day_in_rejected_rows_only(
     assert "file       not known: the file has no row of 2001-01-04 that keeps the rules now" in out
 
 
+def test_times_are_printed_in_utc_whatever_the_time_zone_of_the_database(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    database.execute(f"ALTER DATABASE {database.name} SET timezone = 'Asia/Tokyo'")
+    begun = datetime.now(UTC)
+    three.load(database)
+    three.put("cc.us.csv", days(20, price=31))
+    three.load(database)
+    times = {f"{begun + timedelta(minutes=more):%Y-%m-%d %H:%M}" for more in range(3)}
+    history = command("history", "--database-url", database.url).out
+    traced = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+    for found in (re.search("since (.{16}) UTC", history), re.search("until (.{16}):.. UTC by run", traced)):
+        assert found
+        assert found[1] in times
+
+
 ONE = "WHERE company_name = 'bb.us.csv' AND stock_date = '2001-01-05'"
 PLANTED = {
     "a value, the trigger off": f"UPDATE historical_stocks_data SET high_value = '99' {ONE}",
