@@ -106,6 +106,7 @@ def _attempt(
         policy=_policy(options),
         column_aliases=getattr(options, "column_aliases", ""),
         report=getattr(options, "report", True),
+        dry_run=bool(target and target.dry_run),
     )
     run = etl.Run.begin("cli")
     try:

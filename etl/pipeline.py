@@ -76,12 +76,9 @@ class Job:
     """Other names by which columns are found too, such as `Close=Adj Close, Date=Datum`."""
     report: bool = True
     """Write the report page next to the receipt."""
+    dry_run: bool = False
+    """The run was asked to write nothing to the table: what is said of it says so too, also where it fails."""
     aws: Aws = field(default_factory=Aws)
-
-    @property
-    def is_dry_run(self) -> bool:
-        """Whether the outputs go where those of dry runs do."""
-        return self.output.rstrip("/").endswith("/dry-run")
 
     def open_output(self) -> Storage:
         return open_storage(self.output, aws=self.aws, create=True)
@@ -264,7 +261,7 @@ def _record_of(receipt: Receipt) -> RunRecord:
 @only_etl_errors()
 def record_start(job: Job, *, run: Run) -> None:
     """Say that a run is under way, so that one that is killed leaves more than silence."""
-    receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source, dry_run=job.is_dry_run)
+    receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source, dry_run=job.dry_run)
     write_receipt(receipt, output=job.open_output())
 
 
@@ -276,7 +273,7 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
     error = as_etl_error(error)
     source, output = (place.encode(errors="backslashreplace").decode() for place in (job.source, job.output))
     facts = {"source": source, "output": output, "error": str(error), "policy": job.policy.choices}
-    dry_run = job.is_dry_run or bool(target and target.dry_run)
+    dry_run = job.dry_run or bool(target and target.dry_run)
     receipt = Receipt.of_run(run, state=State.FAILED, **facts, dry_run=dry_run).timed()
     database = None
     manifest: Manifest | None = None
@@ -362,7 +359,7 @@ def send_mail_of_run(
     watchdog reports a run whose receipt does not.
     """
     output = None
-    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, dry_run=job.is_dry_run)
+    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, dry_run=job.dry_run)
     readable = False
     try:
         output = job.open_output()

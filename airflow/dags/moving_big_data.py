@@ -124,6 +124,7 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
         since=date.fromisoformat(params["since"]) if params["since"] else None,
         reread=params["reread"],
         column_aliases=params["column_aliases"] or "",
+        dry_run=params["dry_run"],
         aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
     )
 

@@ -467,6 +467,21 @@ def test_load_as_a_dry_run_looks_at_the_outputs_of_process(three: Files, databas
     assert (database.count(), database.states()) == (0, [])
 
 
+def test_failed_run_into_a_folder_called_dry_run_is_no_dry_run(
+    three: Files, database: Database, command: Command
+) -> None:
+    three.name("aa.us.csv", "gone.us.csv")
+    output = three.root / "dry-run"
+    places = ("--source", three.source, "--company-index", three.index, "--output", output)
+    answer = command("run", *places, "--database-url", database.url, "--json")
+    assert answer.code == 1
+    assert json.loads(answer.out)["dry_run"] is False
+    assert database.rows("SELECT receipt->>'dry_run' FROM pipeline_runs") == [("false",)]
+    assert command("run", *places, "--database-url", database.url, "--dry-run").code == 1
+    [failed] = (output / "dry-run" / "receipts").glob("*.json")
+    assert json.loads(failed.read_text())["dry_run"] is True
+
+
 def test_failed_dry_run_writes_nothing_to_the_database(three: Files, database: Database, command: Command) -> None:
     three.name("aa.us.csv", "not-there.us.csv")
     places = ("--source", three.source, "--index", three.index, "--output", three.output)

@@ -665,6 +665,7 @@ class World:
             company_index=str(self.folder / "CompanyNames" / "top_companies.txt"),
             output=str(self.folder / "Output" / "dry-run" if params["dry_run"] else self.folder / "Output"),
             reread=params["reread"],
+            dry_run=params["dry_run"],
         )
 
 
