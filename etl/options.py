@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from datetime import date
 from typing import NoReturn
 
@@ -39,6 +40,15 @@ def _days(text: str) -> float:
         return parse_days(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+
+
+def _count(text: str) -> int:
+    try:
+        if (number := int(text)) < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on") from None
+    return min(number, sys.maxsize)  # PostgreSQL's bigint takes no more
 
 
 def _aliases(text: str) -> str:
@@ -248,7 +258,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == "history":
-            one.add_argument("--last", metavar="N", type=int, default=10, help="how many (10)")
+            one.add_argument("--last", metavar="N", type=_count, default=10, help="how many (10)")
         if name == "init-db":
             role = "also make this role with rights on the tables only; its password is MBD_LOADER_PASSWORD"
             one.add_argument("--loader", metavar="ROLE", help=role)

@@ -64,6 +64,8 @@ def command(arguments: list[str]) -> int:
         pytest.param(["load", "--output", "Output"], 2, "No database is named", id="load without database"),
         pytest.param(["init-db"], 2, "No database is named", id="init-db without database"),
         pytest.param(["history"], 2, "No database is named", id="history without database"),
+        pytest.param(["history", "--last", "-1"], 2, "'-1' is not a whole number from 1 on", id="history of -1 run"),
+        pytest.param(["history", "--last", "0"], 2, "'0' is not a whole number from 1 on", id="history of no run"),
         pytest.param(["check"], 2, "Nothing to check: name --source", id="nothing to check"),
         pytest.param([*PROCESS, "--topic-arn", "arn:x"], 2, "Set MBD_FIRST_NAME and MBD_LAST_NAME", id="mail nameless"),
         pytest.param([*PROCESS, "--topic-arn", "arn:x", "--first-name", "José", "--last-name", "X"], 2,
