@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from etl.table.database import connect, query
@@ -55,7 +56,13 @@ def receipt_hash(facts: Mapping[str, Any]) -> str:
     So are `channels` and their notes, but databases hold hashes with them: outcome.channels.without_deliveries.
     """
     text = json.dumps({name: fact for name, fact in facts.items() if name != "mail"}, sort_keys=True)
+    text = json.dumps(json.loads(text, parse_float=_number_in_jsonb))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _number_in_jsonb(text: str) -> float:
+    """PostgreSQL gives back 1e+16 as an integer, and -0.0 without its sign."""
+    return int(Decimal(text)) if "e+" in text else float(text) + 0.0
 
 
 def last_receipt_hash(cursor: Cursor) -> str | None:

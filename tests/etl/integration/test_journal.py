@@ -909,6 +909,15 @@ def test_verify_knows_what_was_added_to_a_receipt_after_it_was_recorded(
     assert verified() == 0
 
 
+@pytest.mark.parametrize(
+    "number", [1e16, 1.2345678912e20, 1e23, -1e300, -0.0, 0.0, 1.0, 1e-7, 5e-324, 9999999999999998.0, 10**17, 0.1]
+)
+def test_hash_of_a_receipt_is_that_of_the_one_that_the_database_gives_back(database: Database, number: float) -> None:
+    receipt = {"restatements": [{"factor": number}], "mail": "sent"}
+    [(recorded,)] = database.rows("SELECT %s::jsonb", json.dumps(receipt))
+    assert receipt_hash(recorded) == receipt_hash(receipt)
+
+
 def test_dry_run_names_restatements_and_held_companies(three: Files, database: Database, days: Days) -> None:
     three.load(database)
     three.put("cc.us.csv", scaled(days(20, price=30), 0.5))
