@@ -22,7 +22,13 @@ _RECEIPTS = "Output/receipts/"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--last", metavar="N", type=int, default=5, help="how many runs to show (default: 5)")
+    parser.add_argument("--last", metavar="N", type=_count, default=5, help="how many runs to show (default: 5)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:

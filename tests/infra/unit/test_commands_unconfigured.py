@@ -55,7 +55,9 @@ def test_each_command_s_help_has_examples_that_can_be_typed(name: str, capsys: p
         assert cli._parser().parse_args(example.split()).command == name
 
 
-@pytest.mark.parametrize("words", [["destroy"], ["apply", "--force"], ["apply", "--course-expires", "soon"]])
+@pytest.mark.parametrize(
+    "words", [["destroy"], ["apply", "--force"], ["apply", "--course-expires", "soon"], ["status", "--last", "-1"]]
+)
 def test_a_wrong_call_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
