@@ -42,17 +42,28 @@ CREATE TABLE IF NOT EXISTS changes_by_hand (
     PRIMARY KEY (changed_by, operation)
 );
 
+-- It runs with its owner's rights, and whoever may call it could put it on a table of their own. So nobody may, and it writes
+-- where it is itself: the schema of a table is not to be trusted, as everybody may make temporary ones.
 CREATE OR REPLACE FUNCTION note_change_by_hand() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    place text;
 BEGIN
     IF current_setting('moving_big_data.loading', true) IS DISTINCT FROM 'on' THEN
-        EXECUTE format(
-            'INSERT INTO %I.changes_by_hand (changed_by, operation) VALUES ($1, $2)
-             ON CONFLICT (changed_by, operation) DO UPDATE SET changed_at = now()', TG_TABLE_SCHEMA)
+        SELECT p.pronamespace::regnamespace INTO place FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE t.tgrelid = TG_RELID AND t.tgname = TG_NAME;
+        IF TG_RELID IS DISTINCT FROM to_regclass(place || '.historical_stocks_data') THEN
+            RAISE EXCEPTION 'note_change_by_hand() is for the table historical_stocks_data next to it'
+            USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        EXECUTE
+            'INSERT INTO ' || place || '.changes_by_hand (changed_by, operation) VALUES ($1, $2)
+             ON CONFLICT (changed_by, operation) DO UPDATE SET changed_at = now()'
         USING session_user::text, TG_OP;
     END IF;
     RETURN NULL;
 END
-$$ SET search_path = pg_catalog;
+$$ SET search_path = pg_catalog, pg_temp;
+REVOKE EXECUTE ON FUNCTION note_change_by_hand() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER note_change_by_hand
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON historical_stocks_data

@@ -140,3 +140,43 @@ def _log_in(database: Database, password: str, *, stay: bool = False) -> psycopg
     if not stay:
         session.close()
     return session
+
+
+_TRAP = """
+    CREATE TEMP TABLE changes_by_hand (
+        changed_by text, operation text, changed_at timestamptz, PRIMARY KEY (changed_by, operation)
+    );
+    GRANT ALL ON changes_by_hand TO PUBLIC;
+    CREATE FUNCTION pg_temp.take_over() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM set_config('moving_big_data.loading', 'on', true);
+        DELETE FROM public.historical_stocks_data;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER take_over BEFORE INSERT ON changes_by_hand FOR EACH ROW EXECUTE FUNCTION pg_temp.take_over();
+    CREATE TEMP TABLE historical_stocks_data (a int);
+"""
+_ON_A_TABLE_OF_ONES_OWN = (
+    "CREATE TRIGGER note AFTER INSERT ON pg_temp.historical_stocks_data "
+    "FOR EACH STATEMENT EXECUTE FUNCTION public.note_change_by_hand(); "
+    "INSERT INTO pg_temp.historical_stocks_data VALUES (1)"
+)
+
+
+@pytest.mark.parametrize("may_call_it", [False, True])
+def test_login_cannot_make_the_owners_function_act_on_a_table_of_its_own(
+    loaded: Database, command: Command, may_call_it: bool
+) -> None:
+    [password] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    if may_call_it:  # the second defence
+        loaded.execute("GRANT EXECUTE ON FUNCTION note_change_by_hand() TO PUBLIC")
+    session = _log_in(loaded, password, stay=True)
+    session.autocommit = True
+    with session.cursor() as cursor:
+        cursor.execute(_TRAP)
+        with pytest.raises(errors.InsufficientPrivilege, match="note_change_by_hand"):
+            cursor.execute(_ON_A_TABLE_OF_ONES_OWN)
+    session.close()
+    assert loaded.count() == 35
+    loaded.execute("UPDATE historical_stocks_data SET close_value = '1' WHERE company_name = 'aa.us.csv'")
+    assert loaded.rows("SELECT changed_by, operation FROM changes_by_hand") == [(loaded.server.user, "UPDATE")]

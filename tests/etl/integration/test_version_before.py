@@ -180,6 +180,11 @@ def test_receipt_of_version_0_1_is_read_by_etl_and_by_the_watchdog(old: Files, r
     assert watchdog.has_mail(facts) is (facts["mail"] is not None)
 
 
+def test_nobody_may_call_what_runs_with_the_owners_rights(restored: Database) -> None:
+    who = "SELECT proname, has_function_privilege('stock_prices_reader', oid, 'EXECUTE') FROM pg_proc WHERE prosecdef"
+    assert restored.rows(who) == [("note_change_by_hand", False)]
+
+
 def test_options_of_version_0_1_are_taken(
     old: Files, restored: Database, run: Callable[..., dict[str, Any]], command: Command
 ) -> None:
