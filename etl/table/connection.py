@@ -46,6 +46,8 @@ def open_connection(url: str, *, lock_timeout_seconds: float = 60, snapshot: boo
     open_connections.add(connection)
     try:
         name_sqlstates(connection)
+        # Whatever is the default here: what waited for the load's lock has to see what that load has committed.
+        connection.isolation_level = extensions.ISOLATION_LEVEL_READ_COMMITTED
         with database_errors(dsn, connection=connection):
             with connection.cursor() as cursor:
                 if snapshot:

@@ -117,6 +117,7 @@ def read_overview(
             try:
                 with database_errors():
                     query(cursor, "one_snapshot")
+                    query(cursor, "session", milliseconds=str(int(seconds * 1000)))  # of each transaction
                     query(cursor, "report_timeout", milliseconds=str(int(seconds * 1000)))
                     return section(cursor)
             except EtlError as error:

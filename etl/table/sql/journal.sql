@@ -119,11 +119,11 @@ INSERT INTO incoming_rows SELECT * FROM rows_as_of_load(%(wanted)s) WHERE compan
 -- not journalled: stock_prices could not be read with the first, and the second say nothing that the first do not.
 DELETE FROM historical_stocks_data t
 WHERE company_name = ANY(%(companies)s) AND (
-    coalesce(stock_date, '') !~ '^\d{4}-\d{2}-\d{2}$'
+    coalesce(stock_date, '') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
     OR EXISTS (
         SELECT FROM unnest(ARRAY[open_value, high_value, low_value, close_value, volume_traded, value_change,
                                  coalesce(daily_percent_change, '0')]) AS field
-        WHERE coalesce(field, '') !~ '^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$'
+        WHERE coalesce(field, '') !~ '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$'
     )
     OR ctid IN (
         SELECT ctid FROM (

@@ -4,13 +4,18 @@
 
 -- name: session
 -- How long a statement waits for somebody else's lock, that it is a load that writes, and where all names are looked for
--- first: in the schema of the table that the search path finds. Other settings of the URL stay.
+-- first: in the schema of the table that the search path finds. Then what a database or a role may have set otherwise and
+-- would change what we write or read; a COMMIT that is answered is on the disk. Other settings of the URL stay.
+-- standard_conforming_strings stays too, because psycopg2 quotes as it was at first: so no literal of ours has a backslash.
 -- Local to the transaction: behind a pooler the session is somebody else's next.
 SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_big_data.loading', 'on', true),
        set_config('search_path', concat_ws(', ', (
            SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
            WHERE pg_class.oid = to_regclass('historical_stocks_data')
-       ), nullif(current_setting('search_path'), '')), true);
+       ), nullif(current_setting('search_path'), '')), true),
+       set_config('DateStyle', 'ISO', true), set_config('TimeZone', 'UTC', true), set_config('array_nulls', 'on', true),
+       set_config('extra_float_digits', '1', true), set_config('transform_null_equals', 'off', true),
+       set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'local'), true);
 
 -- name: lock
 -- One load at a time; the lock goes with the transaction, however that ends. Asked again and again rather than waited
