@@ -104,19 +104,26 @@ SELECT
     value_change::numeric          AS value_change
 FROM price_changes JOIN loads USING (load);
 
--- The load whose rows the table held at a time. Raises where the journal does not reach back so far.
-CREATE OR REPLACE FUNCTION stock_load_as_of(as_of timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    wanted bigint := coalesce((SELECT max(load) FROM stock_price_loads WHERE loaded_at <= as_of AND undone_by IS NULL), 0);
-    kept   timestamptz := (SELECT max(loaded_at) FROM stock_price_loads WHERE load > wanted AND NOT journal_kept);
+-- The functions' bodies are parsed here and not when they are called: their names mean the tables of this schema, whatever
+-- search path the caller has. PL/pgSQL knows no such bodies, so what raises names no table.
+CREATE OR REPLACE FUNCTION refuse_load_as_of(kept timestamptz, as_of timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF kept IS NOT NULL THEN
-        RAISE EXCEPTION 'the journal begins at %, what the table held at % is not known', kept, as_of
-        USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    RETURN wanted;
+    RAISE EXCEPTION 'the journal begins at %, what the table held at % is not known', kept, as_of
+    USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
+
+-- The load whose rows the table held at a time. Raises where the journal does not reach back so far.
+CREATE OR REPLACE FUNCTION stock_load_as_of(as_of timestamptz) RETURNS bigint LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT CASE WHEN later.kept IS NULL THEN found.load ELSE refuse_load_as_of(later.kept, as_of) END
+    FROM (
+        SELECT coalesce(max(l.load), 0) AS load FROM stock_price_loads l WHERE l.loaded_at <= as_of AND l.undone_by IS NULL
+    ) found
+    CROSS JOIN LATERAL (
+        SELECT max(l.loaded_at) AS kept FROM stock_price_loads l WHERE l.load > found.load AND NOT l.journal_kept
+    ) later;
+END;
 
 -- The two functions below are the same question: rows that the table has now and no later load touched, and the old
 -- values of the others as the first later load found them. The first answers in the table's text, for the pipeline; the
@@ -124,7 +131,8 @@ $$;
 CREATE OR REPLACE FUNCTION rows_as_of_load(wanted bigint) RETURNS TABLE (
     stock_date varchar, open_value varchar, high_value varchar, low_value varchar, close_value varchar,
     volume_traded varchar, daily_percent_change varchar, value_change varchar, company_name varchar
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE sql STABLE
+BEGIN ATOMIC
     SELECT p.stock_date, p.open_value, p.high_value, p.low_value, p.close_value, p.volume_traded, p.daily_percent_change,
            p.value_change, p.company_name
     FROM historical_stocks_data p
@@ -152,13 +160,14 @@ CREATE OR REPLACE FUNCTION rows_as_of_load(wanted bigint) RETURNS TABLE (
         SELECT FROM price_changes e
         WHERE e.company_name = c.company_name AND e.load > wanted AND e.load < c.load AND e.change IN ('new', 'grew')
           AND c.stock_date::date <@ daterange(e.stock_date::date, e.last_date::date, '[]')
-      )
-$$;
+      );
+END;
 
 CREATE OR REPLACE FUNCTION stock_prices_as_of(as_of timestamptz) RETURNS TABLE (
     stock_date date, open_value numeric, high_value numeric, low_value numeric, close_value numeric,
     volume_traded bigint, daily_percent_change numeric, value_change numeric, company_name varchar
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE sql STABLE
+BEGIN ATOMIC
     SELECT p.stock_date, p.open_value, p.high_value, p.low_value, p.close_value, p.volume_traded, p.daily_percent_change,
            p.value_change, p.company_name
     FROM stock_prices p
@@ -191,8 +200,8 @@ CREATE OR REPLACE FUNCTION stock_prices_as_of(as_of timestamptz) RETURNS TABLE (
         WHERE e.company_name = c.company_name
           AND e.load > (SELECT stock_load_as_of(as_of)) AND e.load < c.load AND e.change IN ('new', 'grew')
           AND c.stock_date <@ daterange(e.stock_date, e.last_date, '[]')
-      )
-$$;
+      );
+END;
 
 DO $$
 BEGIN

@@ -62,12 +62,13 @@ SELECT company_name, stock_date::date AS stock_date, line, column_name, value, r
 -- The days that were flagged after the last load by a time.
 CREATE OR REPLACE FUNCTION stock_price_flags_as_of(as_of timestamptz) RETURNS TABLE (
     company_name varchar, stock_date date
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE sql STABLE
+BEGIN ATOMIC
     SELECT f.company_name, f.stock_date FROM stock_price_flags f WHERE f.load <= (SELECT stock_load_as_of(as_of))
     UNION ALL
     SELECT c.company_name, c.stock_date FROM stock_price_flag_changes c
-    WHERE c.load <= (SELECT stock_load_as_of(as_of)) AND c.until_load > (SELECT stock_load_as_of(as_of))
-$$;
+    WHERE c.load <= (SELECT stock_load_as_of(as_of)) AND c.until_load > (SELECT stock_load_as_of(as_of));
+END;
 
 -- The rows of stock_prices that are not flagged.
 CREATE OR REPLACE VIEW stock_prices_unflagged AS

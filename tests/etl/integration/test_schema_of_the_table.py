@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 
 import etl
@@ -113,6 +114,41 @@ def test_two_pipelines_in_two_schemas_never_meet(three: Files, database: Databas
     assert (database.count(), database.rows("SELECT count(*) FROM dev.historical_stocks_data")) == (35, [(36,)])
     assert (list(verify(database.url)), list(verify(dev))) == ([], [])
     assert len(etl.read_prices(database=at(database, "dev,public"))) == 36
+
+
+_OLD_FUNCTIONS = """
+    CREATE OR REPLACE FUNCTION {0}.stock_load_as_of(as_of timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS
+    $$ BEGIN RETURN (SELECT max(load) FROM stock_price_loads); END $$;
+    CREATE OR REPLACE FUNCTION {0}.stock_price_flags_as_of(as_of timestamptz)
+    RETURNS TABLE (company_name varchar, stock_date date) LANGUAGE sql STABLE AS
+    $$ SELECT f.company_name, f.stock_date FROM stock_price_flags f $$;
+"""
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_past_of_one_schema_is_its_own_whatever_the_search_path(
+    three: Files, database: Database, days: Days, is_old: bool
+) -> None:
+    database.execute("CREATE SCHEMA dev")
+    dev = at(database, "dev")
+    make_tables(dev)
+    if is_old:  # what an earlier version made: bodies whose names the caller's search path finds
+        for url, schema in ((database.url, "public"), (dev, "dev")):
+            database.execute(_OLD_FUNCTIONS.format(schema))
+            make_tables(url)
+    three.put("aa.us.csv", [*days(5, price=10), "2001-02-01,10,11,9,90,1000,0"])  # flagged
+    first = three.load(database)
+    three.put("aa.us.csv", [*days(5, price=20)])
+    etl.run(three.job(), target=etl.Target(dev), run=etl.Run.begin("test"))
+    for path in ("public", "dev", "nowhere"):
+        for function, rows in (("stock_prices_as_of", [36, 35]), ("stock_price_flags_as_of", [1, 0])):
+            count = "SET search_path = {}; SELECT count(*) FROM {}.{}(now())"
+            found = [database.rows(count.format(path, name, function)) for name in ("public", "dev")]
+            assert [row[0][0] for row in found] == rows, (path, function)
+    with pytest.raises(psycopg2.errors.InvalidParameterValue, match="the journal begins"):
+        database.execute("UPDATE dev.loads SET journal_kept = false")
+        database.rows("SELECT * FROM dev.stock_prices_as_of(now() - interval '1 day')")
+    assert len(etl.read_prices(database=database.url, as_of=first.run_id)) == 36
 
 
 @pytest.mark.parametrize(
