@@ -119,9 +119,12 @@ COPY historical_stocks_data (
 
 -- name: table_index
 -- Does the traders' index exist; may this user build it, as the table's owner?
-SELECT to_regclass('historical_stocks_data_company_day') IS NOT NULL,
+SELECT EXISTS (
+           SELECT FROM pg_index JOIN pg_class i ON i.oid = indexrelid
+           WHERE indrelid = t.oid AND i.relname = 'historical_stocks_data_company_day'
+       ),
        pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')
-FROM pg_class WHERE oid = 'historical_stocks_data'::regclass;
+FROM pg_class t WHERE oid = 'historical_stocks_data'::regclass;
 
 -- name: build_table_index
 -- One company's history in milliseconds; from PostgreSQL 18 on also one day across companies, by skipping from company to

@@ -69,8 +69,20 @@ CREATE OR REPLACE TRIGGER note_change_by_hand
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON historical_stocks_data
 FOR EACH STATEMENT EXECUTE FUNCTION note_change_by_hand();
 
--- An older version's index: the next load builds a smaller one (queries.sql, build_table_index).
-DROP INDEX IF EXISTS historical_stocks_data_company_date;
+-- An older version's index: the next load builds a smaller one (queries.sql, build_table_index). By its table, because another
+-- schema of the search path may have one of that name.
+DO $$
+DECLARE
+    old regclass := (
+        SELECT indexrelid FROM pg_index JOIN pg_class i ON i.oid = indexrelid
+        WHERE indrelid = 'historical_stocks_data'::regclass AND i.relname = 'historical_stocks_data_company_date'
+    );
+BEGIN
+    IF old IS NOT NULL THEN
+        EXECUTE format('DROP INDEX %s', old);
+    END IF;
+END
+$$;
 
 -- What traders query: the same rows, typed. Every value that the load accepts can be cast. The day is not cast, because
 -- that depends on the session's settings, so no index could serve it: the load builds one on this very expression.

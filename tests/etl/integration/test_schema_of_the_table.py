@@ -116,6 +116,22 @@ def test_two_pipelines_in_two_schemas_never_meet(three: Files, database: Databas
     assert len(etl.read_prices(database=at(database, "dev,public"))) == 36
 
 
+def test_index_of_one_schema_is_neither_dropped_nor_taken_for_that_of_another(three: Files, database: Database) -> None:
+    index = "historical_stocks_data_company_date"
+    database.execute(f"CREATE INDEX {index} ON public.historical_stocks_data (company_name, stock_date)")
+    three.load(database)
+    database.execute("CREATE SCHEMA dev")
+    make_tables(at(database, "dev"))
+    database.execute(f"CREATE INDEX {index} ON dev.historical_stocks_data (company_name, stock_date)")
+    make_tables(at(database, "dev,public"))
+    etl.run(three.job(), target=etl.Target(at(database, "dev,public")), run=etl.Run.begin("test"))
+    found = database.rows(
+        "SELECT schemaname, indexname FROM pg_indexes WHERE tablename = 'historical_stocks_data' ORDER BY 1, 2"
+    )
+    current = "historical_stocks_data_company_day"
+    assert found == [("dev", current), ("public", index), ("public", current)]
+
+
 _OLD_FUNCTIONS = """
     CREATE OR REPLACE FUNCTION {0}.stock_load_as_of(as_of timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS
     $$ BEGIN RETURN (SELECT max(load) FROM stock_price_loads); END $$;
