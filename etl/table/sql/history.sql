@@ -102,10 +102,10 @@ SELECT company_name, sha256, length, rows, sha256_by_day FROM loaded_companies O
 
 -- name: read_rows
 -- Rows as they are in the combined file, the companies' rows one behind the other, by day or by place; the braces are
--- filled with a quoted literal and a name.
+-- filled with a quoted literal and a name. An empty text, which no load writes, is not what the one field is that may be null.
 COPY (
     SELECT stock_date, open_value, high_value, low_value, close_value, volume_traded,
-           daily_percent_change, value_change, company_name
+           CASE daily_percent_change WHEN '' THEN '""' ELSE daily_percent_change END, value_change, company_name
     FROM historical_stocks_data
     WHERE {companies}::text[] IS NULL OR company_name = ANY ({companies}::text[])
     ORDER BY company_name, {order}

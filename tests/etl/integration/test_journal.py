@@ -854,6 +854,25 @@ def test_verify_finds_what_was_planted(
         assert "table: bb.us.csv: the rows of 2001-01-05 are not those that were loaded" in answer.out
 
 
+@pytest.mark.parametrize("with_output", [True, False])
+def test_verify_finds_an_empty_text_where_nothing_was_loaded(
+    three: Files, database: Database, days: Days, command: Command, with_output: bool
+) -> None:
+    three.put("aa.us.csv", [*days(5, price=10), "2001-02-01,0,1,0,1,5,0"])  # no percent change of an open of 0
+    three.load(database)
+    database.execute("ALTER TABLE historical_stocks_data DISABLE TRIGGER note_change_by_hand")
+    empty = "UPDATE historical_stocks_data SET daily_percent_change = '' WHERE daily_percent_change IS NULL"
+    assert database.execute(empty) == 1
+    with pytest.raises(psycopg2.errors.InvalidTextRepresentation):
+        database.rows("SELECT * FROM stock_prices")
+    answer = command("verify", "--database-url", database.url, *(("--output", three.output) if with_output else ()))
+    assert answer.code == 1
+    rows = "the rows of 2001-02-01 are not those that were" if with_output else "its 6 rows are not those that"
+    assert f"table: aa.us.csv: {rows}" in answer.out
+    three.load(database, reload=True)
+    assert command("verify", "--database-url", database.url).code == 0
+
+
 @pytest.mark.parametrize("rows_more", [0, 1])
 def test_verify_without_outputs_proves_files_that_are_not_in_the_order_of_their_days(
     three: Files, database: Database, days: Days, rows_more: int
