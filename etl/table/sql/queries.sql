@@ -188,18 +188,18 @@ SELECT receipt::text FROM pipeline_runs WHERE attempt_id = %(attempt_id)s;
 -- name: first_success
 -- What a run's first committed attempt moved: later attempts of the same run find its rows in the table.
 SELECT (receipt->'rows'->>'inserted')::bigint, (receipt->'rows'->>'deleted')::bigint
-FROM pipeline_runs WHERE run_id = %(run_id)s AND state = 'success' ORDER BY elapsed_seconds LIMIT 1;
+FROM pipeline_runs WHERE run_id = %(run_id)s AND state = 'success' ORDER BY number LIMIT 1;
 
 -- name: last_success
 -- The load that a new one is compared with, its accepted rows, and the files that it quarantined.
 SELECT run_id, (receipt->'rows'->>'accepted')::bigint, ARRAY(
     SELECT one->>'file' FROM jsonb_array_elements(receipt->'quarantined') AS one
 )
-FROM pipeline_runs WHERE state = 'success' AND receipt->>'undone' IS NULL ORDER BY started_at DESC LIMIT 1;
+FROM pipeline_runs WHERE state = 'success' AND receipt->>'undone' IS NULL ORDER BY number DESC LIMIT 1;
 
 -- name: last_runs
--- The newest receipts, newest first.
-SELECT receipt FROM pipeline_runs ORDER BY started_at DESC LIMIT %(limit)s;
+-- The newest receipts, newest first: in the order in which they were recorded, as a clock may have been wrong.
+SELECT receipt FROM pipeline_runs ORDER BY number DESC LIMIT %(limit)s;
 
 -- name: row_totals
 -- Rows in the table, and rows that the ledger knows of.

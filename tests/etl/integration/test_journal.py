@@ -990,6 +990,20 @@ def test_receipts_are_a_chain_through_loads_failures_and_undos(
     assert answer.out == f"receipts: {receipts[2]['run_id']}: the receipt before it is missing\n"
 
 
+def test_run_of_a_clock_that_was_ahead_is_not_the_last_one_for_a_year(
+    three: Files, database: Database, command: Command
+) -> None:
+    ahead = etl.Run("ahead", started_at=datetime.now(UTC) + timedelta(days=365))
+    etl.run(three.job(), target=etl.Target(database.url), run=ahead)
+    three.put("cc.us.csv", None)
+    first = three.load(database)
+    second = three.load(database)
+    assert (first.newly_quarantined, second.newly_quarantined) == (("cc.us.csv",), ())
+    [last] = etl.read_history(database.url, last=1)
+    assert last.run_id == second.run_id
+    assert second.run_id in command("history", "--last", "1", "--database-url", database.url).out
+
+
 def test_loads_in_steps_and_at_once_write_the_same_journal(three: Files, database: Database, days: Days) -> None:
     three.load(database)
     three.put("cc.us.csv", days(22, price=31))
