@@ -16,7 +16,7 @@ from etl.errors import SettingsError
 from etl.files import native
 from etl.files.header import parse_aliases
 from etl.revision import code_version
-from etl.settings import DEFAULT_GRACE_SECONDS, parse_days, parse_seconds
+from etl.settings import DEFAULT_GRACE_SECONDS, MOST_DAYS, parse_days, parse_seconds
 
 
 def _iso_day(text: str) -> date:
@@ -39,7 +39,7 @@ def _days(text: str) -> float:
     try:
         return parse_days(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 0 to {MOST_DAYS:,}") from None
 
 
 def _count(text: str) -> int:

@@ -18,6 +18,7 @@ _SET_BY = {
 }
 
 DEFAULT_GRACE_SECONDS = 300
+MOST_DAYS = 36_500  # a century; PostgreSQL counts no further back than 4713 BC
 _MOST_SHARDS = 64  # past it a shard of a batch of 1000 files is not worth its task
 
 
@@ -100,10 +101,10 @@ def _shards(environment: Mapping[str, str]) -> int:
 
 
 def parse_days(text: str) -> float:
-    """A number of days that may be part of one. Raises ValueError for what is none."""
+    """A number of days that may be part of one. Raises ValueError for what is none, or reaches back over a century."""
     days = float(text)
-    if not 0 <= days < math.inf:
-        raise ValueError("not a number of days")
+    if not 0 <= days <= MOST_DAYS:
+        raise ValueError(f"not a number of days from 0 to {MOST_DAYS:,}")
     return days
 
 

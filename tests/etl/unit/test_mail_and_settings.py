@@ -98,6 +98,13 @@ def test_grace_that_is_no_number_of_seconds_or_longer_than_a_task_may_take_is_re
         read_settings({**ENVIRONMENT, "MBD_GATE_GRACE_SECONDS": grace})
 
 
+@pytest.mark.parametrize("days", ["soon", "nan", "inf", "-1", "36501", "9999999"])
+def test_days_of_the_journal_that_are_no_number_or_more_than_a_century_are_refused(days: str) -> None:
+    with pytest.raises(SettingsError, match="MBD_JOURNAL_DAYS"):
+        read_settings({**ENVIRONMENT, "MBD_JOURNAL_DAYS": days})
+    assert read_settings({**ENVIRONMENT, "MBD_JOURNAL_DAYS": "36500"}).journal_days == 36500
+
+
 @pytest.mark.parametrize(
     ("environment", "bucket"),
     [
