@@ -37,7 +37,7 @@ def grant(options: argparse.Namespace, *, database: str) -> int:
         print("Its password is as it was; --new-password gives it another.")
     elif not given:
         print(f"Its password, which is shown only now: {password}")
-    facts = parse_dsn(database)
+    facts = parse_dsn(database.strip())
     where = f"{facts.get('host', 'localhost')}:{facts.get('port', '5432')}/{facts.get('dbname', '')}"
     print(f'psql "postgresql://{name}@{where}?sslmode={facts.get("sslmode", "require")}"')
     return 0

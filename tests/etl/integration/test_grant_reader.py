@@ -58,6 +58,12 @@ def test_login_reads_every_view_and_nothing_else(loaded: Database, command: Comm
     connection.close()
 
 
+def test_blanks_around_the_url_do_not_matter(loaded: Database, command: Command) -> None:
+    answer = command("grant-reader", "ada", "--database-url", f" {loaded.url}\n")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"ada@127.0.0.1:{loaded.server.port}/stocks" in answer.out
+
+
 def test_second_time_leaves_the_password_and_prints_none(
     loaded: Database, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
