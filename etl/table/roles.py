@@ -66,7 +66,8 @@ def has_reader(url: str, *, name: str) -> bool:
 def make_reader(url: str, *, name: str, password: str | None) -> None:
     """Make a login that may read the views and nothing else, or give it its rights and this password again.
 
-    `url` is the login of the tables' owner; None leaves the password as it is. Call has_reader first.
+    `url` is the login of the tables' owner; None leaves the password as it is. Call has_reader first. Raises
+    SettingsError when everybody may make functions where the loader would call them, and this user may not change that.
     """
     with connect(url) as connection, connection.cursor() as cursor:
         verifier = None if password is None else _verifier(connection, name=name, password=password)
@@ -76,10 +77,17 @@ def make_reader(url: str, *, name: str, password: str | None) -> None:
                 name=sql.Literal(name),
                 role=sql.Identifier(name),
                 schema=sql.Identifier(schema),
+                schema_name=sql.Literal(schema),
                 database=sql.Identifier(database),
                 password=sql.SQL(" PASSWORD {}").format(sql.Literal(verifier)) if verifier else sql.SQL(""),
             )
         )
+        if is_open := query(cursor, "open_schemas", schema=schema):
+            raise SettingsError(
+                f"Everybody may make functions in schema {is_open[0][0]}, where the loader would call them with its rights, "
+                "and this user may not change that. Nothing was made. Run as the owner of the schema: "
+                f"REVOKE CREATE ON SCHEMA {is_open[0][0]} FROM PUBLIC"
+            )
         connection.commit()
 
 

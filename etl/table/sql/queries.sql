@@ -234,3 +234,8 @@ SELECT
     to_regrole(quote_ident(%(login)s)) IS NOT NULL,
     coalesce(shobj_description(to_regrole(quote_ident(%(login)s)), 'pg_authid') = 'A login of mbd grant-reader.', false),
     to_regrole('stock_prices_reader') IS NOT NULL;
+
+-- name: open_schemas
+-- Schemas in which the loader looks for functions and everybody may make them.
+SELECT quote_ident(nspname) FROM pg_namespace
+WHERE nspname IN (%(schema)s, 'public') AND has_schema_privilege('public', oid, 'CREATE');

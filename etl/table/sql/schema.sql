@@ -121,6 +121,25 @@ EXCEPTION WHEN insufficient_privilege THEN
 END
 $$;
 
+-- Where somebody reads: nobody makes functions here that a load would take for PostgreSQL's own (reader.sql says how).
+DO $$
+DECLARE
+    place text;
+BEGIN
+    FOR place IN
+        SELECT nspname FROM pg_namespace WHERE nspname IN (current_schema(), 'public') AND EXISTS (
+            SELECT FROM pg_auth_members WHERE roleid = to_regrole('stock_prices_reader')
+        )
+    LOOP
+        IF has_schema_privilege('public', place, 'CREATE') THEN
+            EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', place);
+        END IF;
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'Everybody may make functions in the schema public, and this user may not change that.';
+END
+$$;
+
 COMMENT ON TABLE historical_stocks_data IS 'Daily share prices as they were delivered, one row a company and trading day. Query the view stock_prices.';
 COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combined file last loaded for each company.';
 COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -178,11 +179,45 @@ def test_login_cannot_make_the_owners_function_act_on_a_table_of_its_own(
         loaded.execute("GRANT EXECUTE ON FUNCTION note_change_by_hand() TO PUBLIC")
     session = _log_in(loaded, password, stay=True)
     session.autocommit = True
-    with session.cursor() as cursor:
+    with closing(session), session.cursor() as cursor:
         cursor.execute(_TRAP)
         with pytest.raises(errors.InsufficientPrivilege, match="note_change_by_hand"):
             cursor.execute(_ON_A_TABLE_OF_ONES_OWN)
-    session.close()
     assert loaded.count() == 35
     loaded.execute("UPDATE historical_stocks_data SET close_value = '1' WHERE company_name = 'aa.us.csv'")
     assert loaded.rows("SELECT changed_by, operation FROM changes_by_hand") == [(loaded.server.user, "UPDATE")]
+
+
+_TAKE_OVER = """
+    CREATE FUNCTION public.substr(varchar, int, int) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE 'GRANT SELECT ON loaded_companies TO ada';
+        RETURN pg_catalog.substr($1::text, $2, $3);
+    END $$
+"""
+
+
+@pytest.mark.parametrize("name", ["grant-reader", "init-db"])
+def test_login_makes_no_function_that_a_load_takes_for_postgresqls_own(
+    loaded: Database, command: Command, name: str
+) -> None:
+    [password] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    loaded.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")  # as before PostgreSQL 15
+    assert command(*([name, "ada"] if name == "grant-reader" else [name]), "--database-url", loaded.url).code == 0
+    session = _log_in(loaded, password, stay=True)
+    with closing(session), session.cursor() as cursor, pytest.raises(errors.InsufficientPrivilege):
+        cursor.execute(
+            "CREATE FUNCTION public.substr(varchar, int, int) RETURNS text LANGUAGE plpgsql AS "
+            "$$ BEGIN DELETE FROM loaded_companies; RETURN pg_catalog.substr($1::text, $2, $3); END $$"
+        )
+
+
+def test_owner_who_cannot_close_the_schema_is_told_who_can(loaded: Database, command: Command) -> None:
+    loaded.execute("CREATE ROLE joe LOGIN CREATEROLE PASSWORD 'his'; GRANT CREATE ON SCHEMA public TO PUBLIC")
+    loaded.execute("GRANT stock_prices_reader TO joe WITH ADMIN OPTION")
+    loaded.execute("ALTER DATABASE stocks OWNER TO joe")
+    url = f"postgresql://joe:his@127.0.0.1:{loaded.server.port}/stocks"
+    answer = command("grant-reader", "ada", "--database-url", url)
+    loaded.execute("ALTER DATABASE stocks OWNER TO postgres")
+    assert (answer.code, "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in answer.err) == (2, True), answer.err
+    assert loaded.rows("SELECT FROM pg_roles WHERE rolname = 'ada'") == []
