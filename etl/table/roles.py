@@ -82,11 +82,12 @@ def make_reader(url: str, *, name: str, password: str | None) -> None:
                 password=sql.SQL(" PASSWORD {}").format(sql.Literal(verifier)) if verifier else sql.SQL(""),
             )
         )
-        if is_open := query(cursor, "open_schemas", schema=schema):
+        if found := query(cursor, "open_schemas", schema=schema):
+            place = found[0][0]
             raise SettingsError(
-                f"Everybody may make functions in schema {is_open[0][0]}, where the loader would call them with its rights, "
-                "and this user may not change that. Nothing was made. Run as the owner of the schema: "
-                f"REVOKE CREATE ON SCHEMA {is_open[0][0]} FROM PUBLIC"
+                f"Everybody may make functions in schema {place}, where the loader would call them with its rights. "
+                "This user may not change that. Nothing was made. Run as the owner of the schema: "
+                f"REVOKE CREATE ON SCHEMA {place} FROM PUBLIC"
             )
         connection.commit()
 

@@ -62,7 +62,7 @@ def command(arguments: list[str]) -> int:
         pytest.param([*PROCESS, "--grace", "nan"], 2, "--grace", id="grace for ever"),
         pytest.param(["run", *PROCESS[1:]], 2, "No database is named. Pass --database-url", id="run without database"),
         pytest.param(["load", "--output", "Output"], 2, "No database is named", id="load without database"),
-        pytest.param(["load", "--output", "Output", "--journal-days", "9999999"], 2, "days from 0 to 36,500", id="days"),
+        pytest.param(["load", "--output", "Output", "--journal-days", "9999999"], 2, "from 0 to 36,500", id="days"),
         pytest.param(["init-db"], 2, "No database is named", id="init-db without database"),
         pytest.param(["history"], 2, "No database is named", id="history without database"),
         pytest.param(["history", "--last", "-1"], 2, "'-1' is not a whole number from 1 on", id="history of -1 run"),
