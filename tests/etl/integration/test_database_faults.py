@@ -28,7 +28,7 @@ MARKED = "hunter2-do-not-print"
 NO_HOST = "x" * 64 + ".invalid"  # longer than a name may be, so that no name server is asked
 
 
-DROP_VIEWS = "DROP VIEW stock_prices, stock_prices_as_written CASCADE;"
+DROP_VIEWS = "DROP VIEW stock_prices, stock_prices_as_written CASCADE; DROP FUNCTION rows_as_of_load;"
 
 
 def _move(files: Files, url: str, command: Command, *options: object) -> Answer:
