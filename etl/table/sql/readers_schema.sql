@@ -63,7 +63,7 @@ WITH batches AS (
     FROM known k CROSS JOIN stock_freshness_rules r GROUP BY r.newest_day_share
 ), silent AS MATERIALIZED ( -- counted in weekdays: a holiday of the exchange is in the usual gaps of all companies
     SELECT k.company_name, newest.day - k.last_day AS days_behind,
-           (SELECT count(*) FROM generate_series(k.last_day + 1, newest.day, interval '1 day') AS d
+           (SELECT count(*) FROM generate_series((k.last_day + 1)::timestamp, newest.day, interval '1 day') AS d
             WHERE extract(isodow FROM d) < 6) > r.usual_times * usual.missed AS is_unusual
     FROM newest JOIN known k ON k.last_day < newest.day
     CROSS JOIN stock_freshness_rules r
@@ -77,7 +77,7 @@ WITH batches AS (
             ) last_rows
         ) rows_of_company
         CROSS JOIN LATERAL (
-            SELECT count(*) AS weekdays FROM generate_series(before + 1, stock_date, interval '1 day') AS d
+            SELECT count(*) AS weekdays FROM generate_series((before + 1)::timestamp, stock_date, interval '1 day') AS d
             WHERE extract(isodow FROM d) < 6
         ) gap
     ) usual

@@ -79,6 +79,29 @@ def test_share_that_is_seldom_traded_is_quiet_until_it_is_so_for_longer_than_is_
         assert database.rows("SELECT state FROM stock_batch_status") == [("complete",)]
 
 
+def test_weekdays_are_counted_alike_in_a_time_zone_whose_clocks_skip_a_midnight(
+    even: Files, database: Database, days: Callable[..., list[str]]
+) -> None:
+    skipped = date(2018, 11, 4)  # there was no 00:00 in Sao Paulo
+
+    def around(numbers: range) -> list[str]:
+        return [
+            f"{skipped + timedelta(days=at)},{row.partition(',')[2]}"
+            for at, row in zip(numbers, days(99), strict=False)
+        ]
+
+    even.put("bb.us.csv", around(range(-37, 0, 4)))
+    states = []
+    for newest in range(5, 14):
+        for name in ("aa.us.csv", "cc.us.csv"):
+            even.put(name, around(range(-37, newest)))
+        even.load(database)
+        in_utc = database.rows(COMPANIES)
+        assert database.rows(f"SET TIME ZONE 'America/Sao_Paulo'; {COMPANIES}") == in_utc, newest
+        states += [row[1] for row in in_utc]
+    assert {"quiet", "stale"} <= set(states)
+
+
 def test_share_that_is_traded_no_more_makes_the_batch_incomplete_for_a_week(
     even: Files, database: Database, days: Callable[..., list[str]]
 ) -> None:
