@@ -281,7 +281,8 @@ class _Loader:
     def _undo(self) -> None:
         run = etl.Run.begin("undo")
         op = self._history.begin(self._who, "undo")
-        undo(self._database.url, run=run)
+        while not self._is_undone(run):
+            pass  # it looks again, as the other loader has loaded meanwhile
         [(number, undid)] = self._database.rows(
             "SELECT load, (SELECT min(load) FROM loads WHERE undone_by = %s) FROM loads WHERE run_id = %s",
             run.run_id,
@@ -289,6 +290,15 @@ class _Loader:
         )
         self._history.end(op, number=number, undid=undid)
         self._undoable.loads -= 1
+
+    def _is_undone(self, run: etl.Run) -> bool:
+        try:
+            undo(self._database.url, run=run)
+        except etl.SettingsError as refused:
+            if "another run was loaded or undone meanwhile" not in str(refused):
+                raise
+            return False
+        return True
 
     def _batch(self) -> dict[str, dict[str, str]]:
         rows = [row.in_table(name) for name, rows in self._companies.items() for row in rows]
