@@ -108,16 +108,42 @@ FROM historical_stocks_data;
 -- Who may only read: grant it to a trader's login. Making a role needs a right that not every owner of a table has.
 DO $$
 BEGIN
-    BEGIN
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
-            CREATE ROLE stock_prices_reader NOLOGIN;
-        END IF;
-    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
+        CREATE ROLE stock_prices_reader NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN
         NULL; -- an init-db of another database of this server has just made it
-    END;
-    GRANT SELECT ON stock_prices, stock_prices_as_written TO stock_prices_reader;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'The role stock_prices_reader was not made: this user may not make roles.';
+    WHEN insufficient_privilege THEN
+        NULL; -- said below
+END
+$$;
+
+-- Between making the role and granting to it: a change of the catalogs of our own lets this session see a role that another one
+-- has made meanwhile. Otherwise GRANT may look it up as of a moment before.
+COMMENT ON TABLE historical_stocks_data IS 'Daily share prices as they were delivered, one row a company and trading day. Query the view stock_prices.';
+COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combined file last loaded for each company.';
+COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';
+COMMENT ON TABLE changes_by_hand IS 'Writes to historical_stocks_data that no load made.';
+COMMENT ON VIEW stock_prices IS 'Daily share prices, typed: one row a company and trading day. Prices are as delivered; the publisher adjusts them backwards for splits and dividends.';
+COMMENT ON VIEW stock_prices_as_written IS 'The rows of stock_prices as text, as they were delivered.';
+COMMENT ON COLUMN stock_prices.stock_date IS 'Trading day, of the exchange''s calendar';
+COMMENT ON COLUMN stock_prices.open_value IS 'Price at open, USD a share, adjusted backwards as delivered';
+COMMENT ON COLUMN stock_prices.high_value IS 'Highest price of the day, USD a share, adjusted backwards as delivered';
+COMMENT ON COLUMN stock_prices.low_value IS 'Lowest price of the day, USD a share, adjusted backwards as delivered';
+COMMENT ON COLUMN stock_prices.close_value IS 'Price at close, USD a share, adjusted backwards as delivered';
+COMMENT ON COLUMN stock_prices.volume_traded IS 'Shares traded on the day, as delivered';
+COMMENT ON COLUMN stock_prices.daily_percent_change IS '((close - open) / open) * 100 of the same day, percent: 2.5 is 2.5 %; null where open is 0. From close to close: stock_returns.close_percent_change';
+COMMENT ON COLUMN stock_prices.value_change IS 'close - open of the same day, USD a share';
+COMMENT ON COLUMN stock_prices.company_name IS 'Company file that the row came from, such as ge.us.csv';
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'stock_prices_reader') THEN
+        GRANT SELECT ON stock_prices, stock_prices_as_written TO stock_prices_reader;
+    ELSE
+        RAISE NOTICE 'The role stock_prices_reader was not made: this user may not make roles.';
+    END IF;
 END
 $$;
 
@@ -139,19 +165,3 @@ EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'Everybody may make functions in the schema public, and this user may not change that.';
 END
 $$;
-
-COMMENT ON TABLE historical_stocks_data IS 'Daily share prices as they were delivered, one row a company and trading day. Query the view stock_prices.';
-COMMENT ON TABLE loaded_companies IS 'Ledger of the load: the slice of the combined file last loaded for each company.';
-COMMENT ON TABLE pipeline_runs IS 'Receipts: what each attempted run did.';
-COMMENT ON TABLE changes_by_hand IS 'Writes to historical_stocks_data that no load made.';
-COMMENT ON VIEW stock_prices IS 'Daily share prices, typed: one row a company and trading day. Prices are as delivered; the publisher adjusts them backwards for splits and dividends.';
-COMMENT ON VIEW stock_prices_as_written IS 'The rows of stock_prices as text, as they were delivered.';
-COMMENT ON COLUMN stock_prices.stock_date IS 'Trading day, of the exchange''s calendar';
-COMMENT ON COLUMN stock_prices.open_value IS 'Price at open, USD a share, adjusted backwards as delivered';
-COMMENT ON COLUMN stock_prices.high_value IS 'Highest price of the day, USD a share, adjusted backwards as delivered';
-COMMENT ON COLUMN stock_prices.low_value IS 'Lowest price of the day, USD a share, adjusted backwards as delivered';
-COMMENT ON COLUMN stock_prices.close_value IS 'Price at close, USD a share, adjusted backwards as delivered';
-COMMENT ON COLUMN stock_prices.volume_traded IS 'Shares traded on the day, as delivered';
-COMMENT ON COLUMN stock_prices.daily_percent_change IS '((close - open) / open) * 100 of the same day, percent: 2.5 is 2.5 %; null where open is 0. From close to close: stock_returns.close_percent_change';
-COMMENT ON COLUMN stock_prices.value_change IS 'close - open of the same day, USD a share';
-COMMENT ON COLUMN stock_prices.company_name IS 'Company file that the row came from, such as ge.us.csv';
