@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,7 +41,10 @@ _stage: list[Stage] = []
 
 
 def _begin_worker(directory: str) -> None:
-    _stage.append(Stage(Path(directory) / f"worker-{os.getpid()}").__enter__())
+    stage = Stage(Path(directory) / f"worker-{os.getpid()}").__enter__()
+    _stage.append(stage)
+    # Its servers have ended when the process has: their folder is removed then.
+    Finalize(stage, stage.__exit__, args=(None, None, None), exitpriority=1)
 
 
 def _play_seed(seed: int, days: int, bug: str = "") -> Outcome:
