@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if before:
         given.seed = before.seed + before.seeds
     elif given.add:
-        parser.error("What is kept was played by other code or for other days. Without --add, figures begin anew.")
+        parser.error("The kept figures are of other code or of another --days. Leave out --add to begin anew.")
     missed, found = [], 0
     if given.planted:
         for bug, outcome, days in find_bugs(days=30, most_seeds=12, jobs=given.jobs):
