@@ -30,6 +30,7 @@ from etl.table.rejected import record_rejected
 from etl.table.restatements import Restatement, record_restatements
 from etl.table.runs import RunRecord, insert_record, last_receipt_hash
 from etl.table.schema import check_columns, lock_table
+from etl.table.verify import differing_entries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -176,6 +177,7 @@ class _Load:
         self._inserted = 0
         self._changed: list[Slice] = []
         self._restatements: tuple[Restatement, ...] = ()
+        self._proven: set[str] = set()  # companies that are surely as they were loaded
 
     def may_add(self, entry: Slice) -> bool:
         """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
@@ -267,7 +269,7 @@ class _Load:
             forget_all_entries(self.cursor, load=self._number)
         if self._outside and (self._outside.is_new_start or self._target.reload):
             loaded = {entry.company_name for entry in self._changed}
-            forget_outside_writes(self.cursor, self._outside, loaded=loaded)
+            forget_outside_writes(self.cursor, self._outside, loaded=loaded | self._proven)
         if self._target.journal_days is not None:
             forget_old_entries(self.cursor, load=self._number, days=self._target.journal_days)
         insert_record(self.cursor, record)
@@ -289,12 +291,14 @@ class _Load:
         return {name: rows + grown.get(name, 0) for name, (rows, loaded) in left.items() if rows != loaded}
 
     def _not_compared(self) -> tuple[tuple[str, str, datetime], ...]:
-        """Noted writes of others, unless each company that was ever loaded was compared with its file."""
+        """Noted writes of others, unless each company that was ever loaded was compared with its file or its hash."""
         if not self._outside or self._outside.is_new_start:
             return ()
         if self._target.reload:
             compared = [entry.company_name for entry in self._changed]
-            if not query(self.cursor, "other_companies", companies=compared):
+            others = [row[0] for row in query(self.cursor, "other_companies", companies=compared)]
+            if not others or not list(differing_entries(self.cursor, others)):
+                self._proven = {*compared, *others}
                 return ()
         return self._outside.statements
 

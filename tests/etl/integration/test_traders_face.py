@@ -153,6 +153,16 @@ def test_mail_and_page_are_about_the_table_where_values_were_changed_by_hand(thr
     assert etl.receipt_text(three.load(database)).startswith("0 changes: ")
 
 
+def test_reload_without_a_company_that_is_as_it_was_loaded_forgets_a_change_by_hand(
+    three: Files, database: Database
+) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    three.name("aa.us.csv", "bb.us.csv")
+    assert three.load(database, reload=True).written_outside == ()
+    assert _by_hand(three.load(database)) == []
+
+
 def test_reload_of_other_companies_forgets_no_change_by_hand(three: Files, database: Database) -> None:
     three.load(database)
     database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")

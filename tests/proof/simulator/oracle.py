@@ -72,6 +72,8 @@ class State:
     table: dict[str, Company]
     unsure: set[str] = field(default_factory=set)
     """Companies that people wrote to, then or later."""
+    corrects: bool = False
+    """Whether the load changed companies that people had written to."""
 
 
 class Oracle:
@@ -166,7 +168,8 @@ class Oracle:
         self._expect_journal(before, found, without=touched_before | self.touched)
         # Rows that people wrote belong to no load: a load that puts them right has changed nothing.
         loaded = found | {name: self._slices[name] for name in self.touched if name in self._slices}
-        self.states.append(State(self._last_load, loaded_at, loaded, unsure=set(self.touched)))
+        corrects = any(before.get(name) != found.get(name) for name in touched_before)
+        self.states.append(State(self._last_load, loaded_at, loaded, unsure=set(self.touched), corrects=corrects))
         self.world.count("loads")
 
     def _expect_company(self, name: str, old: Company, found: Company, *, run: DagRun) -> None:
@@ -250,11 +253,11 @@ class Oracle:
         if was_refused:
             self._expect_table(found, self.table, "an undo was refused, and the table is another")
             return
-        changed = [number for number in range(1, len(tables)) if tables[number] != tables[number - 1]]
-        if not changed:
-            raise PromiseBrokenError("an undo of nothing", "no load that is left had changed the table")
-        last = changed[-1]
+        last = self._first_undone()
+        newest = max((number for number in range(1, len(tables)) if tables[number] != tables[number - 1]), default=0)
         # A load that found rows of somebody else, and other ones in its batch, has kept those as the old values.
+        if last != newest and not (last > newest and self.states[last - 1].corrects):
+            raise PromiseBrokenError("an undo of another run", f"{last} of {len(self.states)}, not {newest}")
         unsure = self.touched.union(*(state.unsure for state in self.states[max(0, last - 2) : last]))
         for name in {*found, *tables[last - 1]} - unsure:
             if found.get(name, {}) != tables[last - 1].get(name, {}):
@@ -264,6 +267,16 @@ class Oracle:
         self.table = found
         self._slices = {name: company for name, company in found.items() if name not in self.touched}
         self._last_load = int(self.world.rows("SELECT max(load) FROM loads")[0][0])
+
+    def _first_undone(self) -> int:
+        """Which of the loads that were there, counted from 1, is the earliest that the undo took back."""
+        [(load,)] = self.world.rows(
+            "SELECT min(load) FROM loads WHERE undone_by = (SELECT run_id FROM loads ORDER BY load DESC LIMIT 1)"
+        )
+        left = [state.load for state in self.states]
+        if load not in left:
+            raise PromiseBrokenError("an undo of another run", f"load {load} is none of those that are left")
+        return left.index(load) + 1
 
     # --- each day -----------------------------------------------------------------------------------------------
 
