@@ -1,7 +1,7 @@
 """Keeps what each seed came to in a file, so that a long run goes on where it was interrupted, and adds runs up.
 
-A line for each seed. What other code than today's came to does not count, in the file or in a sum: whatever was played
-before a change says nothing about what is there after it.
+A line for each seed. What other code than today's came to does not count in the file: whatever was played before a
+change says nothing about what is there after it. A sum of runs says how many of its days are of the newest code.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ class Total:
     seed: int
     asked: int
     code: str
+    """The newest code that was played; the seeds before may have been played by code before it."""
     seeds: int = 0
     days: int = 0
+    newest_days: int = 0
+    """Those of the newest code."""
     broken: int = 0
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -59,6 +62,7 @@ class Total:
         for one in outcomes:
             self.seeds += 1
             self.days += one.days
+            self.newest_days += one.days
             self.broken += bool(one.kind)
             self.seconds += one.seconds
             self.counts.update(one.counts)
@@ -73,11 +77,15 @@ class Total:
 
 
 def kept_total(asked: int, folder: Path = FOLDER, root: Path = ROOT) -> Total | None:
-    """What was kept of today's code and so many days for each seed."""
+    """What was kept of runs of so many days for each seed, for today's code to go on."""
     file = folder / "simulator.json"
     kept = json.loads(file.read_text(encoding="utf-8")).get("total") if file.exists() else None
     total = Total.of_json(kept) if kept else None
-    return total if total and (total.code, total.asked) == (code_of(root), asked) else None
+    if not total or total.asked != asked:
+        return None
+    if total.code != code_of(root):
+        total.code, total.newest_days = code_of(root), 0
+    return total
 
 
 class Results:

@@ -165,6 +165,7 @@ def figures(total: Total, *, bugs: str) -> Mapping[str, int | float | str]:
     rows: dict[str, int | float | str] = {
         "simulated days": total.days,
         "seeds": total.seeds,
+        "of these days: by the newest code of this run, of product or simulator": total.newest_days,
         "of these days: with S3 as a moto server; otherwise it is a folder": counts["days on S3"],
         **{text: counts[name] for name, text in _ROWS.items()},
         "promises broken": total.broken,
@@ -198,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if before:
         given.seed = before.seed + before.seeds
     elif given.add:
-        parser.error("The kept figures are of other code or of another --days. Leave out --add to begin anew.")
+        parser.error("The kept figures are of another --days. Leave out --add to begin anew.")
     missed, found = [], 0
     if given.planted:
         for bug, outcome, days in find_bugs(days=30, most_seeds=12, jobs=given.jobs):

@@ -54,7 +54,7 @@ def test_a_test_of_the_simulator_may_change(repository: Path) -> None:
     assert Results(file, days=100, root=repository).outcomes == {}
 
 
-def test_a_run_is_added_to_the_figures_that_are_kept_of_the_same_code(repository: Path, tmp_path: Path) -> None:
+def test_a_run_is_added_to_the_figures_that_are_kept(repository: Path, tmp_path: Path) -> None:
     first = Total(7, 100, code_of(repository)).add([OUTCOME, BROKEN])
     proof.keep("simulator", "make simulate", figures(first, bugs=""), tmp_path, total=first.as_json())
     kept = kept_total(100, tmp_path, repository)
@@ -63,5 +63,14 @@ def test_a_run_is_added_to_the_figures_that_are_kept_of_the_same_code(repository
     both = figures(kept.add([Outcome(9, days=88, counts=Counter({"mails": 4}), seconds=2.0)]), bugs="")
     assert (both["simulated days"], both["seeds"], both["mails"], both["promises broken"]) == (200, 3, 7, 1)
     assert both["days in a second of processor time, without PostgreSQL's"] == 50.0
+
+
+def test_a_sum_says_how_many_days_were_played_by_the_newest_code(repository: Path, tmp_path: Path) -> None:
+    first = Total(7, 100, code_of(repository)).add([OUTCOME])
+    proof.keep("simulator", "make simulate", {}, tmp_path, total=first.as_json())
     (repository / "trigger" / "handler.py").write_text("2")
-    assert kept_total(100, tmp_path, repository) is None
+    kept = kept_total(100, tmp_path, repository)
+    assert kept is not None
+    assert kept.code == code_of(repository)
+    kept.add([BROKEN])
+    assert (kept.seeds, kept.days, kept.newest_days) == (2, 112, 12)
