@@ -177,7 +177,9 @@ class _Load:
         self._inserted = 0
         self._changed: list[Slice] = []
         self._restatements: tuple[Restatement, ...] = ()
+        self._as_loaded: set[str] = set()  # reloaded companies whose file has no other old days than were loaded
         self._proven: set[str] = set()  # companies that are surely as they were loaded
+        self._mixed: set[str] = set()  # whose old rows, as the journal gets them, are not those that were loaded
 
     def may_add(self, entry: Slice) -> bool:
         """Could this slice be added without deleting anything: is its company new, or did its slice grow?"""
@@ -218,8 +220,10 @@ class _Load:
         manifest = combined.manifest
         changed = [entry for entry in manifest.slices if self._has_changed(entry)]
         replaced = {entry.company_name: entry.rows for entry in changed if not self._is_added(entry.company_name)}
+        mixed = {name for name, _ in differing_entries(self.cursor, list(replaced))} if self._outside else set()
         done = self._replace(replaced, combined=combined)
         held = {one.company_name for one in done.held}
+        self._mixed = mixed - held - self._as_loaded
         self._changed = [entry for entry in changed if entry.company_name not in held]
         self._restatements = done.restatements
         if self._outside and self._outside.is_new_start:
@@ -265,6 +269,7 @@ class _Load:
             return
         record_slices(self.cursor, self._changed, ends=self._ends, load=self._number, run_id=record.run_id)
         record_restatements(self.cursor, self._restatements, load=self._number)
+        query(self.cursor, "record_mixed", load=self._number, companies=sorted(self._mixed))
         if self._outside and self._outside.is_new_start:
             forget_all_entries(self.cursor, load=self._number)
         if self._outside and (self._outside.is_new_start or self._target.reload):
@@ -343,7 +348,10 @@ class _Load:
         if hashlib.sha256(loaded).hexdigest() != known.sha256:
             return None
         until = Tail.of(loaded).last_day
-        return until if not added or Tail.of(added).first_day > until else None
+        if added and Tail.of(added).first_day <= until:
+            return None
+        self._as_loaded.add(name)
+        return until
 
     def _check_older_rows(self, companies: list[str], *, since: date) -> None:
         """Refuse to lose history: who takes the rows since a day seldom wants the older ones deleted."""

@@ -15,7 +15,7 @@ from etl.table.journal import Consent, replace_companies
 from etl.table.outside_writes import find_outside_writes
 from etl.table.runs import RunRecord, insert_record, last_receipt_hash
 from etl.table.schema import check_columns, lock_table
-from etl.table.verify import differing_entries, read_slices
+from etl.table.verify import differing_entries
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
@@ -57,7 +57,8 @@ def undo_loads(
     of it; without it, the loads are looked up before the table's lock is waited for. Companies that were only respelled
     keep the new spelling, and their ledger entry with it. Raises SettingsError, with the table as it was, where there
     is nothing to undo, it would take back other loads than those, the journal does not reach back, or rows were changed
-    outside the pipeline. A COMMIT that was not answered is looked for: ServiceError says whether it took effect.
+    outside the pipeline, now or before a load that would be undone. A COMMIT that was not answered is looked for:
+    ServiceError says whether it took effect.
     """
     is_committing = False
     try:
@@ -144,13 +145,11 @@ def _restore(cursor: Cursor, loads: Mapping[int, str], *, dry_run: bool) -> Undo
         is_suspect=False,
         journalled=False,
     )
-    undone = Undone(runs, len(companies), done.inserted, done.deleted, tuple(loads))
-    if dry_run:
-        return undone
     query(cursor, "restore_ledger", load=load, companies=companies)
-    restore_flagged(cursor, companies, load=load)
-    _correct_ledger(cursor, companies)
-    return undone
+    _correct_ledger(cursor, companies, load=load, run_id=runs[0])
+    if not dry_run:
+        restore_flagged(cursor, companies, load=load)
+    return Undone(runs, len(companies), done.inserted, done.deleted, tuple(loads))
 
 
 def _first_load(cursor: Cursor, run_id: str | None) -> int:
@@ -184,17 +183,22 @@ def _refuse_outside_writes(cursor: Cursor, companies: list[str], *, run_id: str)
         )
 
 
-def _correct_ledger(cursor: Cursor, companies: list[str]) -> None:
-    """Let the ledger say what the table holds of companies that keep another spelling than their old slice had."""
-    if not companies:
-        return
-    wrong = {name for name, _ in differing_entries(cursor, companies)}
-    for found in read_slices(cursor, sorted(wrong)) if wrong else []:
-        query(
-            cursor,
-            "correct_ledger_entry",
-            company=found.company_name,
-            sha256=found.sha256,
-            length=found.length,
-            rows=found.rows,
+def _correct_ledger(cursor: Cursor, companies: list[str], *, load: int, run_id: str) -> None:
+    """Let the ledger say what the table holds of companies that keep another spelling than their old slice had.
+
+    Raises SettingsError where they got rows back that no load had written: one that is undone, by run `run_id` or
+    later, had found such rows and put them into the journal.
+    """
+    mixed = [row[0] for row in query(cursor, "mixed_companies", load=load)]
+    for name, found in differing_entries(cursor, companies) if companies and not mixed else ():
+        if found:
+            facts = {"sha256": found.sha256, "length": found.length, "rows": found.rows}
+            query(cursor, "correct_ledger_entry", company=name, **facts)
+        if not found or not cursor.rowcount:
+            mixed.append(name)
+    if mixed:
+        raise SettingsError(
+            f"Nothing was undone: when run {run_id} or a later one was loaded, rows of {', '.join(mixed[:3])}"
+            f"{', ...' if len(mixed) > 3 else ''} had been changed outside the pipeline, and what was loaded before them "
+            "is not kept. To have the table of an earlier batch again, put its files back and load them."
         )

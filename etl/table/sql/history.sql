@@ -67,10 +67,15 @@ FROM loads WHERE kind = 'load' AND undone_by IS NULL AND journal_kept;
 SELECT load, run_id FROM loads WHERE load >= %(load)s AND kind = 'load' AND undone_by IS NULL ORDER BY load;
 
 -- name: restore_ledger
--- The ledger's entries as they were before a load, of companies whose rows were taken back.
-WITH before AS (
-    SELECT DISTINCT ON (company_name) * FROM ledger_changes
-    WHERE load >= %(load)s AND company_name = ANY(%(companies)s) ORDER BY company_name, load
+-- The ledger's entries as they were before a load, of companies whose rows were taken back, and of those whose rows are
+-- the same: without a run that is undone, or the order of its file. What was only respelled keeps its new entry.
+WITH first AS (
+    SELECT DISTINCT ON (company_name) * FROM ledger_changes WHERE load >= %(load)s ORDER BY company_name, load
+), before AS (
+    SELECT f.* FROM first f JOIN loaded_companies l USING (company_name)
+    WHERE company_name = ANY(%(companies)s) OR f.sha256 = l.sha256
+        OR coalesce(f.sha256_by_day, f.sha256) = coalesce(l.sha256_by_day, l.sha256)
+        OR (f.sha256 IS NULL AND l.rows = 0)
 ), gone AS (
     DELETE FROM loaded_companies USING before
     WHERE before.company_name = loaded_companies.company_name AND before.sha256 IS NULL
@@ -80,10 +85,14 @@ SET sha256 = b.sha256, length = b.length, rows = b.rows, run_id = b.run_id, load
     sha256_by_day = b.sha256_by_day
 FROM before b WHERE b.company_name = l.company_name AND b.sha256 IS NOT NULL;
 
+-- name: mixed_companies
+-- Companies of which a load that is undone had found rows that others had written.
+SELECT DISTINCT company_name FROM restatements WHERE load >= %(load)s AND kind = 'mixed' ORDER BY company_name;
+
 -- name: correct_ledger_entry
 -- What the table really holds of a company, where that is spelled otherwise than its old slice was.
-UPDATE loaded_companies SET sha256 = %(sha256)s, length = %(length)s, rows = %(rows)s, sha256_by_day = NULL
-WHERE company_name = %(company)s;
+UPDATE loaded_companies SET sha256 = %(sha256)s, length = %(length)s, sha256_by_day = NULL
+WHERE company_name = %(company)s AND rows = %(rows)s;
 
 -- name: forget_undone
 -- The journal of what was taken back.

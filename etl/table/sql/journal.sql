@@ -301,3 +301,8 @@ SELECT %(load)s, company_name, kind, rows, first_day, last_day, factor, volume_f
        coalesce(spans, '[]')
 FROM jsonb_to_recordset(%(restatements)s::jsonb) AS r (company_name text, kind text, rows bigint, first_day text,
     last_day text, factor float8, volume_factor float8, whole boolean, examples jsonb, spans jsonb);
+
+-- name: record_mixed
+-- Companies of which the load found, and journals, rows that others had written.
+INSERT INTO restatements (load, company_name, kind, rows, whole, examples)
+SELECT %(load)s, company_name, 'mixed', 0, false, '[]' FROM unnest(%(companies)s::text[]) AS company_name;

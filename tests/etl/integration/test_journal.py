@@ -333,7 +333,7 @@ def test_rewritten_history_without_a_pattern_is_called_so(three: Files, database
 def test_respelled_numbers_replace_the_text_and_fill_no_journal(three: Files, database: Database, days: Days) -> None:
     three.load(database)
     typed = database.rows(NOW)
-    rows = [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in days(20, price=30)]
+    rows = _respelled(days(20, price=30))
     three.put("cc.us.csv", rows)
     receipt = three.load(database)
     assert [(one.kind, one.company_name) for one in receipt.restatements] == [("respelled", "cc.us.csv")]
@@ -673,11 +673,50 @@ def test_reload_that_holds_a_company_back_leaves_its_rows(three: Files, database
     assert [row for row in database.table() if row[8] == "cc.us.csv"] == before
 
 
+def _respelled(rows: list[str]) -> list[str]:
+    return [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in rows]
+
+
+@pytest.mark.parametrize("is_respelled", [False, True])
+@pytest.mark.parametrize("by_hand", ["values", "days gone", "a day between", "a day behind", "the company gone"])
+def test_undo_refuses_to_bring_back_what_others_had_written_before_the_run(
+    three: Files, database: Database, days: Days, by_hand: str, is_respelled: bool
+) -> None:
+    gone = "DELETE FROM historical_stocks_data WHERE company_name = 'cc.us.csv'"
+    three.load(database)
+    database.execute((BY_HAND | {"the company gone": gone})[by_hand])
+    rows = days(20, price=30)
+    corrected = [*(_respelled(rows[:10]) if is_respelled else rows[:10]), *scaled(rows[10:12], 0.5), *rows[12:]]
+    three.put("cc.us.csv", corrected)
+    run = three.load(database)
+    three.load(database, reload=True)
+    before = database.table(), database.ledger(), changes(database), database.rows("SELECT * FROM loads")
+    for dry_run in (True, False):
+        with pytest.raises(etl.SettingsError, match=rf"when run {run.run_id} .* rows of cc.us.csv had been changed"):
+            audit.undo(database.url, run=etl.Run.begin("undo"), run_id=run.run_id, dry_run=dry_run)
+    assert (database.table(), database.ledger(), changes(database), database.rows("SELECT * FROM loads")) == before
+    assert not list(audit.verify(database.url))
+
+
+def test_undo_gives_companies_whose_rows_it_leaves_the_ledger_entries_of_before(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    before = database.table(), database.ledger()
+    three.put("cc.us.csv", days(23, price=30))
+    three.put("bb.us.csv", days(10, price=20)[::-1])  # no row is another
+    three.load(database, reload=True)
+    assert [entry[4] for entry in database.ledger()] != [entry[4] for entry in before[1]]
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert (sorted(database.table()), database.ledger()) == (sorted(before[0]), before[1])
+    assert not list(audit.verify(database.url))
+
+
 def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     three: Files, database: Database, days: Days
 ) -> None:
     three.load(database)
-    three.put("cc.us.csv", [re.sub(r",(\d+\.\d+)", r",\g<1>0", row) for row in days(20, price=30)])
+    three.put("cc.us.csv", _respelled(days(20, price=30)))
     three.put("bb.us.csv", days(10, price=21))
     three.load(database)
     respelled = [row for row in database.table() if row[8] == "cc.us.csv"], database.ledger()[2]

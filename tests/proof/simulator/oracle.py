@@ -72,8 +72,6 @@ class State:
     table: dict[str, Company]
     unsure: set[str] = field(default_factory=set)
     """Companies that people wrote to, then or later."""
-    corrects: bool = False
-    """Whether the load changed companies that people had written to."""
 
 
 class Oracle:
@@ -91,6 +89,7 @@ class Oracle:
         """What the ledger knows of each company."""
         self.touched: set[str] = set()
         """Companies that somebody has written to, and no load has corrected."""
+        self._is_written_to = False
         self._last_load = 0
         self._reported: dict[Put, list[Mail]] = {}
         self._concluded: set[str] = set()
@@ -168,8 +167,7 @@ class Oracle:
         self._expect_journal(before, found, without=touched_before | self.touched)
         # Rows that people wrote belong to no load: a load that puts them right has changed nothing.
         loaded = found | {name: self._slices[name] for name in self.touched if name in self._slices}
-        corrects = any(before.get(name) != found.get(name) for name in touched_before)
-        self.states.append(State(self._last_load, loaded_at, loaded, unsure=set(self.touched), corrects=corrects))
+        self.states.append(State(self._last_load, loaded_at, loaded, unsure=set(self.touched)))
         self.world.count("loads")
 
     def _expect_company(self, name: str, old: Company, found: Company, *, run: DagRun) -> None:
@@ -242,41 +240,34 @@ class Oracle:
         found, _ = self._read()
         changed = {name for name in {*found, *self.table} if found.get(name) != self.table.get(name)}
         self.touched |= changed
+        self._is_written_to = True
         self.table = found
         for state in self.states:
             state.unsure |= changed
 
-    def undone(self, *, was_refused: bool) -> None:
+    def undone(self, *, refusal: str = "") -> None:
         """Somebody undid the last run that changed something, or was refused."""
         found, _ = self._read()
         tables = [{}, *(state.table for state in self.states)]
-        if was_refused:
-            self._expect_table(found, self.table, "an undo was refused, and the table is another")
-            return
-        last = self._first_undone()
         newest = max((number for number in range(1, len(tables)) if tables[number] != tables[number - 1]), default=0)
-        # A load that found rows of somebody else, and other ones in its batch, has kept those as the old values.
-        if last != newest and not (last > newest and self.states[last - 1].corrects):
-            raise PromiseBrokenError("an undo of another run", f"{last} of {len(self.states)}, not {newest}")
-        unsure = self.touched.union(*(state.unsure for state in self.states[max(0, last - 2) : last]))
-        for name in {*found, *tables[last - 1]} - unsure:
-            if found.get(name, {}) != tables[last - 1].get(name, {}):
-                detail = _difference(found.get(name, {}), tables[last - 1].get(name, {}))
+        if refusal:
+            self._expect_table(found, self.table, "an undo was refused, and the table is another")
+            if newest and not self._is_written_to:
+                raise PromiseBrokenError("an undo was refused though nobody had written to the table", refusal)
+            return
+        run_id = self.world.rows("SELECT run_id FROM loads ORDER BY load DESC LIMIT 1")[0][0]
+        [(first,)] = self.world.rows("SELECT min(load) FROM loads WHERE undone_by = %s", run_id)
+        last = [0, *(state.load for state in self.states)][newest]
+        if first != last:
+            raise PromiseBrokenError("an undo of another run", f"of load {first}, and load {last} changed something")
+        for name in {*found, *tables[newest - 1]} - self.touched:
+            if found.get(name, {}) != tables[newest - 1].get(name, {}):
+                detail = _difference(found.get(name, {}), tables[newest - 1].get(name, {}))
                 raise PromiseBrokenError("an undo left another table", f"{name}: {detail}")
-        del self.states[last - 1 :]
+        del self.states[newest - 1 :]
         self.table = found
         self._slices = {name: company for name, company in found.items() if name not in self.touched}
         self._last_load = int(self.world.rows("SELECT max(load) FROM loads")[0][0])
-
-    def _first_undone(self) -> int:
-        """Which of the loads that were there, counted from 1, is the earliest that the undo took back."""
-        [(load,)] = self.world.rows(
-            "SELECT min(load) FROM loads WHERE undone_by = (SELECT run_id FROM loads ORDER BY load DESC LIMIT 1)"
-        )
-        left = [state.load for state in self.states]
-        if load not in left:
-            raise PromiseBrokenError("an undo of another run", f"load {load} is none of those that are left")
-        return left.index(load) + 1
 
     # --- each day -----------------------------------------------------------------------------------------------
 

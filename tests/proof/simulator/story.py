@@ -241,10 +241,10 @@ class Players:
             receipt = audit.undo(self._world.database.url, run=run)
         except etl.SettingsError as error:
             self._world.say(f"an undo is refused: {error}")
-            self._oracle.undone(was_refused=True)
+            self._oracle.undone(refusal=str(error))
         else:
             self._somebody(f"undoes {receipt.undone and receipt.undone.runs}")
-            self._oracle.undone(was_refused=False)
+            self._oracle.undone()
 
     def _write(self, dice: random.Random) -> None:
         """Change, delete or add one row of the table."""
