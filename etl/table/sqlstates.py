@@ -44,7 +44,7 @@ MEANINGS = {
     "08": _lost("The server, or the pooler before it, ends the conversation. If it stays so, correct what it names."),
     "09": _refuses(_FOREIGN_CODE),
     "0A": _refuses("Is the table an ordinary table, of a version that this pipeline supports?"),
-    "22": _refuses(_FOREIGN_CODE),
+    "22": _refuses(f"{_FOREIGN_CODE} If somebody wrote a row that no load writes, load with --reload."),
     "22023": _refuses(),  # a parameter of the URL, or what stock_load_as_of raises
     "23": _refuses("Look for a constraint or a unique index of somebody else on the table."),
     "25": _refuses(),

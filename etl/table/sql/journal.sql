@@ -119,12 +119,17 @@ INSERT INTO incoming_rows SELECT * FROM rows_as_of_load(%(wanted)s) WHERE compan
 -- not journalled: stock_prices could not be read with the first, and the second say nothing that the first do not.
 DELETE FROM historical_stocks_data t
 WHERE company_name = ANY(%(companies)s) AND (
-    coalesce(stock_date, '') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
-    OR EXISTS (
-        SELECT FROM unnest(ARRAY[open_value, high_value, low_value, close_value, volume_traded, value_change,
-                                 coalesce(daily_percent_change, '0')]) AS field
-        WHERE coalesce(field, '') !~ '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$'
-    )
+    CASE
+        WHEN coalesce(stock_date, '') !~ '^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$' OR EXISTS (
+            SELECT FROM unnest(ARRAY[open_value, high_value, low_value, close_value, volume_traded, value_change,
+                                     coalesce(daily_percent_change, '0')]) AS field
+            WHERE coalesce(field, '') !~ '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?$'
+        ) THEN true
+        -- What can be cast now: volumes are a bigint, and a day that its month has not is one of the next month.
+        ELSE round(volume_traded::numeric) NOT BETWEEN 0 AND 9223372036854775807
+            OR right(stock_date, 2)::int > 28
+            AND to_char((left(stock_date, 8) || '01')::date + right(stock_date, 2)::int - 1, 'YYYY-MM-DD') <> stock_date
+    END
     OR ctid IN (
         SELECT ctid FROM (
             SELECT ctid, row_number() OVER (PARTITION BY company_name, stock_date ORDER BY ctid) AS copy
