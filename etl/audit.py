@@ -62,7 +62,7 @@ def diff(database: str, run_id: str, *, later: str | None = None, rows: bool = F
 
     Of a run that was repeated after other runs had loaded, each of its loads counts, the rows of one after the other.
     """
-    with connect(database) as connection, connection.cursor() as cursor:
+    with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
         if later:
             after, until = sorted([find_run(cursor, run_id).last, find_run(cursor, later).last])
             spans = [(after, until)]
@@ -176,7 +176,7 @@ def _recorded_receipt(database: str | None, *, run_id: str | None, place: Storag
 
 def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> Trace:
     """Find a row's line, file, run and earlier values. Raises SettingsError when no run ever knew of the row."""
-    with connect(database) as connection, connection.cursor() as cursor:
+    with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
         found = query(cursor, "row_of_day", company=company, day=day)
         changes = query(cursor, "changes_of_day", company=company, day=day)
         run_id = next((run for change, run, _, _ in changes if change != "removed"), None)

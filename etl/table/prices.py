@@ -58,7 +58,7 @@ def read_prices(
         raise SettingsError("date is one day. Pass date, or since and until.")
     first, last = _iso_days(since, until) if date is None else _iso_days(date, date)
     wanted = _wanted_columns(columns)
-    with connect(url) as connection, connection.cursor() as cursor:
+    with connect(url, snapshot=as_of is not None) as connection, connection.cursor() as cursor:
         values: dict[str, composed.Composable] = {
             "companies": composed.Literal(find_companies(cursor, list(names)) if names is not None else None),
             "since": composed.Literal(first),
