@@ -79,13 +79,13 @@ CREATE TEMPORARY TABLE incoming_rows (LIKE historical_stocks_data) ON COMMIT DRO
 
 -- name: make_differences
 -- Each row that is not the same in the table and incoming: the company, the day, what it is (added, removed, changed,
--- respelled), its place in the table, the old values and the new ones. Of a changed row: is each of its numbers 0 or one
--- that a price or a volume can be? From others, such as a vendor's 1.8e308 for "missing", no factor is made: float8 ends
--- a query where a product is too large or too small for it.
+-- respelled), its place in the table (or in the partition `part`), the old values and the new ones. Of a changed row: is
+-- each of its numbers 0 or one that a price or a volume can be? From others, such as a vendor's 1.8e308 for "missing", no
+-- factor is made: float8 ends a query where a product is too large or too small for it.
 CREATE TEMPORARY TABLE differences (
-    company_name text, stock_date text, change text, place tid, open_value text, high_value text, low_value text,
-    close_value text, volume_traded text, daily_percent_change text, value_change text, new_open text, new_high text,
-    new_low text, new_close text, new_volume text, new_percent text, new_change text,
+    company_name text, stock_date text, change text, part oid, place tid, open_value text, high_value text,
+    low_value text, close_value text, volume_traded text, daily_percent_change text, value_change text,
+    new_open text, new_high text, new_low text, new_close text, new_volume text, new_percent text, new_change text,
     is_plausible boolean GENERATED ALWAYS AS (
         CASE WHEN change = 'changed' THEN
             greatest(abs(open_value::numeric), abs(close_value::numeric), abs(volume_traded::numeric),
@@ -130,9 +130,10 @@ WHERE company_name = ANY(%(companies)s) AND (
             OR right(stock_date, 2)::int > 28
             AND to_char((left(stock_date, 8) || '01')::date + right(stock_date, 2)::int - 1, 'YYYY-MM-DD') <> stock_date
     END
-    OR ctid IN (
-        SELECT ctid FROM (
-            SELECT ctid, row_number() OVER (PARTITION BY company_name, stock_date ORDER BY ctid) AS copy
+    OR (tableoid, ctid) IN (
+        SELECT part, ctid FROM (
+            SELECT tableoid AS part, ctid,
+                   row_number() OVER (PARTITION BY company_name, stock_date ORDER BY tableoid, ctid) AS copy
             FROM historical_stocks_data WHERE company_name = ANY(%(companies)s)
         ) rows_of_a_day WHERE copy > 1
     )
@@ -165,11 +166,13 @@ SELECT coalesce(o.company_name, i.company_name) AS company_name, coalesce(o.stoc
             AND o.value_change::numeric = i.value_change::numeric THEN 'respelled'
         ELSE 'changed'
     END AS change,
-    o.place, o.open_value, o.high_value, o.low_value, o.close_value, o.volume_traded, o.daily_percent_change,
-    o.value_change, i.open_value AS new_open, i.high_value AS new_high, i.low_value AS new_low,
+    o.part, o.place, o.open_value, o.high_value, o.low_value, o.close_value, o.volume_traded,
+    o.daily_percent_change, o.value_change, i.open_value AS new_open, i.high_value AS new_high, i.low_value AS new_low,
     i.close_value AS new_close, i.volume_traded AS new_volume, i.daily_percent_change AS new_percent,
     i.value_change AS new_change
-FROM (SELECT ctid AS place, t.* FROM historical_stocks_data t WHERE company_name = ANY(%(companies)s)) o
+FROM (
+    SELECT tableoid AS part, ctid AS place, t.* FROM historical_stocks_data t WHERE company_name = ANY(%(companies)s)
+) o
 FULL JOIN incoming_rows i ON o.company_name = i.company_name AND o.stock_date = i.stock_date
 WHERE o.open_value IS DISTINCT FROM i.open_value OR o.high_value IS DISTINCT FROM i.high_value
    OR o.low_value IS DISTINCT FROM i.low_value OR o.close_value IS DISTINCT FROM i.close_value
@@ -289,8 +292,13 @@ WHERE change = 'added' AND (stock_date <= last_day) IS NOT TRUE
 GROUP BY company_name, last_day;
 
 -- name: delete_differing
--- Old rows that differ, by their place; their new ones follow in the same transaction.
-DELETE FROM historical_stocks_data WHERE ctid = ANY(ARRAY(SELECT place FROM differences WHERE place IS NOT NULL));
+-- Old rows that differ, by their place; their new ones follow in the same transaction. Each partition has rows at the same
+-- places; a table without any is not looked at twice.
+DELETE FROM historical_stocks_data
+WHERE ctid = ANY(ARRAY(SELECT place FROM differences WHERE place IS NOT NULL)) AND (
+    NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'historical_stocks_data'::regclass)
+    OR (tableoid, ctid) IN (SELECT part, place FROM differences WHERE place IS NOT NULL)
+);
 
 -- name: insert_differing
 -- New rows that differ.

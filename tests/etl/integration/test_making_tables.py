@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import etl
+from etl import audit
 from etl.audit import verify
 from etl.table.roles import make_loader
-from etl.table.schema import make_tables
-from tests.support.batch_files import process
+from etl.table.schema import COLUMNS, make_tables
+from tests.support.batch_files import days_of, process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.batch_files import Files
     from tests.support.commands import Command
@@ -131,3 +132,44 @@ def test_loader_of_a_schema_that_is_not_public_finds_its_tables(
     process(three.job())
     etl.load(three.job(), target=etl.Target(login(empty_database, role)), run=etl.Run.begin("test"))
     assert empty_database.rows("SELECT count(*) FROM prices.historical_stocks_data") == [(35,)]
+
+
+_NINE = ", ".join(f"{name} varchar(56)" for name in COLUMNS)
+_PARTITIONED = f"CREATE TABLE historical_stocks_data ({_NINE}) PARTITION BY HASH (company_name); " + "; ".join(
+    f"CREATE TABLE part_{n} PARTITION OF historical_stocks_data FOR VALUES WITH (MODULUS 3, REMAINDER {n})"
+    for n in range(3)
+)
+_WITH_A_CHILD = (
+    f"CREATE TABLE historical_stocks_data ({_NINE}); CREATE TABLE older () INHERITS (historical_stocks_data)"
+)
+_MOVE = "INSERT INTO older SELECT * FROM ONLY historical_stocks_data; TRUNCATE ONLY historical_stocks_data"
+
+
+@pytest.mark.parametrize("statement", [_PARTITIONED, _WITH_A_CHILD], ids=["partitioned", "with a child"])
+def test_table_in_parts_takes_corrections_growth_and_an_undo(
+    empty_database: Database, make_files: Callable[[str], Files], statement: str
+) -> None:
+    empty_database.execute(statement)
+    make_tables(empty_database.url)
+    files = make_files("parts")
+    names = [f"c{number}.us.csv" for number in range(6)]
+    for number, name in enumerate(names):
+        files.put(name, days_of(20, price=10 + number))
+    files.name(*names)
+    files.load(empty_database)
+    if statement == _WITH_A_CHILD:  # the same places again: those of other rows
+        empty_database.execute(f"SET moving_big_data.loading = 'on'; {_MOVE}")
+        files.put("c6.us.csv", days_of(120, price=30))
+        files.name(*names, "c6.us.csv")
+        files.load(empty_database)
+    before = empty_database.table()
+    for number in (1, 4):
+        files.put(names[number], days_of(21, price=50))
+    assert files.load(empty_database).rows.deleted == 40
+    undone = audit.undo(empty_database.url, run=etl.Run.begin("undo")).undone
+    assert (undone and undone.deleted, empty_database.table()) == (42, before)
+    empty_database.execute("INSERT INTO historical_stocks_data SELECT * FROM historical_stocks_data")
+    files.load(empty_database, reload=True)
+    counts = empty_database.companies()
+    assert [counts[name] for name in names] == [20, 21, 20, 20, 21, 20]
+    assert list(verify(empty_database.url)) == []
