@@ -13,5 +13,13 @@ ALTER ROLE {role} PASSWORD {password};
 -- It finds the tables wherever they are, whatever schema else has its name.
 ALTER ROLE {role} IN DATABASE {database} SET search_path = {schema}, public;
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
+-- By name: the schema may have tables of other people.
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    historical_stocks_data, loaded_companies, pipeline_runs, changes_by_hand, loads, price_changes, ledger_changes,
+    restatements, rejected_rows, quarantined_files, flagged_rows, flag_changes
+TO {role};
+GRANT SELECT ON
+    stock_prices, stock_prices_as_written, stock_prices_unflagged, stock_price_loads, stock_price_changes,
+    stock_price_flags, stock_price_flag_changes, stock_freshness_rules, stock_returns, stock_latest_prices,
+    stock_data_status, stock_batch_status
+TO {role};

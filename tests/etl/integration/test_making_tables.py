@@ -38,6 +38,16 @@ def role(database: Database) -> Iterator[str]:
     database.execute(f"DROP ROLE IF EXISTS {name}")
 
 
+@pytest.fixture
+def owner(empty_database: Database) -> Iterator[str]:
+    """The name of a role that may make tables and roles; gone after the test with what it made."""
+    name = "owner_of_empty"
+    empty_database.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
+    empty_database.execute(f"GRANT ALL ON SCHEMA public TO {name}")
+    yield name
+    empty_database.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
 def login(database: Database, role: str) -> str:
     return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{database.server.port}/{database.name}"
 
@@ -132,6 +142,40 @@ def test_loader_of_a_schema_that_is_not_public_finds_its_tables(
     process(three.job())
     etl.load(three.job(), target=etl.Target(login(empty_database, role)), run=etl.Run.begin("test"))
     assert empty_database.rows("SELECT count(*) FROM prices.historical_stocks_data") == [(35,)]
+
+
+@pytest.mark.parametrize("by", ["superuser", "owner"])
+def test_loader_gets_rights_on_the_pipelines_tables_and_on_no_other(
+    three: Files,
+    empty_database: Database,
+    role: str,
+    owner: str,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    url = login(empty_database, owner) if by == "owner" else empty_database.url
+    empty_database.execute("CREATE TABLE salaries (number serial, salary int)")
+    monkeypatch.setenv("MBD_LOADER_PASSWORD", PASSWORD)
+    answer = command("init-db", "--database-url", url, "--loader", role)
+    assert (answer.code, answer.err) == (0, "")
+    rights = empty_database.rows(
+        "SELECT relname, relkind, has_table_privilege(%s, oid, 'SELECT'), has_table_privilege(%s, oid, 'DELETE') "
+        "FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') ORDER BY 1",
+        role,
+        role,
+    )
+    assert len(rights) > 20
+    wrong = {one for one in rights if one[2:] != (one[0] != "salaries", one[0] != "salaries" and one[1] == "r")}
+    assert wrong == set()
+    assert empty_database.rows("SELECT has_sequence_privilege(%s, 'salaries_number_seq', 'USAGE')", role) == [(False,)]
+    process(three.job())
+    target = etl.Target(login(empty_database, role))
+    etl.load(three.job(), target=target, run=etl.Run.begin("test"))
+    three.put("aa.us.csv", days_of(5, price=11))
+    etl.run(three.job(), target=target, run=etl.Run.begin("test"))
+    assert audit.undo(target.database, run=etl.Run.begin("undo")).undone
+    assert list(verify(target.database)) == []
 
 
 _NINE = ", ".join(f"{name} varchar(56)" for name in COLUMNS)
