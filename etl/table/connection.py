@@ -13,7 +13,7 @@ from psycopg2 import errorcodes, extensions
 
 from etl.errors import NoConnectionError, SettingsError
 from etl.signals import defer_signals, open_connections
-from etl.table.database import query
+from etl.table.database import APPLICATION, query
 from etl.table.refusals import REFUSALS, explain_refusal, last_words, name_sqlstates, without_secrets
 from etl.table.sqlstates import Meaning, meaning_of
 
@@ -24,7 +24,7 @@ _UNREADABLE = "The database URL cannot be read. Write postgresql://user:password
 # Dead peers are noticed in about a minute rather than in two hours, and so is, after two, one that takes no more of
 # what is sent; COPY may itself take as long as it needs.
 _PARAMETERS: dict[str, Any] = {
-    "application_name": "moving-big-data",
+    "application_name": APPLICATION,
     "connect_timeout": 10,
     "client_encoding": "UTF8",
     "keepalives_idle": 20,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
+APPLICATION = "moving-big-data"
+"""The name of our sessions, by which others find them in pg_stat_activity."""
+
 
 def sql(name: str) -> str:
     """The text of `etl/table/sql/{name}.sql`."""

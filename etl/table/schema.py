@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import ServiceError, SettingsError
-from etl.table.database import connect, query, sql
+from etl.table.database import APPLICATION, connect, query, sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
@@ -110,15 +110,24 @@ def lock_table(cursor: Cursor, *, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not query(cursor, "lock")[0][0]:
         if time.monotonic() >= deadline:
-            holders = query(cursor, "lock_holder")
-            holder = "; ".join(
-                f"{name or 'a session'} of {user}, pid {pid}, since {start}" for pid, name, user, start in holders
-            )
-            raise ServiceError(
-                f"Another load holds the table for more than {timeout_seconds:g} s "
-                f"({holder or 'it has just ended'}). Nothing was loaded. Try again when it is done."
-            )
+            raise _held_table(query(cursor, "lock_holder"), timeout_seconds=timeout_seconds)
         time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def _held_table(holders: list[tuple[Any, ...]], *, timeout_seconds: float) -> ServiceError:
+    """The error for a lock that these sessions hold: pid, application name, user, and since when if that is known."""
+    holder = "; ".join(
+        f"{name or 'a session'} of {user}, pid {pid}{f', since {start}' if start else ''}"
+        for pid, name, user, start in holders
+    )
+    who, advice = "Another load", "Try again when it is done."
+    if strangers := [pid for pid, name, *_ in holders if name != APPLICATION]:
+        who = "A session that is no load"
+        advice = f"Ask whose it is, or let an administrator end it: SELECT pg_terminate_backend({strangers[0]})."
+    return ServiceError(
+        f"{who} holds the table for more than {timeout_seconds:g} s ({holder or 'it has just ended'}). "
+        f"Nothing was loaded. {advice}"
+    )
 
 
 def check_columns(cursor: Cursor) -> None:

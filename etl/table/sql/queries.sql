@@ -23,8 +23,9 @@ SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_bi
 SELECT pg_try_advisory_xact_lock(hashtext('historical_stocks_data'));
 
 -- name: lock_holder
--- Who holds the load's lock, for the message of the one that waited in vain.
-SELECT a.pid, a.application_name, a.usename, a.xact_start
+-- Who holds the load's lock, for the message of the one that waited in vain. Anybody may take it, outside a transaction
+-- too; of sessions of other users, not everybody sees the time.
+SELECT a.pid, a.application_name, a.usename, coalesce(a.xact_start, a.state_change, a.backend_start)
 FROM pg_locks l
 JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1

@@ -221,3 +221,26 @@ def test_owner_who_cannot_close_the_schema_is_told_who_can(loaded: Database, com
     loaded.execute("ALTER DATABASE stocks OWNER TO postgres")
     assert (answer.code, "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in answer.err) == (2, True), answer.err
     assert loaded.rows("SELECT FROM pg_roles WHERE rolname = 'ada'") == []
+
+
+@pytest.mark.parametrize("sees_sessions", [True, False])
+def test_login_that_holds_the_lock_of_loads_is_named_with_how_to_end_it(
+    three: Files, loaded: Database, command: Command, sees_sessions: bool
+) -> None:
+    [password] = PASSWORD.findall(command("grant-reader", "ada", "--database-url", loaded.url).out)
+    url = loaded.url
+    if not sees_sessions:  # pg_stat_activity shows other users' times to members and administrators only
+        loaded.execute("CREATE ROLE joe LOGIN PASSWORD 'his'")
+        loaded.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO joe")
+        url = f"postgresql://joe:his@127.0.0.1:{loaded.server.port}/stocks"
+    session = _log_in(loaded, password, stay=True)
+    session.autocommit = True
+    with closing(session), session.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('historical_stocks_data')), pg_backend_pid()")
+        [(_, pid)] = cursor.fetchall()
+        with pytest.raises(etl.ServiceError, match=r"^A session that is no load holds the table for") as refused:
+            etl.run(three.job(), target=etl.Target(url, lock_timeout_seconds=0.1), run=etl.Run.begin("test"))
+        assert f"(a session of ada, pid {pid}{', since 20' if sees_sessions else ')'}" in str(refused.value)
+        assert f"SELECT pg_terminate_backend({pid})." in str(refused.value)
+        loaded.kill(pid)
+    assert three.load(loaded).state == "success"
