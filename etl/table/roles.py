@@ -10,7 +10,7 @@ from psycopg2 import extensions, sql
 from etl.errors import SettingsError
 from etl.table.database import connect, query
 from etl.table.database import sql as sql_text
-from etl.table.schema import SCHEMA_SECONDS, build_missing_index, lock_table
+from etl.table.schema import SCHEMA_SECONDS, build_missing_index, close_schemas, lock_table
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -67,28 +67,21 @@ def make_reader(url: str, *, name: str, password: str | None) -> None:
     """Make a login that may read the views and nothing else, or give it its rights and this password again.
 
     `url` is the login of the tables' owner; None leaves the password as it is. Call has_reader first. Raises
-    SettingsError when everybody may make functions where the loader would call them, and this user may not change that.
+    SettingsError as close_schemas does.
     """
     with connect(url) as connection, connection.cursor() as cursor:
         verifier = None if password is None else _verifier(connection, name=name, password=password)
+        close_schemas(cursor)
         schema, _, database, _ = query(cursor, "place_of_table")[0]
         cursor.execute(
             sql.SQL(sql_text("reader")).format(
                 name=sql.Literal(name),
                 role=sql.Identifier(name),
                 schema=sql.Identifier(schema),
-                schema_name=sql.Literal(schema),
                 database=sql.Identifier(database),
                 password=sql.SQL(" PASSWORD {}").format(sql.Literal(verifier)) if verifier else sql.SQL(""),
             )
         )
-        if found := query(cursor, "open_schemas", schema=schema):
-            place = found[0][0]
-            raise SettingsError(
-                f"Everybody may make functions in schema {place}, where the loader would call them with its rights. "
-                "This user may not change that. Nothing was made. Run as the owner of the schema: "
-                f"REVOKE CREATE ON SCHEMA {place} FROM PUBLIC"
-            )
         connection.commit()
 
 

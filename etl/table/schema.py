@@ -40,10 +40,13 @@ def make_tables(url: str) -> TablePlace:
     """Make tables, views, functions and the reader's role where they are not there yet, or are of an older version.
 
     Waits for a load or another call of it: what it does races with itself, CREATE ... IF NOT EXISTS too. Raises
-    SettingsError when a new table would hide one that is there, or something else has its name.
+    SettingsError when a new table would hide one that is there, or something else has its name; and, where somebody
+    reads, as close_schemas does.
     """
     with connect(url) as connection, connection.cursor() as cursor:
         lock_table(cursor, timeout_seconds=SCHEMA_SECONDS)
+        if query(cursor, "has_readers")[0][0]:
+            close_schemas(cursor)
         _refuse_to_hide(cursor)
         cursor.execute(sql("schema"))
         cursor.execute(sql("journal_schema"))
@@ -61,6 +64,27 @@ def build_missing_index(cursor: Cursor) -> None:
     has_index, may_build = query(cursor, "table_index")[0]
     if not has_index and may_build:
         query(cursor, "build_table_index")
+
+
+def close_schemas(cursor: Cursor) -> None:
+    """Let only some make functions where the loader would call them with its rights: in the schemas of the search path.
+
+    Raises SettingsError when everybody still may, or somebody else has made one with a name of PostgreSQL's own.
+    """
+    query(cursor, "close_schemas")
+    if found := query(cursor, "open_schemas"):
+        place = found[0][0]
+        raise SettingsError(
+            f"Everybody may make functions in schema {place}, where the loader would call them with its rights. "
+            "Nothing was made. Take the schema out of the search_path, or run as its owner: "
+            f"REVOKE CREATE ON SCHEMA {place} FROM PUBLIC"
+        )
+    if foreign := [row[0] for row in query(cursor, "foreign_functions")]:
+        raise SettingsError(
+            "Somebody else has made what the loader could take for PostgreSQL's own, and would call with its rights: "
+            f"{', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}. Nothing was made. Drop it, move it to a "
+            "schema that is not in the search_path, or give it to the table's owner: ALTER FUNCTION ... OWNER TO."
+        )
 
 
 def _refuse_to_hide(cursor: Cursor) -> None:

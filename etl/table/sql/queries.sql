@@ -7,10 +7,11 @@
 -- first: in the schema of the table that the search path finds. Then what a database or a role may have set otherwise and
 -- would change what we write or read; a COMMIT that is answered is on the disk. Other settings of the URL stay.
 -- standard_conforming_strings stays too, because psycopg2 quotes as it was at first: so no literal of ours has a backslash.
--- Local to the transaction: behind a pooler the session is somebody else's next.
+-- Local to the transaction: behind a pooler the session is somebody else's next. What would fit better than PostgreSQL's own
+-- function, if somebody made it, is called by its schema here and in the next query: init-db looks for such functions then.
 SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_big_data.loading', 'on', true),
-       set_config('search_path', concat_ws(', ', (
-           SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+       set_config('search_path', pg_catalog.concat_ws(', ', (
+           SELECT pg_catalog.quote_ident(nspname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
            WHERE pg_class.oid = to_regclass('historical_stocks_data')
        ), nullif(current_setting('search_path'), '')), true),
        set_config('DateStyle', 'ISO', true), set_config('TimeZone', 'UTC', true), set_config('array_nulls', 'on', true),
@@ -20,7 +21,7 @@ SELECT set_config('lock_timeout', %(milliseconds)s, true), set_config('moving_bi
 -- name: lock
 -- One load at a time; the lock goes with the transaction, however that ends. Asked again and again rather than waited
 -- for, because a process that waits inside the server does not hear a signal.
-SELECT pg_try_advisory_xact_lock(hashtext('historical_stocks_data'));
+SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('historical_stocks_data'));
 
 -- name: lock_holder
 -- Who holds the load's lock, for the message of the one that waited in vain. Anybody may take it, outside a transaction
@@ -232,11 +233,66 @@ SELECT * FROM stock_data_status ORDER BY company_name;
 -- name: reader_state
 -- Is there a role of this name; did grant-reader make it; and is there the role that it gives?
 SELECT
-    to_regrole(quote_ident(%(login)s)) IS NOT NULL,
-    coalesce(shobj_description(to_regrole(quote_ident(%(login)s)), 'pg_authid') = 'A login of mbd grant-reader.', false),
-    to_regrole('stock_prices_reader') IS NOT NULL;
+    pg_catalog.to_regrole(pg_catalog.quote_ident(%(login)s)) IS NOT NULL,
+    coalesce(pg_catalog.shobj_description(
+        pg_catalog.to_regrole(pg_catalog.quote_ident(%(login)s)), 'pg_authid'
+    ) = 'A login of mbd grant-reader.', false),
+    pg_catalog.to_regrole('stock_prices_reader') IS NOT NULL;
+
+-- name: has_readers
+-- Has somebody the role that reads? This query, the one before and the next three run before it is known whether somebody has
+-- made a function that would be called: so they name the schema of PostgreSQL's.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_auth_members WHERE roleid = pg_catalog.to_regrole('stock_prices_reader')::oid
+);
+
+-- name: close_schemas
+-- Before PostgreSQL 15 everybody may make functions in the schema public, such as a substr() that fits our columns better than
+-- PostgreSQL's own, and the loader would call it with its rights. Other schemas of the search path are for others to close.
+DO $$
+DECLARE
+    place text;
+BEGIN
+    FOR place IN SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname IN (current_schema(), 'public') LOOP
+        IF pg_catalog.has_schema_privilege('public', place, 'CREATE') THEN
+            EXECUTE 'REVOKE CREATE ON SCHEMA ' || pg_catalog.quote_ident(place) || ' FROM PUBLIC';
+        END IF;
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+END
+$$;
 
 -- name: open_schemas
 -- Schemas in which the loader looks for functions and everybody may make them.
-SELECT quote_ident(nspname) FROM pg_namespace
-WHERE nspname IN (%(schema)s, 'public') AND has_schema_privilege('public', oid, 'CREATE');
+SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
+WHERE (nspname = ANY(pg_catalog.current_schemas(false)) OR nspname = 'public')
+  AND pg_catalog.has_schema_privilege('public', oid, 'CREATE')
+ORDER BY nspname;
+
+-- name: foreign_functions
+-- Functions and operators there that have a name of PostgreSQL's own, or of ours that a load calls, and belong neither to
+-- the owner of the table (of no table yet: this user), nor to a member of that role, as a superuser is.
+WITH owner AS (
+    SELECT coalesce(
+        (SELECT relowner FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('historical_stocks_data')::oid),
+        (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+    ) AS oid
+), found AS (
+    SELECT 'function' AS kind, proname AS name, pronamespace AS place, proowner AS belongs_to,
+           pg_catalog.pg_get_function_identity_arguments(oid) AS arguments
+    FROM pg_catalog.pg_proc
+    WHERE proname IN (SELECT proname FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace::oid)
+        OR proname IN ('rows_as_of_load', 'stock_prices_as_of', 'stock_price_flags_as_of')
+    UNION ALL
+    SELECT 'operator', oprname, oprnamespace, oprowner, pg_catalog.concat_ws(', ',
+           pg_catalog.format_type(nullif(oprleft, 0::oid), NULL::int), pg_catalog.format_type(oprright, NULL::int))
+    FROM pg_catalog.pg_operator
+    WHERE oprname IN (SELECT oprname FROM pg_catalog.pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace::oid)
+)
+SELECT pg_catalog.format('%%s %%s.%%s(%%s) of %%s', found.kind, pg_catalog.quote_ident(nspname), found.name, found.arguments,
+                         pg_catalog.pg_get_userbyid(found.belongs_to))
+FROM found JOIN pg_catalog.pg_namespace n ON n.oid = found.place
+WHERE (nspname = ANY(pg_catalog.current_schemas(false)) OR nspname = 'public')
+  AND NOT pg_catalog.pg_has_role(found.belongs_to, (SELECT oid FROM owner), 'MEMBER')
+ORDER BY nspname, found.name, found.arguments;

@@ -146,22 +146,3 @@ BEGIN
     END IF;
 END
 $$;
-
--- Where somebody reads: nobody makes functions here that a load would take for PostgreSQL's own (reader.sql says how).
-DO $$
-DECLARE
-    place text;
-BEGIN
-    FOR place IN
-        SELECT nspname FROM pg_namespace WHERE nspname IN (current_schema(), 'public') AND EXISTS (
-            SELECT FROM pg_auth_members WHERE roleid = to_regrole('stock_prices_reader')
-        )
-    LOOP
-        IF has_schema_privilege('public', place, 'CREATE') THEN
-            EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', place);
-        END IF;
-    END LOOP;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'Everybody may make functions in the schema public, and this user may not change that.';
-END
-$$;

@@ -25,7 +25,7 @@ PASSWORD = re.compile(r"shown only now: (\S+)")
 def loaded(three: Files, database: Database) -> Iterator[Database]:
     three.load(database)
     yield database
-    for name in ("ada", "joe"):
+    for name in ("ada", "bob", "joe"):
         if database.rows("SELECT FROM pg_roles WHERE rolname = %s", name):
             database.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
@@ -212,15 +212,104 @@ def test_login_makes_no_function_that_a_load_takes_for_postgresqls_own(
         )
 
 
-def test_owner_who_cannot_close_the_schema_is_told_who_can(loaded: Database, command: Command) -> None:
-    loaded.execute("CREATE ROLE joe LOGIN CREATEROLE PASSWORD 'his'; GRANT CREATE ON SCHEMA public TO PUBLIC")
-    loaded.execute("GRANT stock_prices_reader TO joe WITH ADMIN OPTION")
-    loaded.execute("ALTER DATABASE stocks OWNER TO joe")
+@pytest.mark.parametrize("name", ["grant-reader", "init-db"])
+def test_owner_who_cannot_close_the_schema_is_told_who_can(loaded: Database, command: Command, name: str) -> None:
+    assert command("grant-reader", "bob", "--database-url", loaded.url).code == 0
+    _give_to_joe(loaded)
+    loaded.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
     url = f"postgresql://joe:his@127.0.0.1:{loaded.server.port}/stocks"
-    answer = command("grant-reader", "ada", "--database-url", url)
-    loaded.execute("ALTER DATABASE stocks OWNER TO postgres")
+    answer = command(*_words(name), "--database-url", url)
+    _take_from_joe(loaded)
     assert (answer.code, "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in answer.err) == (2, True), answer.err
     assert loaded.rows("SELECT FROM pg_roles WHERE rolname = 'ada'") == []
+
+
+@pytest.mark.parametrize("name", ["grant-reader", "init-db"])
+def test_open_schema_of_the_search_path_is_refused_by_name(loaded: Database, command: Command, name: str) -> None:
+    assert command("grant-reader", "bob", "--database-url", loaded.url).code == 0
+    loaded.execute("CREATE SCHEMA shared; GRANT CREATE ON SCHEMA shared TO PUBLIC")
+    loaded.execute("ALTER DATABASE stocks SET search_path = public, shared")
+    answer = command(*_words(name), "--database-url", loaded.url)
+    assert (answer.code, "functions in schema shared, where" in answer.err) == (2, True), answer.err
+    loaded.execute("REVOKE CREATE ON SCHEMA shared FROM PUBLIC")
+    assert command(*_words(name), "--database-url", loaded.url).code == 0
+
+
+_RAISES = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it was called'; END $$"
+TRAPS = {
+    "function public.substr(character varying, integer, integer) of joe": (
+        f"CREATE FUNCTION public.substr(varchar, int, int) RETURNS text {_RAISES}",
+        "FUNCTION public.substr(varchar, int, int)",
+    ),
+    "function shared.quote_ident(name) of joe": (  # called by the first query of all
+        f"CREATE FUNCTION shared.quote_ident(name) RETURNS text {_RAISES}",
+        "FUNCTION shared.quote_ident(name)",
+    ),
+    "function shared.rows_as_of_load(integer) of joe": (
+        f"CREATE FUNCTION shared.rows_as_of_load(int) RETURNS void {_RAISES}",
+        "FUNCTION shared.rows_as_of_load(int)",
+    ),
+    "operator shared.~(character varying, text) of joe": (
+        f"CREATE FUNCTION shared.fits(varchar, text) RETURNS boolean {_RAISES}; "
+        "CREATE OPERATOR shared.~ (FUNCTION = shared.fits, LEFTARG = varchar, RIGHTARG = text)",
+        "OPERATOR shared.~ (varchar, text)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["grant-reader", "init-db"])
+@pytest.mark.parametrize("trap", TRAPS)
+def test_function_that_somebody_made_before_is_refused_by_name(
+    loaded: Database, command: Command, trap: str, name: str
+) -> None:
+    assert command("grant-reader", "bob", "--database-url", loaded.url).code == 0
+    loaded.execute("CREATE ROLE joe LOGIN PASSWORD 'his'; CREATE SCHEMA shared; GRANT ALL ON SCHEMA shared TO joe")
+    loaded.execute("GRANT ALL ON SCHEMA public TO joe; ALTER DATABASE stocks SET search_path = public, shared")
+    statement, what = TRAPS[trap]
+    loaded.execute(f"SET ROLE joe; {statement}")
+    answer = command(*_words(name), "--database-url", loaded.url)
+    assert (answer.code, f"with its rights: {trap}. Nothing was made." in answer.err) == (2, True), answer.err
+    loaded.execute(f"DROP {what}")
+    assert command(*_words(name), "--database-url", loaded.url).code == 0
+
+
+def test_function_of_a_superuser_or_of_a_member_of_the_owner_is_let_be(loaded: Database, command: Command) -> None:
+    loaded.execute("CREATE FUNCTION substr(varchar, int) RETURNS text RETURN pg_catalog.substr($1::text, $2)")
+    _give_to_joe(loaded)
+    loaded.execute("CREATE ROLE sue LOGIN IN ROLE joe; GRANT CREATE ON SCHEMA public TO sue; SET ROLE sue; "
+        "CREATE FUNCTION public.substr(varchar) RETURNS text RETURN $1; RESET ROLE")  # fmt: skip
+    answer = command("init-db", "--database-url", f"postgresql://joe:his@127.0.0.1:{loaded.server.port}/stocks")
+    loaded.execute("ALTER FUNCTION public.substr(varchar) OWNER TO postgres; REVOKE ALL ON SCHEMA public FROM sue")
+    loaded.execute("DROP ROLE sue")
+    _take_from_joe(loaded)
+    assert answer.code == 0, answer.err
+
+
+def _words(name: str) -> list[str]:
+    return [name, "ada"] if name == "grant-reader" else [name]
+
+
+def _give_to_joe(loaded: Database) -> None:
+    """The tables, in a schema that stays somebody else's, and the right to make roles."""
+    loaded.execute("CREATE ROLE joe LOGIN CREATEROLE PASSWORD 'his'; ALTER DATABASE stocks OWNER TO joe")
+    loaded.execute("GRANT stock_prices_reader TO joe WITH ADMIN OPTION; GRANT CREATE ON SCHEMA public TO joe")
+    _change_owner(loaded, "joe")
+
+
+def _take_from_joe(loaded: Database) -> None:
+    loaded.execute("ALTER DATABASE stocks OWNER TO postgres")
+    _change_owner(loaded, "postgres")
+
+
+def _change_owner(loaded: Database, owner: str) -> None:
+    loaded.execute(f"""DO $$ DECLARE one text; BEGIN
+        FOR one IN SELECT oid::regclass::text FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+        LOOP EXECUTE 'ALTER TABLE ' || one || ' OWNER TO {owner}'; END LOOP;
+        FOR one IN SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            AND (proname ~ '^(stock|rows_as|refuse|note)')
+        LOOP EXECUTE 'ALTER FUNCTION ' || one || ' OWNER TO {owner}'; END LOOP;
+    END $$""")
 
 
 @pytest.mark.parametrize("sees_sessions", [True, False])
