@@ -29,8 +29,9 @@ _SCRIPT = """\
 set -u
 cd {folder} || {{ echo no_airflow; exit 0; }}
 inside() {{ docker compose exec -T scheduler "$@" </dev/null; }}
-# An instance that is about to stop itself stops the api-server first.
-docker compose exec -T api-server true </dev/null >/dev/null 2>&1 || {{ echo not_ready; exit 0; }}
+# An instance that is about to stop itself stops the api-server first, and only then looks for runs.
+is_open() {{ docker compose exec -T api-server true </dev/null >/dev/null 2>&1; }}
+is_open || {{ echo not_ready; exit 0; }}
 if ! details=$(inside airflow dags details {dag_id} --output json 2>&1); then
   case $details in *"DAG: {dag_id} does not exist"*) echo unknown_dag ;; *) echo not_ready ;; esac
   exit 0
@@ -39,10 +40,13 @@ case $details in *'"is_paused": "True"'*) echo paused; exit 0 ;; esac
 conf=$(printf %s {conf} | base64 -d)
 if answer=$(inside airflow dags trigger {dag_id} --run-id {dag_run_id} --conf "$conf" --output json 2>&1 >/dev/null)
 then
-  echo started
+  word=started
 else
-  case $answer in *DagRunAlreadyExists*) echo already_accepted ;; *) echo refused ;; esac
+  case $answer in *DagRunAlreadyExists*) word=already_accepted ;; *) word=refused ;; esac
 fi
+# If it was stopped meanwhile, that look may have come before this run. The next command prints already_accepted.
+is_open || word=not_ready
+echo $word
 """
 
 

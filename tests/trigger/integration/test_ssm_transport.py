@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_run_is_triggered_with_the_id_and_the_conf(instance: Instance) -> None:
     assert trigger == ["airflow", "dags", "trigger", "moving_big_data", "--run-id", RUN_ID, "--conf"]
     assert json.loads(conf) == CONF
     assert [output, json_] == ["--output", "json"]
-    assert len(instance.calls) == 3
+    assert instance.calls[3:] == [["true"]]
 
 
 @pytest.mark.parametrize("name", ["hostile_key", "newline_key", "unicode_key"])
@@ -120,8 +121,8 @@ def test_hostile_key_is_only_data_on_the_instance(name: str, instance: Instance)
     for odd in (key, "'; touch pwned; '", "$(touch pwned)", "`touch pwned`", "\n touch pwned\n", "--help", "%s\\0"):
         conf = {"marker": {**CONF["marker"], "key": odd}}  # type: ignore[dict-item]
         assert said(instance, conf) == "started"
-        assert json.loads(instance.calls[-1][7]) == conf
-    assert len(instance.calls) == 3 * 7
+        assert json.loads(instance.calls[-2][7]) == conf
+    assert len(instance.calls) == 4 * 7
     assert not list(instance.folder.parent.rglob("pwned"))
     script = airflow_command.command(dag_run_id=RUN_ID, conf={"marker": {"key": key}})
     assert key not in script
@@ -129,8 +130,8 @@ def test_hostile_key_is_only_data_on_the_instance(name: str, instance: Instance)
 
 
 OUTCOMES: dict[str, tuple[Callable[[Instance], None], int]] = {
-    "already_accepted": (lambda instance: instance.airflow(trigger=EXISTS), 3),
-    "refused": (lambda instance: instance.airflow(trigger="echo 'no such param' >&2; exit 1"), 3),
+    "already_accepted": (lambda instance: instance.airflow(trigger=EXISTS), 4),
+    "refused": (lambda instance: instance.airflow(trigger="echo 'no such param' >&2; exit 1"), 4),
     "paused": (lambda instance: instance.airflow(details=f"echo '{DETAILS % 'True'}'"), 2),
     "unknown_dag": (lambda instance: instance.airflow(details=UNKNOWN), 2),
     "not_ready": (lambda instance: instance.airflow(true="echo 'no container' >&2; exit 1"), 1),
@@ -144,6 +145,17 @@ def test_command_prints_in_one_word_what_it_found(outcome: str, instance: Instan
     arrange(instance)
     assert said(instance) == outcome
     assert len(instance.calls) == calls
+
+
+# An instance that stops its api-server while the command runs, with a sign in the folder that the command runs in.
+IS_OPEN, CLOSE = "test ! -e closed", "touch closed"
+
+
+@pytest.mark.parametrize("answer", ["echo []", EXISTS, "exit 137"])
+def test_run_that_came_after_the_door_was_closed_is_not_reported_as_started(answer: str, instance: Instance) -> None:
+    instance.airflow(true=IS_OPEN, trigger=f"{CLOSE}; {answer}")
+    assert said(instance) == "not_ready"
+    assert [call[0] for call in instance.calls] == ["true", "airflow", "airflow", "true"]
 
 
 def test_database_that_is_not_there_yet_is_no_unknown_dag(instance: Instance) -> None:
@@ -230,6 +242,16 @@ def test_instance_that_stopped_its_api_server_to_stop_itself_is_woken_again(
     asked = ["SendCommand", "GetCommandInvocation"]
     describe = "DescribeInstances"
     assert cloud.proxy.operations() == [*asked, describe, describe, "StartInstances", describe, *asked]
+
+
+def test_instance_that_shut_down_with_the_run_in_its_database_is_woken_again(
+    ssm: Ssm, instance: Instance, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.airflow(true=IS_OPEN, trigger=f"{CLOSE}; echo []")
+    monkeypatch.setattr(instance, "airflow", partial(instance.airflow, trigger=EXISTS))  # once it is up again
+    ssm.states = ["stopping", "stopped", "running"]
+    assert start() == "already_accepted"
+    assert "StartInstances" in cloud.proxy.operations()
 
 
 def test_instance_that_stopped_with_the_command_is_woken_again_and_gets_another(
@@ -340,7 +362,7 @@ def test_event_starts_a_run_by_ssm_once_without_url_user_or_password(
     [record] = handler(event, None)["records"]
     assert record == json.loads((EVENTS / "hostile_key.expected.json").read_text())["records"][0]
     assert cloud.proxy.operations() == ["DescribeInstances", "SendCommand", "GetCommandInvocation"]
-    assert json.loads(instance.calls[-1][7])["marker"]["key"] == record["key"]
+    assert json.loads(instance.calls[-2][7])["marker"]["key"] == record["key"]
 
 
 def test_real_ssm_stand_in_takes_the_command_as_it_is_sent(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
