@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
 RECEIPTS, NOTICES = "Output/receipts/", "Output/notices/"
+_PROD = "prod"  # all stages share the source bucket: this one also sends kept mails that name an earlier topic
 _LOOKS_BACK = timedelta(days=2)
 _LONGEST_PATIENCE = _LOOKS_BACK - timedelta(hours=3)  # so that each marker is looked at, though a call or two fail
 _PATIENCE_MINUTES = "120"  # a run may take one hour, and may have waited for another one
@@ -93,7 +94,7 @@ def _puts(settings: MailSettings, *, deadline: Deadline, failures: list[TriggerE
     if len(entries) == _MOST_KEYS:
         text = mail.too_many_keys(_MOST_KEYS, settings=settings)
         try:
-            raise_alarm(f"crowded_{_now():%Y-%m-%d}", text, settings=settings, deadline=deadline)
+            raise_alarm(f"crowded_{_now():%Y-%m-%d}{_suffix(settings)}", text, settings=settings, deadline=deadline)
         except TriggerError as error:
             log.error("no mail about too many objects: %s", error)
             failures.append(error)
@@ -155,15 +156,33 @@ def _report_absent(
     if due is None or any(put.time >= due.since for put in puts):
         return
     try:
-        if names_by_key(RECEIPTS, since=due.since, settings=settings, deadline=deadline):
+        names = names_by_key(RECEIPTS, since=due.since, settings=settings, deadline=deadline).values()
+        runs = [run for one in names for run in one]
+        found = _read_receipts(runs, settings=settings, deadline=deadline.part(0.5))
+        if any(_is_of_our_bucket(found.get(run, {}), settings=settings) for run in runs):
             return
         last = max(puts, key=lambda put: put.time, default=None)
         text = mail.no_marker(due, last=(last.key, last.time) if last else None, settings=settings)
-        if raise_alarm(f"expected_{due.day}", text, settings=settings, deadline=deadline):
+        name = f"expected_{due.day}{_suffix(settings)}"
+        if raise_alarm(name, text, settings=settings, deadline=deadline):
             yield str(due.day)
     except TriggerError as error:
         log.error("no mail about the day without a marker, %s: %s", due.day, error)
         failures.append(error)
+
+
+def _is_of_our_bucket(receipt: Mapping[str, object], *, settings: MailSettings) -> bool:
+    """Whether a marker in our bucket started the run; also where the receipt names none, or was not read."""
+    match receipt.get("marker"):
+        case {"bucket": str(bucket)}:
+            return bucket == settings.monitored_bucket
+        case _:
+            return True
+
+
+def _suffix(settings: MailSettings) -> str:
+    """Ends the names of this stage's records."""
+    return "" if settings.stage == _PROD else f"-{settings.stage}"
 
 
 def _key_of(put: Put, *, settings: MailSettings) -> str:
@@ -234,6 +253,8 @@ def _send_notices(
             return
         try:
             match _read_object(key, settings=settings, deadline=deadline):
+                case {"TopicArn": str(topic)} if settings.stage != _PROD and topic != settings.topic_arn:
+                    continue  # prod sends it, also where it names a topic of before
                 case {"Subject": str(subject), "Message": str(message)}:
                     mail.publish(message, subject=subject, settings=settings, deadline=deadline)
                 case _:

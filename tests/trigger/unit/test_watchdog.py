@@ -102,7 +102,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     }
     for name, value in {**settings, "SOURCE_BUCKET": SOURCE, "MONITORED_BUCKET": MONITORED}.items():
         monkeypatch.setenv(name, value)
-    for name in ("DRY_RUN", "EXPECT_BY", "HOLIDAYS", "WATCHDOG_MINUTES"):
+    for name in ("DRY_RUN", "EXPECT_BY", "HOLIDAYS", "STAGE", "WATCHDOG_MINUTES"):
         monkeypatch.delenv(name, raising=False)
     return made
 
@@ -272,6 +272,58 @@ def test_only_what_is_kept_as_a_notice_is_sent(shelf: Shelf) -> None:
         shelf.put(f"{SOURCE}/{place}", {"Subject": "s", "Message": "m"})
     assert handler({}, None)["sent"] == []
     assert shelf.mails == []
+
+
+@pytest.mark.parametrize(
+    ("marker", "is_absent"),
+    [
+        ({"bucket": f"{MONITORED}-dev", "key": "a.SUCCESS"}, True),
+        ({"bucket": MONITORED, "key": "a.SUCCESS"}, False),
+        (None, False),
+    ],
+)
+def test_run_of_another_stages_marker_is_no_marker_of_ours(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, marker: object, is_absent: bool
+) -> None:
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    name = marker_name(f"{MONITORED}-dev", "a.SUCCESS", NOW - timedelta(hours=1))
+    shelf.put(f"{SOURCE}/Output/receipts/{name}_00000000.json", {"state": "success", "mail": "sent", "marker": marker})
+    assert ("absent" in handler({}, None)) == is_absent
+
+
+def test_receipt_that_cannot_be_read_counts_as_one_of_ours(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    name = marker_name(MONITORED, "a.SUCCESS", NOW - timedelta(hours=1))
+    shelf.put(f"{SOURCE}/Output/receipts/{name}_00000000.json", {"marker": {"bucket": MONITORED}})
+    shelf.copies_folders = False
+    assert "absent" not in handler({}, None)
+
+
+def test_each_stage_mails_about_its_own_bucket(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "_MOST_KEYS", 1)
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    for stage, bucket in (("dev", "second"), ("prod", MONITORED)):
+        shelf.put(f"{bucket}/junk.txt", at=NOW - timedelta(days=3))
+        monkeypatch.setenv("STAGE", stage)
+        monkeypatch.setenv("MONITORED_BUCKET", bucket)
+        assert handler({}, None)["absent"] == ["2026-11-02"]
+        assert "absent" not in handler({}, None)
+        assert len(shelf.mails) == 2
+        shelf.mails.clear()
+    records = {place.rpartition("/")[2] for place in shelf.objects if "/alarms/" in place}
+    assert {f"{what}_2026-11-02{stage}.json" for what in ("crowded", "expected") for stage in ("", "-dev")} == records
+
+
+def test_only_prod_sends_a_kept_mail_that_names_another_topic(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, topic in (("a", "arn:aws:sns:eu-west-1:1:earlier"), ("b", "arn:aws:sns:eu-west-1:1:dev")):
+        notice = {"TopicArn": topic, "Subject": "s", "Message": name}
+        shelf.put(f"{SOURCE}/Output/notices/{name}.json", notice)
+    with monkeypatch.context() as of_dev:
+        of_dev.setenv("STAGE", "dev")
+        of_dev.setenv("TOPIC_ARN", "arn:aws:sns:eu-west-1:1:dev")
+        assert handler({}, None)["sent"] == ["b.json"]
+    assert handler({}, None)["sent"] == ["a.json"]
+    assert [mail["TopicArn"].rpartition(":")[2] for mail in shelf.mails] == ["dev", "t"]
 
 
 LAMBDA = SimpleNamespace(get_remaining_time_in_millis=lambda: 300_000)
