@@ -13,6 +13,7 @@ from infra_scripts.settings import read_settings
 HELP = "print the IAM policy for who sends the batches, or for who operates the platform"
 EXAMPLES = ["policy sender", "policy operator"]
 _WHO = ("sender", "operator")
+_CUT = 24  # of a stack's name, CloudFormation takes so many characters into the name of a bucket that has none
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
     names = read_settings(environment).names
     text = resources.files("infra_scripts.platform").joinpath(f"policies/{options.who}.json").read_text("utf-8")
-    policy = text.replace("PREFIX", names.prefix).rstrip()
+    policy = text.replace("PREFIX_CUT", names.prefix[:_CUT]).replace("PREFIX", names.prefix).rstrip()
     result(policy, facts=json.loads(policy), options=options)
     return 0

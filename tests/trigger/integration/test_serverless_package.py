@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.infra.unit.test_policies import allows
 from tests.support.brief import BRIEF
 from tests.support.deployment import derive
 from tests.support.paths import CONTRACTS, ROOT
@@ -320,6 +321,65 @@ def test_report_and_watchdog_may_start_nothing_and_alarms_reach_somebody(service
     assert (kept["EvaluationPeriods"], kept["Period"], "DatapointsToAlarm" in kept) == (24, 3600, False)
     watched = {dimension["Value"] for one in alarms.values() for dimension in one["Dimensions"]}
     assert watched - named == {"de-mbd-predict-grace-hopper-kept-events"}
+
+
+HERE = "eu-west-1:123456789012"
+# What a kind of resource is called, how long that may be, its ARN, and what makes and tags it (provider.stackTags).
+MADE: dict[str, tuple[str, int, str, str, str]] = {
+    "AWS::S3::Bucket": ("BucketName", 63, "arn:aws:s3:::{}", "s3:CreateBucket", "s3:PutBucketTagging"),
+    "AWS::Events::Rule": ("Name", 64, f"arn:aws:events:{HERE}:rule/{{}}", "events:PutRule", "events:TagResource"),
+    "AWS::Logs::LogGroup": (
+        "LogGroupName", 512, f"arn:aws:logs:{HERE}:log-group:{{}}", "logs:CreateLogGroup", "logs:TagResource",
+    ),
+    "AWS::IAM::Role": ("RoleName", 64, "arn:aws:iam::123456789012:role/{}", "iam:CreateRole", "iam:TagRole"),
+    "AWS::Lambda::Function": (
+        "FunctionName", 64, f"arn:aws:lambda:{HERE}:function:{{}}", "lambda:CreateFunction", "lambda:TagResource",
+    ),
+    "AWS::Lambda::LayerVersion": (
+        "LayerName", 64, f"arn:aws:lambda:{HERE}:layer:{{}}", "lambda:PublishLayerVersion", "lambda:GetLayerVersion",
+    ),
+    "AWS::Lambda::EventSourceMapping": (
+        "", 64, f"arn:aws:lambda:{HERE}:event-source-mapping:{{}}", "lambda:CreateEventSourceMapping",
+        "lambda:TagResource",
+    ),
+    "AWS::SQS::Queue": ("QueueName", 80, f"arn:aws:sqs:{HERE}:{{}}", "sqs:CreateQueue", "sqs:TagQueue"),
+    "AWS::SNS::Topic": ("TopicName", 256, f"arn:aws:sns:{HERE}:{{}}", "sns:CreateTopic", "sns:TagResource"),
+    "AWS::CloudWatch::Alarm": (
+        "AlarmName", 255, f"arn:aws:cloudwatch:{HERE}:alarm:{{}}", "cloudwatch:PutMetricAlarm",
+        "cloudwatch:TagResource",
+    ),
+}  # fmt: skip
+PARTS = {"AWS::S3::BucketPolicy", "AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig"}  # of one of these
+
+
+def made_name(stack: str, logical_id: str, *, longest: int) -> str:
+    """As CloudFormation names what has no name, cut to what fits.
+
+    Seen: lambda-info-http-endpoin-serverlessdeploymentbuck-2u8uz2i7cap2 of the stack lambda-info-http-endpoint-dev.
+    """
+    suffix = "2u8uz2i7cap2x"
+    whole = f"{stack}-{logical_id}-{suffix}"
+    half = (longest - len(suffix) - 2) // 2
+    return whole if len(whole) <= longest else f"{stack[:half]}-{logical_id[:half]}-{suffix}"
+
+
+@pytest.mark.parametrize("last_name", ["Hopper", "B", "Brewster-Murray"])
+def test_operator_may_make_and_tag_all_that_a_deployment_makes(last_name: str, service: Service) -> None:
+    done = service("package", {**SETTINGS, "MBD_LAST_NAME": last_name, "AWS_REGION": "eu-west-1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-m", "infra_scripts", "policy", "operator", "--env-file", service.folder / ".env"]
+    policy = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    stack = f"de-mbd-predict-grace-{last_name.lower()}-trigger"
+    denied = []
+    for logical_id, one in service.resources.items():
+        if one["Type"] in PARTS:
+            continue
+        naming, longest, arn, *actions = MADE[one["Type"]]
+        is_bucket = one["Type"] == "AWS::S3::Bucket"
+        made = made_name(stack, logical_id.lower() if is_bucket else logical_id, longest=longest)
+        name = one["Properties"].get(naming, made)
+        denied += [(name, action) for action in actions if not allows(policy, action, arn.format(name))]
+    assert denied == []
 
 
 def problems(settings: dict[str, str], *, options: dict[str, str] | None = None) -> list[str]:
