@@ -8,6 +8,7 @@
 
 const NAME = /^[A-Za-z]+(-[A-Za-z]+)*$/; // as infra_scripts/names.py; tests/data/contracts/names.json has examples
 const LONGEST_BUCKET_NAME = 63;
+const FUNCTION_IN_STAGE = /(^|-)(trigger|report|watchdog|redrive)(-|$)/; // as infra_scripts/names.py, which would not find that stage
 
 const REQUIRED = {
   MBD_FIRST_NAME: { example: "Ada", text: "your first name: part of bucket names and mail subjects" },
@@ -38,6 +39,7 @@ const isDay = (text) => {
 
 module.exports = ({ env = process.env, options = {} } = {}) => {
   const problems = [];
+  const deployProblems = []; // what was deployed all the same can be removed
   const value = (name) => (env[name] || "").trim();
   const required = (name) => {
     if (!value(name)) problems.push(`${name} is not set (${REQUIRED[name].text})`);
@@ -53,6 +55,9 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
   let [firstName, lastName] = [requiredName("MBD_FIRST_NAME"), requiredName("MBD_LAST_NAME")];
   const nameOf = () => `de-mbd-predict-${firstName}-${lastName}`.toLowerCase();
   const suffix = !options.stage || options.stage === "prod" ? "" : `-${options.stage}`; // as in serverless.yml
+  if (FUNCTION_IN_STAGE.test(options.stage || "")) {
+    deployProblems.push(`the stage ${JSON.stringify(options.stage)} has the name of a function: choose another one, as teardown would not find it`);
+  }
   const excess = `${nameOf()}-monitored-bucket${suffix}`.length - LONGEST_BUCKET_NAME;
   if (excess > 0) {
     problems.push(`first and last name together are ${excess} characters too long for the name of the monitored bucket`);
@@ -103,6 +108,7 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
   }
   return {
     problems,
+    deployProblems,
     name,
     owner: name.slice("de-mbd-predict-".length),
     firstName,

@@ -89,7 +89,7 @@ module.exports = class TriggerPlugin {
   }
 
   refuse() {
-    const { problems } = this.settings;
+    const problems = [...this.settings.problems, ...(this.command === "deploy" ? this.settings.deployProblems : [])];
     if (!problems.length) return;
     throw this.error(`${this.command}: nothing was done. Fix these in .env (.env.example explains each):\n  - ${problems.join("\n  - ")}`);
   }

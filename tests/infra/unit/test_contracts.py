@@ -38,6 +38,15 @@ def test_resources_have_the_names_that_every_package_derives(expected: dict[str,
     assert {key: getattr(names, key) for key in ours} == {key: expected[key] for key in ours}
 
 
+def test_stages_that_can_be_deployed_are_those_whose_stacks_are_found() -> None:
+    names = Names("Ada", "Lovelace")
+    found = {
+        stage: names.is_trigger_stack(f"{names.trigger_stack}-{stage}")
+        for stage in [*NAMES["stages"]["accepted"], *NAMES["stages"]["refused"]]
+    }
+    assert [stage for stage in found if found[stage]] == NAMES["stages"]["accepted"]
+
+
 @pytest.mark.parametrize("case", DEFAULTS["transport"], ids=str)
 def test_the_transport_follows_the_rule_of_the_trigger(case: dict[str, dict[str, str] | str]) -> None:
     environment = case["environment"]

@@ -514,6 +514,24 @@ def test_names_of_resources_are_derived_as_in_every_package(names: dict[str, str
     )
 
 
+def test_stages_that_can_be_deployed_are_those_that_teardown_finds() -> None:
+    require("node")
+    for stage in NAMES["stages"]["accepted"]:
+        assert derive(SETTINGS, options={"stage": stage})["deployProblems"] == []
+    for stage in NAMES["stages"]["refused"]:
+        [problem] = derive(SETTINGS, options={"stage": stage})["deployProblems"]
+        assert problem.startswith(f'the stage "{stage}" has the name of a function: choose another one')
+
+
+@pytest.mark.parametrize(("command", "is_refused"), [("deploy", True), ("remove", False)])
+def test_stage_that_teardown_would_not_find_can_only_be_removed(
+    command: str, is_refused: bool, service: Service, aws: DeafAws
+) -> None:
+    done = service(f"{command} --stage qa-report", SETTINGS, **LOGIN)
+    assert ("nothing was done" in done.stdout + done.stderr) is is_refused
+    assert ([call for call in aws.calls if "Action=GetCallerIdentity" not in call] == []) is is_refused
+
+
 DEFAULTS = json.loads((CONTRACTS / "defaults.json").read_text())
 
 
