@@ -85,9 +85,11 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
   else if (value("MBD_TOPIC_ARN") && topic[1] !== (options.region || region)) {
     problems.push(`MBD_TOPIC_ARN is in region ${topic[1]}, but the functions would be in ${options.region || region} (AWS_REGION)`);
   }
+  const isCourse = value("MBD_PROFILE") === "course";
   const minutes = value("MBD_WATCHDOG_MINUTES");
-  if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes <= 2700)) {
-    problems.push("MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to 2700");
+  const longest = isCourse ? 1260 : 2700; // three hours less than the watchdog looks back, or than a marker is kept (serverless_plugin.js)
+  if (minutes && !(/^\d{1,6}(\.\d+)?$/.test(minutes) && 0 < minutes && minutes <= longest)) {
+    problems.push(`MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to ${longest}`);
   }
   const expectBy = value("MBD_EXPECT_BY");
   if (expectBy && !(EXPECT_BY.test(expectBy) && isTimeZone(expectBy.split(/\s+/)[2]))) {
@@ -126,7 +128,7 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
     watchdogMinutes: minutes,
     expectBy,
     holidays: holidays.join(" "),
-    isCourse: value("MBD_PROFILE") === "course",
+    isCourse,
     hasReservedConcurrency: !["", "none"].includes(value("MBD_RESERVED_CONCURRENCY")),
   };
 };

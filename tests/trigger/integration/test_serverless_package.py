@@ -423,6 +423,14 @@ def test_patience_that_the_watchdog_would_refuse_is_refused_before(minutes: str)
         watchdog.read_patience({"WATCHDOG_MINUTES": minutes})
 
 
+def test_patience_in_profile_course_is_shorter_than_the_day_that_a_marker_is_kept() -> None:
+    course = {"MBD_PROFILE": "course"}
+    assert problems({**course, "MBD_WATCHDOG_MINUTES": "1260"}) == []
+    assert problems({**course, "MBD_WATCHDOG_MINUTES": "1261"}) == [
+        "MBD_WATCHDOG_MINUTES is not a number of minutes above 0 and up to 1260"
+    ]
+
+
 EXPECT_BY = json.loads((CONTRACTS / "expect_by.json").read_text())
 
 
