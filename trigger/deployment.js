@@ -105,7 +105,7 @@ module.exports = ({ env = process.env, options = {} } = {}) => {
   const name = nameOf();
   const sourceBucket = value("MBD_SOURCE_BUCKET") || `${name}-s3-source`;
   const monitoredBucket = `${name}-monitored-bucket`;
-  if (sourceBucket === monitoredBucket) {
+  if (sourceBucket === monitoredBucket + suffix) {
     problems.push("MBD_SOURCE_BUCKET is the monitored bucket: the pipeline would listen to its own output");
   }
   return {

@@ -552,6 +552,14 @@ def test_region_that_is_not_set_is_the_default_of_every_package() -> None:
     assert derive(SETTINGS)["region"] == DEFAULTS["settings"]["AWS_REGION"]
 
 
+@pytest.mark.parametrize(("stage", "ending"), [("prod", ""), ("dev", "-dev")])
+def test_source_bucket_is_not_the_monitored_bucket_of_the_stage(stage: str, ending: str) -> None:
+    own = {"MBD_SOURCE_BUCKET": f"de-mbd-predict-grace-hopper-monitored-bucket{ending}"}
+    assert problems(own, options={"stage": stage}) == [
+        "MBD_SOURCE_BUCKET is the monitored bucket: the pipeline would listen to its own output"
+    ]
+
+
 def test_names_are_too_long_if_the_bucket_of_the_stage_is() -> None:
     longest = {"MBD_FIRST_NAME": "a" * 15, "MBD_LAST_NAME": "b" * 15}
     assert problems(longest) == problems(longest, options={"stage": "prod"}) == []
