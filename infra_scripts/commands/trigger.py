@@ -28,8 +28,6 @@ RECEIPTS = "Output/receipts/"
 # The trigger names runs `marker_{time of the put}_{hash of bucket and key}_{hash of the put}`.
 _RUN = "marker_"
 _SECONDS_BETWEEN_LOOKS = 3.0
-# The DAG tries a task again after at most 120 s (20 s, times three at the second time, and up to twice that by chance).
-_SECONDS_TO_A_RETRY = 300.0
 _MAILED = {"sent", "kept"}
 
 
@@ -95,12 +93,12 @@ def _no_bucket(bucket: str) -> RefusedError:
 def _follow(s3: S3Client, *, settings: Settings, marker: str, since: datetime, seconds: float) -> dict[str, Any]:
     """The receipt of the marker's run, once that run has ended.
 
-    Each failed try of a task writes `failed`, and Airflow may try it again. The run has failed once its mail says so,
-    or, where it got no mail, once nothing has changed for longer than Airflow waits. Raises AwsError when all that
-    takes longer than `seconds`.
+    Each failed try of a task writes `failed`, while Airflow may try it again and other shards go on. The run has failed
+    once its mail says so; where none comes, the receipt is returned after `seconds`. Raises AwsError where it does
+    not say `failed` then.
     """
     deadline = time.monotonic() + seconds
-    key, before, unchanged_since = "", None, 0.0
+    key, before = "", dict[str, Any]()
     while time.monotonic() < deadline:
         if not key:
             key = _receipt_of(s3, settings=settings, marker=marker, since=since)
@@ -108,13 +106,17 @@ def _follow(s3: S3Client, *, settings: Settings, marker: str, since: datetime, s
                 progress(f"run {key.removeprefix(RECEIPTS).removesuffix('.json')} has started")
         if key:
             receipt = _read(s3, bucket=settings.source_bucket, key=key)
-            if receipt != before:
-                before, unchanged_since = receipt, time.monotonic()
-            waited = time.monotonic() - unchanged_since
-            is_final = receipt.get("mail") in _MAILED or waited > _SECONDS_TO_A_RETRY
-            if receipt["state"] not in {"running", "failed"} or (receipt["state"] == "failed" and is_final):
+            if receipt["state"] not in {"running", "failed"}:
                 return receipt
+            if receipt["state"] == "failed" and receipt.get("mail") in _MAILED:
+                return receipt
+            if receipt["state"] == "failed" and receipt != before:
+                progress(f"a try has failed ({receipt['error']}); waiting for the run's mail, as Airflow may try again")
+            before = receipt
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if before.get("state") == "failed":
+        progress(f"no mail about the run's end within {seconds / 60:.0f} minutes: it may still go on")
+        return before
     missing = f"The run of {key} has not ended" if key else "No run has started"
     raise AwsError(
         f"{missing} within {seconds / 60:.0f} minutes. The marker was put, so it may still come. Look at python -m "

@@ -95,25 +95,51 @@ def test_waiting_follows_the_new_run_to_its_end(
     assert ("no disk" in printed) == bool(code)
 
 
-def test_a_failure_without_a_mail_is_final_when_airflow_would_have_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+FIRST, SECOND = ({"state": "failed", "mail": None, "error": f"of shard {n}"} for n in (1, 2))
+RUNNING: dict[str, Any] = {"state": "running", "mail": None}
+SUCCESS: dict[str, Any] = {"state": "success", "mail": "sent"}
+
+
+@pytest.mark.parametrize(
+    ("receipts", "end", "seconds"),
+    [
+        ({0: RUNNING, 60: FIRST, 420: RUNNING, 440: SUCCESS}, SUCCESS, 440),
+        ({0: RUNNING, 60: FIRST, 120: RUNNING, 130: SECOND, 200: SECOND | {"mail": "sent"}}, SECOND, 200),
+        ({0: RUNNING, 60: FIRST | {"mail": "kept"}}, FIRST, 60),
+        ({0: RUNNING, 60: FIRST}, FIRST, 3600),
+        ({0: RUNNING, 60: FIRST, 420: RUNNING}, None, 3600),
+    ],
+    ids=["another shard goes on", "mailed after a second try", "mail was kept", "no mail", "no end"],
+)
+def test_a_run_has_failed_once_its_mail_says_so_or_the_time_is_over(
+    receipts: dict[int, dict[str, Any]],
+    end: dict[str, Any] | None,
+    seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
-    running, first, second = ({"state": "running"}, *({"state": "failed", "error": f"of try {n}"} for n in (1, 2)))
-
-    def read(*_: object, **__: object) -> dict[str, str]:
-        return first if now[0] < 120 else running if now[0] < 130 else second
-
     monkeypatch.setattr(trigger, "time", clock)
-    monkeypatch.setattr(trigger, "_read", read)
+    monkeypatch.setattr(
+        trigger, "_read", lambda *_, **__: receipts[max(since for since in receipts if since <= now[0])]
+    )
     monkeypatch.setattr(trigger, "_receipt_of", lambda *_, **__: "key")
     settings = read_settings(dict.fromkeys(("MBD_FIRST_NAME", "MBD_LAST_NAME"), "Ada") | {"AWS_REGION": "eu-west-1"})
     s3: Any = None
     follow = functools.partial(trigger._follow, s3, settings=settings, marker="a.SUCCESS", since=datetime.now(UTC))
-    assert follow(seconds=3600) == second
-    assert 120 + 300 < now[0] < 460
-    now[0] = 0.0
-    with pytest.raises(AwsError, match="has not ended within 5 minutes"):
-        follow(seconds=300)
+    if end is None:
+        with pytest.raises(AwsError, match="has not ended within 60 minutes"):
+            follow(seconds=3600)
+    else:
+        found = follow(seconds=3600)
+        assert (found["state"], found.get("error")) == (end["state"], end.get("error"))
+    assert seconds <= now[0] < seconds + 4
+    said = capsys.readouterr().err
+    assert ("a try has failed (of shard 1); waiting" in said) is (FIRST in receipts.values())
+    assert ("no mail about the run's end within 60 minutes: it may still go on" in said) is (
+        end == FIRST and seconds == 3600
+    )
 
 
 def test_a_run_that_never_starts_is_reported_after_the_timeout(command: RunCommand, account: Account) -> None:
