@@ -29,7 +29,8 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
         progress(f"The instance {now.instance_id} is still stopping: waiting until that is over.")
         with aws_errors(f"wait until {now.instance_id} has stopped"):
             session.client("ec2").get_waiter("instance_stopped").wait(InstanceIds=[now.instance_id])
-    if settled_state(session, identifier=now.database_id) == "stopped":
+    starts_database = settled_state(session, identifier=now.database_id) == "stopped"
+    if starts_database:
         with aws_errors(f"start the database {now.database_id}"):
             session.client("rds").start_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} is starting.")
@@ -38,9 +39,11 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
             session.client("ec2").start_instances(InstanceIds=[now.instance_id])
         progress(f"The instance {now.instance_id} is starting.")
     now = machines.read_machines(session, settings=settings, instance_id=now.instance_id)
+    # RDS may show the state of before for a moment.
+    database = "starting" if starts_database and now.database == "stopped" else now.database
     lines = [
         f"instance  {now.instance}, at {outputs['StaticIp']}; Airflow answers a few minutes later",
-        f"database  {now.database}",
+        f"database  {database}",
     ]
-    result("\n".join(lines), facts={"instance": now.instance, "database": now.database}, options=options)
+    result("\n".join(lines), facts={"instance": now.instance, "database": database}, options=options)
     return 0

@@ -16,7 +16,7 @@ from infra_scripts.errors import RefusedError
 from infra_scripts.platform.machines import find_database
 
 POLL_SECONDS = 10.0
-_LOOKS_AFTER_START = 12
+_LOOKS_AFTER_CALL = 12  # RDS may show the state of before for a moment
 # docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html: what ends by itself
 _BETWEEN = {
     "backing-up", "configuring-associated-roles", "configuring-enhanced-monitoring", "configuring-iam-database-auth",
@@ -50,7 +50,7 @@ def start_database(session: boto3.Session, *, identifier: str) -> None:
         progress(f"The database {identifier} is stopped: starting it. This takes some minutes.")
         with aws_errors(f"start the database {identifier}"):
             session.client("rds").start_db_instance(DBInstanceIdentifier=identifier)
-        for _ in range(_LOOKS_AFTER_START):  # RDS may show the state of before for a moment
+        for _ in range(_LOOKS_AFTER_CALL):
             if (state := settled_state(session, identifier=identifier)) != "stopped":
                 break
             time.sleep(POLL_SECONDS)
@@ -86,7 +86,12 @@ def prepare_deletion(session: boto3.Session, *, identifier: str) -> None:
     database = find_database(session, identifier=identifier)
     if database and database.get("DeletionProtection"):
         _set_protection(session, identifier=identifier, to=False)
-        settled_state(session, identifier=identifier)
+        for _ in range(_LOOKS_AFTER_CALL):
+            settled_state(session, identifier=identifier)
+            database = find_database(session, identifier=identifier)
+            if not database or (database["DBInstanceStatus"] == "available" and not database["DeletionProtection"]):
+                break
+            time.sleep(POLL_SECONDS)
 
 
 def _set_protection(session: boto3.Session, *, identifier: str, to: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -196,6 +197,51 @@ def test_stop_gives_no_wrong_advice_where_rds_shows_a_stopping_database_as_avail
     stopped = owner.says("stop", "--yes")
     assert (stopped.code, "Fix that in the RDS console" in stopped.out) == (0, False)
     assert "A marker wakes the instance but not the database" in stopped.out
+    assert "database  stopping" in stopped.out
+
+
+def test_start_says_starting_where_rds_shows_a_started_database_as_stopped(
+    owner: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    rds = RdsStates(aws_server, "stopped")
+
+    def late(call: Call) -> Answer | None:
+        answer = rds(call)
+        if call.operation == "StartDBInstance":
+            rds.states = ["stopped"] * 2 + rds.states
+        return answer
+
+    aws.script = late
+    started = owner.says("start", "--json")
+    assert (started.code, json.loads(started.out)["database"]) == (0, "starting")
+
+
+@pytest.mark.parametrize("protected_looks", [0, 3])
+def test_teardown_waits_until_rds_shows_that_the_protection_is_lifted(
+    protected_looks: int, owner: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    """CloudFormation cannot delete a database that is being modified, or is still protected."""
+    rds, seen, left = RdsStates(aws_server, "available"), [], [0]
+    off, on = b"<DeletionProtection>false<", b"<DeletionProtection>true<"
+
+    def late(call: Call) -> Answer | None:
+        state = rds.state
+        answer = rds(call)
+        match call.operation:
+            case "ModifyDBInstance":
+                rds.states = ["available"] * max(1, protected_looks) + ["modifying"] * 2 + ["available"]
+                left[0] = protected_looks
+            case "DescribeDBInstances" if answer and left[0]:
+                left[0] -= 1
+                answer = replace(answer, body=answer.body.replace(off, on))
+            case "DeleteStack":
+                seen.append((state, left[0]))
+        return answer
+
+    aws.script = late
+    assert owner.says("teardown", "--yes", "--delete-data").code == 0
+    assert seen == [("available", 0)]
+    assert len(rds.states) == 1
 
 
 @pytest.mark.parametrize(
