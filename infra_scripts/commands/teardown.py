@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 import boto3
+from botocore.exceptions import ClientError
 
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
 from infra_scripts.environment import read_file, remove_values
-from infra_scripts.errors import AwsError, RefusedError
+from infra_scripts.errors import RefusedError
 from infra_scripts.platform import airflow_secrets, inventory
 from infra_scripts.platform.database import prepare_deletion
 from infra_scripts.platform.inventory import Item
@@ -147,9 +148,9 @@ def empty(session: boto3.Session, *, bucket: str) -> None:
                 continue
             if refused := _delete(s3, versions, bucket=bucket):
                 first = refused[0]
-                raise AwsError(
-                    f"{len(refused)} objects of {bucket} were not deleted; {first.get('Key')}: {first.get('Message')}."
-                )
+                with aws_errors(f"delete {len(refused)} objects of {bucket}, such as {first.get('Key')}"):
+                    code, text = first.get("Code", ""), first.get("Message", "")
+                    raise ClientError({"Error": {"Code": code, "Message": text}}, "DeleteObjects")
             gone += len(versions)
             progress(f"{bucket}: {gone:,} versions deleted")
         for uploads in _uploads(s3, bucket=bucket):

@@ -61,9 +61,28 @@ def test_teardown_says_why_the_stack_was_not_deleted(owner: Person, aws: AwsProx
     assert f"{STACK} was not deleted (DELETE_FAILED): Database: it is in use" in said.err
 
 
-def test_teardown_stops_where_s3_refuses_to_delete_an_object(owner: Person, aws: AwsProxy) -> None:
-    owner.client("s3").put_object(Bucket=f"{PREFIX}-s3-source", Key="Stocks/wex.us.csv", Body=b"x")
-    refused = "<Key>Stocks/wex.us.csv</Key><Code>AccessDenied</Code><Message>Access Denied</Message>"
+DENIED = "User: u is not authorized to perform: s3:DeleteObjectVersion on resource: "
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "text", "said_so"),
+    [
+        ("Stocks/wex.us.csv", "InternalError", "We encountered an error", "InternalError: We encountered an error."),
+        ("Stocks/wex.us.csv", "AccessDenied", "Access Denied", "may not do DeleteObjects (Access Denied). Ask for"),
+        (
+            "Scripts/moving-big-data.tar.gz",
+            "AccessDenied",
+            f'{DENIED}"arn:aws:s3:::b/Scripts/moving-big-data.tar.gz" with an explicit deny in a resource-based policy',
+            "moving-big-data.tar.gz. Only the one who ran apply last may put code there: run apply, or ask them.",
+        ),
+    ],
+    ids=["error", "denied", "code of another operator"],
+)
+def test_teardown_stops_where_s3_refuses_to_delete_an_object(
+    key: str, code: str, text: str, said_so: str, owner: Person, aws: AwsProxy
+) -> None:
+    owner.client("s3").put_object(Bucket=f"{PREFIX}-s3-source", Key=key, Body=b"x")
+    refused = f"<Key>{key}</Key><Code>{code}</Code><Message>{text}</Message>"
 
     def refuse(call: Call) -> Answer | None:
         is_deletion = call.method == "POST" and "?delete" in call.target
@@ -73,7 +92,8 @@ def test_teardown_stops_where_s3_refuses_to_delete_an_object(owner: Person, aws:
     aws.script = refuse
     said = owner.says("teardown", "--yes", "--delete-data")
     assert said.code == 3
-    assert f"1 objects of {PREFIX}-s3-source were not deleted; Stocks/wex.us.csv: Access Denied." in said.err
+    assert f"Could not delete 1 objects of {PREFIX}-s3-source, such as {key}: " in said.err
+    assert said_so in said.err
     assert "DeleteStack" not in aws.operations()
     assert owner.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
 
