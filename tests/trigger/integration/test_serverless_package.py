@@ -367,7 +367,7 @@ def made_name(stack: str, logical_id: str, *, longest: int) -> str:
 def test_operator_may_make_and_tag_all_that_a_deployment_makes(last_name: str, service: Service) -> None:
     done = service("package", {**SETTINGS, "MBD_LAST_NAME": last_name, "AWS_REGION": "eu-west-1"})
     assert done.returncode == 0, done.stdout + done.stderr
-    command = [sys.executable, "-m", "infra_scripts", "policy", "operator", "--env-file", service.folder / ".env"]
+    command = [sys.executable, "-m", "infra_scripts", "policy", "operator", "--env-file", str(service.folder / ".env")]
     policy = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     stack = f"de-mbd-predict-grace-{last_name.lower()}-trigger"
     denied = []
