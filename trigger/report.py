@@ -9,9 +9,9 @@ from typing import Any
 from trigger import aws_cli, mail
 from trigger.alarm import exists, raise_alarm
 from trigger.deadline import Deadline
+from trigger.receipts import RECEIPTS
 from trigger.s3_event import Marker, marker_name, read_records
 from trigger.settings import MailSettings, read_mail_settings
-from trigger.watchdog import RECEIPTS
 
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)

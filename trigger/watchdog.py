@@ -4,21 +4,19 @@ Also mails once when no marker came at all by the time that MBD_EXPECT_BY names,
 before, first of all. It runs on a schedule, so it works when nothing else did.
 """
 
-import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from trigger import aws_cli, mail
 from trigger.alarm import ALARMS, beginning, listing, names_by_key, raise_alarm
 from trigger.deadline import Deadline
 from trigger.errors import OutOfTimeError, SettingsError, TriggerError
 from trigger.expectation import Due, read_expectation
+from trigger.receipts import RECEIPTS, read_object, read_receipts
 from trigger.s3_event import MARKER_SUFFIX, marker_name
 from trigger.settings import MailSettings, is_dry_run, read_mail_settings
 from trigger.states import ENDED, MAILED, MailState
@@ -26,7 +24,7 @@ from trigger.states import ENDED, MAILED, MailState
 log = logging.getLogger(__name__)
 logging.getLogger("trigger").setLevel(logging.INFO)
 
-RECEIPTS, NOTICES = "Output/receipts/", "Output/notices/"
+NOTICES = "Output/notices/"
 _PROD = "prod"  # all stages share the source bucket: this one also sends kept mails that name an earlier topic
 _LOOKS_BACK = timedelta(days=2)
 _LONGEST_PATIENCE = _LOOKS_BACK - timedelta(hours=3)  # so that each marker is looked at, though a call or two fail
@@ -120,7 +118,7 @@ def _report_missed(
         if not any(name >= beginning(put.time) for name in alarms_by_key.get(key, [])):
             runs_by_put[put] = [name for name in runs_by_key.get(key, []) if name >= beginning(put.time)]
     every = {run for runs in runs_by_put.values() for run in runs}
-    read = _read_receipts(every, settings=settings, deadline=deadline.part(0.5))
+    read = read_receipts(every, settings=settings, deadline=deadline.part(0.5))
     left = [(put, runs) for put, runs in runs_by_put.items() if not _has_mail_by(read, put=put, runs=runs)]
     mails = 0
     for at, (put, begun) in enumerate(left):
@@ -131,7 +129,7 @@ def _report_missed(
             return
         try:
             # Again, though most were read above: a run may have ended since.
-            found = {run: _read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in begun}
+            found = {run: read_object(f"{RECEIPTS}{run}.json", settings=settings, deadline=deadline) for run in begun}
             runs = _runs_of(put, found)
             ends = [found[run] for run in runs]
             if any(has_mail(receipt) for receipt in ends):
@@ -158,7 +156,7 @@ def _report_absent(
     try:
         names = names_by_key(RECEIPTS, since=due.since, settings=settings, deadline=deadline).values()
         runs = [run for one in names for run in one]
-        found = _read_receipts(runs, settings=settings, deadline=deadline.part(0.5))
+        found = read_receipts(runs, settings=settings, deadline=deadline.part(0.5))
         if any(_is_of_our_bucket(found.get(run, {}), settings=settings) for run in runs):
             return
         last = max(puts, key=lambda put: put.time, default=None)
@@ -252,7 +250,7 @@ def _send_notices(
         if _is_out_of_time(deadline, left=len(keys) - at, what="mails that SNS refused before", failures=failures):
             return
         try:
-            match _read_object(key, settings=settings, deadline=deadline):
+            match read_object(key, settings=settings, deadline=deadline):
                 case {"TopicArn": str(topic)} if settings.stage != _PROD and topic != settings.topic_arn:
                     continue  # prod sends it, also where it names a topic of before
                 case {"Subject": str(subject), "Message": str(message)}:
@@ -278,36 +276,3 @@ def _is_out_of_time(deadline: Deadline, *, left: int, what: str, failures: list[
     log.error("%s", error)
     failures.append(error)
     return True
-
-
-def _read_receipts(
-    runs: Collection[str], *, settings: MailSettings, deadline: Deadline
-) -> dict[str, Mapping[str, object]]:
-    """The receipts of these runs, by one call of the CLI: a call for each would take too long where there are many.
-
-    One that the CLI did not get, or not in time, is left out.
-    """
-    if not runs:
-        return {}
-    days = sorted({run[: len("marker_2026-11-02")] for run in runs})  # few patterns: the CLI compares each with all
-    wanted = [word for day in days for word in ("--include", f"{day}*")]
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["s3", "cp", f"s3://{settings.source_bucket}/{RECEIPTS}", folder, "--recursive", "--only-show-errors"]
-        try:
-            aws_cli.run([*command, "--exclude", "*", *wanted], deadline=deadline)
-        except TriggerError as error:
-            log.warning("not all receipts came at once, so the others are read one by one: %s", error)
-        return {path.stem: _parsed(path.read_bytes()) for path in Path(folder).glob("*.json") if path.stem in runs}
-
-
-def _read_object(key: str, *, settings: MailSettings, deadline: Deadline) -> dict[str, object]:
-    """The JSON object under this key; empty if it holds anything else."""
-    return _parsed(aws_cli.run(["s3", "cp", f"s3://{settings.source_bucket}/{key}", "-"], deadline=deadline))
-
-
-def _parsed(content: bytes) -> dict[str, object]:
-    try:
-        facts = json.loads(content)
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}

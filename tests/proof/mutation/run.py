@@ -78,6 +78,7 @@ NEAR: dict[str, tuple[str, ...]] = {
         f"{_TRIGGER}/unit/test_watchdog.py", f"{_TRIGGER}/unit/test_contracts.py",
         f"{_TRIGGER}/integration/test_watchdog.py",
     ),
+    "trigger/receipts.py": (f"{_TRIGGER}/unit/test_watchdog.py", f"{_TRIGGER}/integration/test_watchdog.py"),
 }  # fmt: skip
 _COLUMNS = ("mutants", "tried", "found", "left", "score")
 _MOST_LEFT_OUT = 3

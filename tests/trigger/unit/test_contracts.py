@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.airflow_stand_in import AirflowStandIn
 from tests.support.paths import CONTRACTS, EVENTS
-from trigger import airflow_client, aws_cli, mail, states, watchdog
+from trigger import airflow_client, aws_cli, mail, receipts, states, watchdog
 from trigger.deadline import Deadline
 from trigger.handler import handler
 from trigger.settings import MailSettings
@@ -64,7 +64,7 @@ def test_enumerations_have_the_values_of_the_contract() -> None:
 
 def test_places_and_defaults_are_those_of_the_contract() -> None:
     assert DEFAULTS["dag_id"] == airflow_client.DAG_ID
-    assert DEFAULTS["receipts_prefix"] == watchdog.RECEIPTS
+    assert DEFAULTS["receipts_prefix"] == receipts.RECEIPTS
     assert watchdog.read_patience({}) == timedelta(minutes=DEFAULTS["settings"]["MBD_WATCHDOG_MINUTES"])
     assert CONF["dag_run_id"].startswith(DEFAULTS["marker_run_prefix"])
 
