@@ -113,9 +113,8 @@ PARAMS = {
 }
 
 
-def job_of(params: Mapping[str, Any]) -> etl.Job:
-    """The job that a run's params describe."""
-    aws = AwsBaseHook(aws_conn_id=AWS_CONNECTION)
+def job_of(params: Mapping[str, Any], *, aws: etl.Aws | None = None) -> etl.Job:
+    """The job that a run's params describe, with the connection's login unless another one is given."""
     bucket = f"s3://{params['source_bucket']}"
     return etl.Job(
         source=f"{bucket}/Stocks/",
@@ -125,8 +124,13 @@ def job_of(params: Mapping[str, Any]) -> etl.Job:
         reread=params["reread"],
         column_aliases=params["column_aliases"] or "",
         dry_run=params["dry_run"],
-        aws=etl.Aws(session=aws.get_session(), endpoint_url=aws.conn_config.endpoint_url),
+        aws=aws or aws_of_connection(),
     )
+
+
+def aws_of_connection() -> etl.Aws:
+    hook = AwsBaseHook(aws_conn_id=AWS_CONNECTION)
+    return etl.Aws(session=hook.get_session(), endpoint_url=hook.conn_config.endpoint_url)
 
 
 @contextmanager
@@ -278,8 +282,15 @@ def emit_lineage(datasets: etl.Datasets) -> None:
 
 def mail(context: Mapping[str, Any]) -> None:
     """Runs in the dag-processor, once, when the run has ended, however it ended."""
+    try:
+        job = job_of(context["params"])
+    except (
+        Exception
+    ):  # a connection that cannot be used has failed the run: the login that boto3 finds may send the mail
+        log.exception("The connection %s cannot be used.", AWS_CONNECTION)
+        job = job_of(context["params"], aws=etl.Aws())
     etl.send_mail_of_run(
-        job_of(context["params"]),
+        job,
         run=run_of(context),
         succeeded=context["reason"] == "success",
         reason=context["reason"],

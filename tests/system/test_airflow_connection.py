@@ -60,3 +60,35 @@ def test_dag_connects_as_airflows_postgres_hook_would(tmp_path: Path) -> None:
         as_text = {key: int(fact) if isinstance(fact, bool) else fact for key, fact in of_the_hook.items()}
         expected = {key: fact.strip() for key, fact in parse_dsn(make_dsn("", **as_text)).items()}
         assert parse_dsn(ours) == expected, name
+
+
+MAIL = """
+import datetime, importlib.util, json, sys, types
+import etl
+
+def send(job, *, reason, **_):
+    print("FOUND " + json.dumps([job.output, job.aws.session is None, reason]))
+
+etl.send_mail_of_run, etl.read_mailbox, etl.read_channels = send, lambda _: None, lambda _: None
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+dag = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dag)
+names = ("since", "dry_run", "reread", "column_aliases")
+run = types.SimpleNamespace(run_id="r", start_date=datetime.datetime.now(datetime.UTC), conf={})
+params = {"source_bucket": "b", "index_key": "i", **dict.fromkeys(names)}
+dag.mail({"params": params, "dag_run": run, "reason": "task_failure"})
+"""
+
+
+@pytest.mark.parametrize(("method", "is_without"), [("assume_role_of_nobody", True), ("", False)])
+def test_mail_goes_out_also_where_the_connection_to_aws_cannot_be_used(
+    method: str, is_without: bool, tmp_path: Path
+) -> None:
+    extra = {"role_arn": "arn:aws:iam::123456789012:role/r", "assume_role_method": method} if method else {}
+    connection = json.dumps({"conn_type": "aws", "extra": extra | {"region_name": "eu-west-1"}})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS"))}
+    environment |= {"AIRFLOW_CONN_AWS_DEFAULT": connection, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", MAIL, str(ROOT / "airflow/dags/moving_big_data.py")]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
+    assert json.loads(line.removeprefix("FOUND ")) == ["s3://b/Output/", is_without, "task_failure"]
