@@ -207,8 +207,10 @@ class _Folder:
     def remove(self, folder: str, *, unfinished: bool = False) -> None:  # noqa: ARG002  they are files too
         with suppress(FileChangedError), _file_errors(f"remove {self._folder / folder}"):
             shutil.rmtree(self._folder / folder)
-        with suppress(OSError):  # others are in it, or it is not there
-            (self._folder / folder).parent.rmdir()
+        parent = (self._folder / folder).parent
+        if parent != self._folder:  # which is not ours to remove, also where it is empty
+            with suppress(OSError):  # others are in it, or it is not there
+                parent.rmdir()
 
     def remove_unfinished(self, folder: str) -> None:
         for partial in (self._folder / folder).glob(f"*{_PARTIAL}"):

@@ -125,6 +125,16 @@ def test_shards_after_a_power_cut_at_any_moment_are_combined_rightly_or_not_at_a
     assert combined_after_a_repeat, "no task could be tried again"
 
 
+def test_empty_output_folder_is_kept_with_its_owner_and_mode(three: Files) -> None:
+    """One that was removed and made again would not be on the disk, with all that is in it."""
+    three.output.mkdir()
+    three.output.chmod(0o2775)
+    before = three.output.stat()
+    process(three.job())
+    after = three.output.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_outputs_of_a_run_that_has_returned_are_not_lost(
     three: Files, days: Days, situation: Callable[[Files, Days], None]
