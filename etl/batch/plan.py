@@ -13,7 +13,7 @@ from etl.errors import BatchError, FileChangedError
 Shard = Mapping[str, Listed]
 """Company files that follow each other in the plan, by name: what one task processes."""
 
-_WORK = "work"
+_RUN_FOLDERS = "work/run-"  # whatever else is in `work` is somebody's own
 _PLAN = "plan.json"
 
 
@@ -99,7 +99,7 @@ def divide(files: Mapping[str, Listed], *, shards: int) -> tuple[Shard, ...]:
 
 def write_plan(plan: Plan, *, output: Storage, run_id: str) -> None:
     """Keep the plan for the tasks of this run, and remove what other runs have left: an output serves one at a time."""
-    output.remove(_WORK, unfinished=True)
+    output.remove(_RUN_FOLDERS, unfinished=True)
     with output.write(f"{work_folder(run_id)}/{_PLAN}", lasting=False) as file:
         file.write(plan.to_json())
 
@@ -114,12 +114,12 @@ def read_plan(*, output: Storage, run_id: str) -> Plan:
 
 def remove_work(*, output: Storage, run_id: str) -> None:
     """Remove the plan and the shards of a run that needs them no more."""
-    output.remove(work_folder(run_id))
+    output.remove(f"{work_folder(run_id)}/")
 
 
 def work_folder(run_id: str) -> str:
     """Where the plan and the shards of a run are while it lasts, below its output."""
-    return f"{_WORK}/run-{run_id}"
+    return f"{_RUN_FOLDERS}{run_id}"
 
 
 def work_is_gone(run_id: str) -> BatchError:

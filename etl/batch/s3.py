@@ -83,13 +83,14 @@ class S3Prefix:
     def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:  # noqa: ARG002  all last
         return Upload(self._s3, bucket=self._bucket, name=name, place=self)
 
-    def remove(self, folder: str, *, unfinished: bool = False) -> None:
-        place = f"{self._prefix}{folder}/"
+    def remove(self, beginning: str, *, unfinished: bool = False) -> None:
+        place = self._prefix + beginning
         if unfinished:
             self.abort_uploads(place)
         with aws_errors(f"remove s3://{self._bucket}/{place}"):
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=place):
-                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+                found = [entry["Key"] for entry in page.get("Contents", [])]
+                keys = [{"Key": key} for key in found if "/" in key[len(place) - 1 :]]  # a file may only begin so
                 if keys:
                     answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})  # type: ignore[typeddict-item]
                     if errors := answer.get("Errors"):

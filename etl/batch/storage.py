@@ -93,8 +93,11 @@ class Storage(Protocol):
         """
 
     @abstractmethod
-    def remove(self, folder: str, *, unfinished: bool = False) -> None:
-        """Everything below `folder`, a relative path of ours that need not be there; `unfinished` files too."""
+    def remove(self, beginning: str, *, unfinished: bool = False) -> None:
+        """The folders whose path begins so, with all that is in them; `unfinished` files too.
+
+        `work/run-` means the folders of all runs, `work/run-7/` that of one. None need be there.
+        """
 
     @abstractmethod
     def remove_unfinished(self, folder: str) -> None:
@@ -204,10 +207,13 @@ class _Folder:
     def write(self, name: str, *, lasting: bool = True) -> AbstractContextManager[Writer]:
         return _PartialFile(self, name, lasting=lasting)
 
-    def remove(self, folder: str, *, unfinished: bool = False) -> None:  # noqa: ARG002  they are files too
-        with suppress(FileChangedError), _file_errors(f"remove {self._folder / folder}"):
-            shutil.rmtree(self._folder / folder)
-        parent = (self._folder / folder).parent
+    def remove(self, beginning: str, *, unfinished: bool = False) -> None:  # noqa: ARG002  they are files too
+        cut = beginning.rstrip("/").rfind("/") + 1
+        parent = self._folder / beginning[:cut]
+        with suppress(FileChangedError), _file_errors(f"remove {self._folder / beginning}"):
+            for path in [*parent.iterdir()] if parent.is_dir() else []:
+                if f"{path.name}/".startswith(beginning[cut:]) and path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
         if parent != self._folder:  # which is not ours to remove, also where it is empty
             with suppress(OSError):  # others are in it, or it is not there
                 parent.rmdir()

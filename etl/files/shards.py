@@ -21,7 +21,7 @@ from etl.files.manifest import Manifest, check_usable, join
 from etl.files.outputs import OutputFile
 from etl.files.row_lists import HEADERS
 
-_WORK_OF_0_1 = "parts"  # a run of version 0.1 that was killed has left it; later manifests are known
+_RUNS_OF_0_1 = "parts/run-"  # a run of version 0.1 that was killed has left it; later manifests are known
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _write_manifest(outputs: Outputs, *, output: Storage, last: Manifest | None)
     )
     made = _write_unless_same(made, output=output, last=last)
     if last is None:
-        output.remove(_WORK_OF_0_1)
+        output.remove(_RUNS_OF_0_1)
     return made
 
 

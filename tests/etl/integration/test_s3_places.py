@@ -450,7 +450,7 @@ def test_slowest_file_first_keeps_the_order_of_the_index(three: Files, proxied: 
     ("place", "told"),
     [
         ({"source": "s3://de-mbd-nowhere/Stocks"}, "list s3://de-mbd-nowhere/Stocks/: it does not exist"),
-        ({"output": "s3://de-mbd-nowhere/Output"}, "s3://de-mbd-nowhere/Output/work/: it does not exist"),
+        ({"output": "s3://de-mbd-nowhere/Output"}, "s3://de-mbd-nowhere/Output/work/run-: it does not exist"),
         ({"index": "s3://{bucket}/CompanyNames/none.txt"}, "No such file: s3://{bucket}/CompanyNames/none.txt"),
         ({"index": "s3://{bucket}/CompanyNames/"}, "names a folder"),
         ({"source": "s3://Not_A_Bucket/Stocks"}, "names no bucket"),
@@ -497,7 +497,7 @@ def test_gate_waits_for_a_file_that_comes_within_the_grace(three: Files, bucket:
         "bb.us.csv",
         "cc.us.csv",
     }
-    assert lists == ["Stocks/", "Stocks/", "Output/work/"]
+    assert lists == ["Stocks/", "Stocks/", "Output/work/run-"]
 
 
 @pytest.mark.usefixtures("hurried_retries")

@@ -202,6 +202,16 @@ def test_shards_are_removed_when_their_run_has_succeeded_and_kept_when_not(
     assert bucket.keys("Output/work/") == {"Output/work/run-another/plan.json"}
 
 
+@pytest.mark.parametrize("folder", ["work", "parts"])
+def test_objects_of_others_in_the_output_stay(three: Files, bucket: Bucket, folder: str) -> None:
+    bucket.upload(three)
+    own = {f"Output/{folder}/{name}" for name in ("thesis.txt", "run-times.csv", "old/run-1/a.csv")}
+    for key in (*own, f"Output/{folder}/run-old/plan.json", f"Output/{folder}/run-{RUN.run_id}/plan.json"):
+        bucket.put(key, b"mine")
+    process(bucket.job(), run=RUN)
+    assert bucket.keys(f"Output/{folder}/") == own
+
+
 def test_gate_removes_the_leftovers_of_every_run_more_than_a_page_of_them(three: Files, bucket: Bucket) -> None:
     bucket.upload(three)
     bucket.on("before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2))

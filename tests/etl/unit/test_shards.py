@@ -300,6 +300,36 @@ def test_next_run_removes_what_killed_ones_left(job: Job, shards: int) -> None:
     assert left_over(job) == ["plan.json"]
 
 
+@pytest.mark.parametrize("folder", ["work", "parts"])
+def test_files_of_others_in_the_output_stay(job: Job, folder: str) -> None:
+    place = Path(job.output) / folder
+    (place / "run-old").mkdir(parents=True)
+    (place / "run-old" / "plan.json").touch()
+    own = [place / "thesis.txt", place / "run-times.csv", place / "old" / "run-1" / "a.csv", place / "run-link"]
+    for path in own[:3]:
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("mine")
+    own[3].symlink_to(place / "old")
+    process(job)
+    assert all(path.exists() for path in own)
+    assert not (place / "run-old").exists()
+
+
+def test_work_of_a_run_whose_id_begins_like_another_stays(job: Job) -> None:
+    etl.gate(job, run=RUN)
+    other = Path(job.output) / "work" / f"run-{RUN.run_id}0"
+    other.mkdir()
+    etl.forget_work(job, run=RUN)
+    assert [path.name for path in other.parent.iterdir()] == [other.name]
+
+
+def test_file_called_parts_in_the_output_stays(job: Job) -> None:
+    Path(job.output).mkdir(exist_ok=True)
+    (Path(job.output) / "parts").write_text("mine")
+    process(job)
+    assert (Path(job.output) / "parts").read_text() == "mine"
+
+
 def test_batch_of_one_shard_needs_no_combine_and_its_plan_is_removed_at_the_end(job: Job) -> None:
     etl.gate(job, run=RUN)
     etl.process(job, run=RUN)
