@@ -37,7 +37,7 @@ from etl.files.combined_file import CombinedFile
 from etl.files.manifest import Manifest, QuarantinedFile, read_manifest
 from etl.files.process import Processing, Progress
 from etl.files.row_lists import REJECTED_ROWS, read_flagged
-from etl.files.shards import combine_shards
+from etl.files.shards import OUTPUTS, combine_shards
 from etl.outcome.channels import Channels, report_to
 from etl.outcome.datasets import Datasets, datasets_of
 from etl.outcome.mail import NOTICES, Mailbox, send
@@ -111,8 +111,8 @@ def gate_index(
     )
     output = job.open_output()
     write_plan(plan, output=output, run_id=run.run_id)
-    for folder in (FOLDER, NOTICES, REPORTS):
-        output.remove_unfinished(folder)
+    for names in (*OUTPUTS, f"{FOLDER}/*", f"{NOTICES}/*", f"{REPORTS}/*"):
+        output.remove_unfinished(names)
     return plan
 
 

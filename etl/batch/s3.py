@@ -96,8 +96,8 @@ class S3Prefix:
                     if errors := answer.get("Errors"):
                         raise ClientError({"Error": errors[0]}, "DeleteObjects")
 
-    def remove_unfinished(self, folder: str) -> None:
-        """Nothing: an object of one request is there whole or not at all."""
+    def remove_unfinished(self, names: str) -> None:
+        """Nothing: an object of one request is whole or not there, and of a larger one the next upload ends the old."""
 
     def abort_uploads(self, prefix: str, *, exactly: bool = False, kept: str = "") -> None:
         """End the unfinished uploads of all keys with this prefix, or of `exactly` this key; but not the one `kept`."""

@@ -100,8 +100,8 @@ class Storage(Protocol):
         """
 
     @abstractmethod
-    def remove_unfinished(self, folder: str) -> None:
-        """What killed writers have left of files in `folder`, a relative path of ours that need not be there."""
+    def remove_unfinished(self, names: str) -> None:
+        """What killed writers have left of files of ours: of one, or of `receipts/*`, which need not be there."""
 
     @abstractmethod
     def url_of(self, name: str) -> str:
@@ -218,8 +218,8 @@ class _Folder:
             with suppress(OSError):  # others are in it, or it is not there
                 parent.rmdir()
 
-    def remove_unfinished(self, folder: str) -> None:
-        for partial in (self._folder / folder).glob(f"*{_PARTIAL}"):
+    def remove_unfinished(self, names: str) -> None:
+        for partial in self._folder.glob(names + _PARTIAL):
             with suppress(OSError), partial.open("ab") as file:  # it is gone by now, or not ours to remove
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is writing it
                 if is_at(partial, file):

@@ -21,6 +21,9 @@ from etl.files.manifest import Manifest, check_usable, join
 from etl.files.outputs import OutputFile
 from etl.files.row_lists import HEADERS
 
+OUTPUTS = (combined_file.NAME, *HEADERS, manifest.NAME)
+"""The files of an output, by name."""
+
 _RUNS_OF_0_1 = "parts/run-"  # a run of version 0.1 that was killed has left it; later manifests are known
 
 

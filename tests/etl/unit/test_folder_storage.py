@@ -218,12 +218,12 @@ def test_writer_that_opened_what_another_run_just_finished_leaves_it_whole(
 
 def test_what_killed_writers_left_in_a_folder_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path))
-    storage.remove_unfinished("receipts")
+    storage.remove_unfinished("receipts/*")
     with storage.write("receipts/whole.json") as file:
         file.write(b"{}")
     (tmp_path / "receipts" / "killed.json.partial").write_bytes(b"{")
     with storage.write("receipts/other.json") as file:
         file.write(b"{}")
-        storage.remove_unfinished("receipts")
+        storage.remove_unfinished("receipts/*")
         assert [path.name for path in tmp_path.rglob("*.partial")] == ["other.json.partial"]
     assert {path.name for path in (tmp_path / "receipts").iterdir()} == {"whole.json", "other.json"}

@@ -453,6 +453,16 @@ def test_gate_waits_its_grace_for_files_that_come_late(place: Place, monkeypatch
     assert slept == [10.0]
 
 
+def test_what_a_killed_run_left_of_outputs_goes_also_where_nothing_changed_and_no_file_of_others(place: Place) -> None:
+    place.put(a=GOOD)
+    place.process()
+    names = {path.name for path in place.output.iterdir() if path.is_file()}
+    for name in (*names, "thesis.txt"):
+        (place.output / f"{name}.partial").write_text("half")
+    assert place.process().files.taken_over == 1
+    assert {path.name for path in place.output.glob("*.partial")} == {"thesis.txt.partial"}
+
+
 def test_progress_counts_every_file_in_the_end(place: Place) -> None:
     place.put(a=GOOD, b=b"", c=GOOD)
     told: list[tuple[int, int]] = []
