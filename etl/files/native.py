@@ -17,6 +17,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 _LIBRARY, _SOURCE = _FOLDER / "_plain_rows.so", _FOLDER / "plain_rows.cpp"
 _OTHER_COLUMN = 0xFF
+_SHORTEST_ROW = 20  # bytes: a day, five numbers of one digit, five commas
 _MORE_IN_A_ROW = 52  # bytes of a row of the slice besides those of its source and the company: plain_rows.cpp
 _LOOK_CLOSER = -2
 MOST_SUSPECTS = 64  # plain_rows.cpp
@@ -55,7 +56,8 @@ def check_plain(
     for number, position in enumerate(positions):
         columns[position] = number
     name = company_name.encode()
-    capacity = len(body) + (library.mbd_count_lines(body, len(body)) + 1) * (len(name) + _MORE_IN_A_ROW)
+    lines = min(library.mbd_count_lines(body, len(body)), len(body) // _SHORTEST_ROW) + 1  # most may be empty
+    capacity = len(body) + lines * (len(name) + _MORE_IN_A_ROW)
     out = bytearray(capacity)
     counts = (ctypes.c_int64 * (3 + MOST_SUSPECTS))()
     first_day = since.year * 10000 + since.month * 100 + since.day if since else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from etl.files import native
 from etl.files.native import Checked, check_plain
+from etl.files.rules import LARGEST_FILE_BYTES
 from tests.support.paths import SAMPLE
 from tests.support.plain_files import COMPANY, Body, by_rules, changed_body
 
@@ -57,6 +59,27 @@ def test_slice_holds_the_fields_as_written_and_both_derived_columns() -> None:
         before_since=0,
         suspects=(),
     )
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("rows", [1, 2, 19, 20, 21, 22, 5_000])
+def test_slice_of_the_shortest_rows_and_the_longest_name_has_room(rows: int, end: bytes) -> None:
+    lines = [f"{date(2000, 1, 1) + timedelta(number)},1,1,1,1,1".encode() for number in range(rows)]
+    for content in (end.join(lines), end.join(lines) + end):
+        checked = check(Body(content, width=6), company_name="\U0001d538" * 56)
+        assert checked is not None
+        assert checked.read == rows
+
+
+def test_memory_is_not_asked_for_by_the_number_of_empty_lines() -> None:
+    body = Body(b"\n" * LARGEST_FILE_BYTES)
+    tracemalloc.start()
+    try:
+        assert check(body) is None
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * LARGEST_FILE_BYTES
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
