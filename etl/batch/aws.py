@@ -62,7 +62,10 @@ _LONGEST_SENTENCE = 500  # characters of AWS's own words that are passed on
 
 @dataclass(frozen=True)
 class Aws:
-    """Where AWS is and who we are there: boto3's own defaults (profile, role, AWS_ENDPOINT_URL) unless given."""
+    """Where AWS is and who we are there: boto3's own defaults (profile, role, AWS_ENDPOINT_URL) unless given.
+
+    The region is also that of AWS_REGION, where boto3 finds none.
+    """
 
     session: boto3.Session | None = field(default=None, repr=False)
     endpoint_url: str | None = None
@@ -73,7 +76,10 @@ class Aws:
         import boto3  # noqa: PLC0415  a run on folders needs none of it, and it takes 0.3 s
 
         with aws_errors("set up a session"):
-            return self.session or boto3.Session()
+            own = self.session or boto3.Session()
+            if self.session is None and not own.region_name:  # boto3 reads AWS_DEFAULT_REGION alone
+                own = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+            return own
 
     @cached_property
     def s3(self) -> S3Client:
@@ -142,7 +148,9 @@ def aws_errors(action: str) -> Iterator[None]:
             f"Cannot {action}: no AWS credentials. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error
     except (boto.NoRegionError, boto.InvalidRegionError, boto.ProfileNotFound) as error:
-        raise SettingsError(f"Cannot {action}: {error} Set AWS_REGION and AWS_PROFILE.") from error
+        raise SettingsError(
+            f"Cannot {action}: {error} Set AWS_REGION and AWS_PROFILE, or correct AWS_DEFAULT_REGION."
+        ) from error
     except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError) as error:
         raise ServiceError(f"Cannot {action}: no answer from AWS ({type(error).__name__}). Try again.") from error
     except boto.BotoCoreError as error:
@@ -199,7 +207,10 @@ def _error_of(error: ClientError, action: str) -> EtlError:
     if code in _CREDENTIALS:
         return SettingsError(f"Cannot {action}: AWS refuses the credentials ({sentence}). Renew or correct them.")
     if code in _REGION:
-        return SettingsError(f"Cannot {action}: it is in another region ({sentence}). Set AWS_REGION to its region.")
+        return SettingsError(
+            f"Cannot {action}: it is in another region ({sentence}). Set AWS_REGION to its region, and so "
+            "AWS_DEFAULT_REGION where that is set, which comes first."
+        )
     if code in _MISSING:
         return SettingsError(f"Cannot {action}: it does not exist ({sentence}). Check the name and the region.")
     if code == "InvalidObjectState":

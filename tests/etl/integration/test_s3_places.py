@@ -652,6 +652,26 @@ def test_endpoint_region_and_keys_of_the_environment_are_used(
     }
 
 
+@pytest.mark.parametrize(("default", "used"), [("", "eu-north-1"), ("ap-south-1", "ap-south-1")])
+def test_region_of_aws_region_is_used_where_boto3_finds_none(
+    three: Files, proxied: Bucket, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, default: str, used: str
+) -> None:
+    proxied.upload(three)
+    for name, value in {
+        "AWS_ENDPOINT_URL": proxy.url,
+        "AWS_ACCESS_KEY_ID": "AKIDENVIRONMENT",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_DEFAULT_REGION": default,
+        "AWS_REGION": "eu-north-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    aws = etl.Aws()
+    process(proxied.job(aws=aws), run=etl.Run.begin("test"))
+    assert _who_asks(proxy) == {("Boto3", "AKIDENVIRONMENT", used, ""), ("object_store", "AKIDENVIRONMENT", used, "")}
+    assert (aws.sns.meta.region_name, aws.cloudwatch.meta.region_name) == (used, used)
+
+
 def test_profile_with_its_own_endpoint_region_and_keys_is_used(
     three: Files, proxied: Bucket, proxy: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
