@@ -18,6 +18,8 @@ from etl.files.header import parse_aliases
 from etl.revision import code_version
 from etl.settings import DEFAULT_GRACE_SECONDS, MOST_DAYS, parse_days, parse_seconds
 
+_MOST_SECONDS = 2_147_483  # 24 days; PostgreSQL counts a lock_timeout in milliseconds, of 31 bits
+
 
 def _iso_day(text: str) -> date:
     try:
@@ -30,9 +32,11 @@ def _iso_day(text: str) -> date:
 
 def _seconds(text: str) -> float:
     try:
-        return parse_seconds(text)
+        if (seconds := parse_seconds(text)) > _MOST_SECONDS:
+            raise ValueError
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_MOST_SECONDS:,}") from None
+    return seconds
 
 
 def _days(text: str) -> float:

@@ -112,8 +112,12 @@ class Aws:
             read_timeout=read_timeout,
             max_pool_connections=CONCURRENT_REQUESTS + 4,
         )
-        with aws_errors(f"set up the client of {service}"):
-            return self.own_session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
+        action = f"set up the client of {service}"
+        try:
+            with aws_errors(action):
+                return self.own_session.client(service, config=config, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
+        except ValueError as error:
+            raise SettingsError(f"Cannot {action}: {error}. Correct AWS_ENDPOINT_URL.") from error
 
 
 def _expects_role() -> bool:

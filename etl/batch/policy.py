@@ -11,7 +11,7 @@ from etl.batch.company_index import company_name
 from etl.errors import SettingsError
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
-_COUNT = re.compile(r"\d+", re.ASCII)
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,15 @@ class Policy:
     allow_missing: Choice | None = None
 
     def __post_init__(self) -> None:
+        if (consent := self.allow_missing) and consent.value.encode(errors="replace").decode() != consent.value:
+            raise SettingsError(f"{consent.value[:80]!a}, by {consent.set_by}, is not UTF-8. Write the names again.")
         choice = self.max_rejected
         if choice is None or _COUNT.fullmatch(choice.value):
             return
         share = _SHARE.fullmatch(choice.value)
         if not share or Decimal(share[1]) > 100:
             raise SettingsError(
-                f"{choice.value!r}, by {choice.set_by}, is no number of rows that may be rejected. Write a whole "
+                f"{choice.value[:80]!r}, by {choice.set_by}, is no number of rows that may be rejected. Write a whole "
                 "number such as 100, or a share of the rows read such as 1%."
             )
 

@@ -125,8 +125,11 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
         raise SettingsError(f"{url!r} is neither a folder nor s3://bucket/prefix.")
     folder = Path(url)
     if create:
-        with _file_errors(f"make the folder {url}"):
-            make_folder(folder)
+        try:
+            with _file_errors(f"make the folder {url}"):
+                make_folder(folder)
+        except FileChangedError as error:  # although those above it are there: /proc takes none
+            raise SettingsError(f"Cannot make the folder {url}: no folder can be made there.") from error
     try:
         is_folder = folder.is_dir()
     except OSError as error:  # no right to look, or a name that no file system takes

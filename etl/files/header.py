@@ -46,6 +46,10 @@ def parse_aliases(text: str) -> Aliases:
     """
     own = {name.lower(): name for name in COLUMNS}
     aliases: dict[str, tuple[str, ...]] = {}
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"{SETTING} (or column_aliases) is not UTF-8: {text[:_SHOWN]!a}.") from error
     for pair in _pairs(text):
         if not pair.strip():
             continue

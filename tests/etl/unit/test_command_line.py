@@ -60,6 +60,14 @@ def command(arguments: list[str]) -> int:
         pytest.param([*PROCESS, "--since", "2030-01-01"], 1, "No row is dated 2030-01-01", id="since too late"),
         pytest.param([*PROCESS, "--since", "yesterday"], 2, "'yesterday' is not an ISO date such as", id="bad since"),
         pytest.param([*PROCESS, "--grace", "nan"], 2, "--grace", id="grace for ever"),
+        pytest.param([*PROCESS, "--grace", "2147484"], 2, "is not a number of seconds from 0 to 2,147,483", id="grace"),
+        pytest.param(["load", "--output", "O", "--lock-timeout", "2147484"], 2, "from 0 to 2,147,483", id="lock"),
+        pytest.param([*PROCESS, "--max-rejected", "1" * 5000], 2, "is no number of rows", id="max rejected"),
+        pytest.param([*PROCESS, "--allow-missing", "9" * 5000, "--index", "missing.txt"], 1, "2 of 3", id="consent"),
+        pytest.param([*PROCESS, "--column-aliases", "Close=\udcff"], 2, "is not UTF-8: 'Close=\\udcff'", id="aliases"),
+        pytest.param([*PROCESS, "--allow-missing", "\udcff"], 2, "'\\udcff', by the option --allow-missing, is not UTF",
+                     id="consent not UTF-8"),
+        pytest.param([*PROCESS, "--output", "/proc/x"], 2, "Cannot make the folder /proc/x", id="output in /proc"),
         pytest.param(["run", *PROCESS[1:]], 2, "No database is named. Pass --database-url", id="run without database"),
         pytest.param(["load", "--output", "Output"], 2, "No database is named", id="load without database"),
         pytest.param(["load", "--output", "Output", "--journal-days", "9999999"], 2, "from 0 to 36,500", id="days"),
@@ -81,6 +89,16 @@ def test_what_stops_a_command_is_one_line_on_stderr_and_an_exit_code(
     assert out == ""
     assert told in err
     assert err.splitlines() == [err.removesuffix("\n")], "one line, not more"
+
+
+@pytest.mark.parametrize("url", ["not a url", "http://[::1"])
+def test_endpoint_of_aws_that_is_none_is_a_fault_of_the_settings(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    assert command([*PROCESS, "--source", "s3://de-mbd-x/Stocks"]) == 2
+    assert "Cannot set up the client of s3: " in (err := capsys.readouterr().err)
+    assert err.endswith("Correct AWS_ENDPOINT_URL.\n")
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:s3cret@host:x/db", "user:s3cret", "host=a password=s3cret port"])
