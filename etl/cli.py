@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC
@@ -81,7 +82,7 @@ def _load(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     target = _target(options)
-    if target.dry_run:
+    if target.dry_run and not re.fullmatch("(s3:///*)?", options.output):  # which are no places, and are refused
         options.output = options.output.rstrip("/") + "/dry-run"  # the real outputs stay
     return _attempt(
         options, target=target, work=lambda job, run, bar: etl.run(job, target=target, run=run, progress=bar)
