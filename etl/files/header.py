@@ -167,11 +167,12 @@ def _renamed(missing: list[str], extra: list[str]) -> str:
     likeness = {(column, name): _likeness(column, name) for column in missing for name in extra}
     column, name = max(likeness, key=lambda pair: likeness[pair])
     alike = [one for one in extra if any(likeness[other, one] >= _LIKE for other in missing)]
+    pair = f'"{column}={name}"' if "," in name else f"{column}={name}"
+    can_be_copied = len(name) <= _SHOWN and "\\" not in repr(pair)
     return QuarantineReason.RENAMED_COLUMN.format(
         columns=", ".join(missing),
         others=", ".join(repr(one[:_SHOWN]) for one in (alike or extra)[:_NAMES_SHOWN]),
-        setting=SETTING,
-        example=f"{column}={name[:_SHOWN]}",
+        setting=f"{SETTING}={pair!r}" if can_be_copied else SETTING,
     )
 
 

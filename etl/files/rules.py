@@ -37,7 +37,7 @@ class QuarantineReason(StrEnum):
     OTHER_SEPARATOR = "separated by {separator}, not by commas: the first line is {line!r}"
     OTHER_NAMES = "no column is called {columns}: the first line is {line!r}; if these are their names, set {setting}"
     MISSING_COLUMN = "missing column {columns}"
-    RENAMED_COLUMN = "missing column {columns}; the file has {others}: if that is it, set {setting}={example!r}"
+    RENAMED_COLUMN = "missing column {columns}; the file has {others}: if that is it, set {setting}"
     COLUMN_TWICE = "column {columns} is in the header twice"
     NOT_CSV = "not CSV: the first line is not UTF-8 text"
     NOT_UTF_8 = "not UTF-8 text: byte {position} is {byte:#04x}"

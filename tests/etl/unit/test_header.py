@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -146,6 +147,24 @@ def test_reason_says_what_is_there_instead_of_the_header(lines: list[str], reaso
         assert checked.reason.startswith(reason), checked.reason
         assert reason != "missing column Open" or checked.reason == reason
         assert checked.reason.isprintable()
+
+
+@pytest.mark.parametrize("name", ["Adj Close", "Adj, Close", "Day's close", "Ende", "Zamknięcie, PLN", "x" * 60])
+def test_setting_that_a_reason_proposes_makes_the_file_usable(name: str) -> None:
+    header = f'Date,Open,High,Low,"{name}",Volume,OpenInt'
+    refused = check(header, "")
+    assert isinstance(refused, UnusableFile)
+    proposed = literal_eval(refused.reason.partition("set MBD_COLUMN_ALIASES=")[2])
+    assert isinstance(check(header, proposed), CompanyFile)
+
+
+@pytest.mark.parametrize(
+    "name", ["Close of the trading session as published by the exchange in Warsaw", "Day's, close"]
+)
+def test_setting_that_could_not_be_copied_is_not_proposed(name: str) -> None:
+    refused = check(f'Date,Open,High,Low,"{name}",Volume,OpenInt', "")
+    assert isinstance(refused, UnusableFile)
+    assert refused.reason.endswith(": if that is it, set MBD_COLUMN_ALIASES")
 
 
 def test_changed_names_read_every_file_again_and_are_in_receipt_and_mail(
