@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from etl.batch.company_index import CompanyIndex
 from etl.batch.gate import find_company_files
-from etl.batch.storage import Storage
+from etl.batch.storage import Listed, Storage
 from etl.errors import BatchError, EtlError, FileChangedError
 from etl.files.company_file import UnusableFile, find_row
 from etl.files.header import Aliases
 from etl.files.manifest import read_manifest
+from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ def find_source_line(
     `row` may be the day alone. `loaded`: the SHA-256 of the slice that is loaded. Raises BatchError where the file
     cannot be used, and FileChangedError where it is not there.
     """
-    file, version = _find_file(source, company)
+    file, listed = _find_file(source, company)
+    version = listed.version
+    if listed.size_bytes > LARGEST_FILE_BYTES:
+        reason = QuarantineReason.TOO_LARGE.format(size_bytes=listed.size_bytes, limit_bytes=LARGEST_FILE_BYTES)
+        raise BatchError(f"{source.url_of(file)} cannot be used now: {reason}.")
     found = find_row(source.read(file, version=version), row, aliases=aliases)
     if isinstance(found, UnusableFile):
         raise BatchError(f"{source.url_of(file)} cannot be used now: {found.reason}.")
@@ -54,12 +59,12 @@ def find_source_line(
     return SourceLine(source.url_of(file), version, *found, is_loaded) if found else None
 
 
-def _find_file(storage: Storage, company: str) -> tuple[str, str]:
-    """Name and version of a company's file, which may be packed, or in another Unicode form than the company name."""
+def _find_file(storage: Storage, company: str) -> tuple[str, Listed]:
+    """A company's file, which may be packed, or in another Unicode form than the company name: name, and as listed."""
     try:
-        return company, storage.find(company).version
+        return company, storage.find(company)
     except FileChangedError:
         listed = find_company_files(CompanyIndex((company,)), storage.listing(), place=storage.url).get(company)
         if listed is None:
             raise
-        return listed.stored_as, listed.version
+        return listed.stored_as, listed

@@ -21,6 +21,7 @@ from etl.batch.storage import _Folder, open_storage
 from etl.errors import MissingFilesError
 from etl.files.manifest import Manifest, QuarantinedFile
 from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
+from etl.files.source_line import find_source_line
 from etl.outcome.receipt import FileCounts
 from etl.pipeline import _processing
 from tests.support.batch_files import of_any_run, process
@@ -211,6 +212,14 @@ def test_file_that_is_replaced_by_one_that_is_too_large_is_not_read(place: Place
     receipt = etl.process(place.job(), run=run)
     assert [(one.file, one.reason.partition(",")[0]) for one in receipt.quarantined] == [("b.csv", "too large: 68")]
     assert place.process().files.taken_over == 2
+
+
+def test_file_that_became_too_large_is_not_read_to_find_a_line_of_it(place: Place) -> None:
+    place.put(a=GOOD)
+    os.truncate(place.source / "a.csv", 1 << 36)  # more than fits into memory
+    source = open_storage(str(place.source))
+    with pytest.raises(BatchError, match=r"a\.csv cannot be used now: too large: 68,719,476,736 bytes, over the limit"):
+        find_source_line("a.csv", ["2020-01-02"], source=source, output=None, aliases=(), loaded=None)
 
 
 def test_bad_files_are_quarantined_each_with_its_reason_and_the_rest_goes_on(place: Place) -> None:
