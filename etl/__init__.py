@@ -1,6 +1,7 @@
 """Moves a batch of company CSV files into one combined file and one PostgreSQL table. This is the whole public face."""
 
 from etl.batch.aws import Aws
+from etl.batch.company_index import read_names
 from etl.batch.policy import Policy
 from etl.errors import BatchError, EtlError, ServiceError, SettingsError, as_etl_error
 from etl.outcome.channels import Channels
@@ -65,6 +66,7 @@ __all__ = [
     "read_channels",
     "read_history",
     "read_mailbox",
+    "read_names",
     "read_policy",
     "read_prices",
     "read_settings",

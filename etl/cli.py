@@ -247,7 +247,7 @@ def _policy(options: argparse.Namespace) -> etl.Policy:
     return etl.read_policy(
         os.environ,
         max_rejected=getattr(options, "max_rejected", None),
-        allow_missing=" ".join(getattr(options, "allow_missing", [])),
+        allow_missing=", ".join(getattr(options, "allow_missing", [])),
         given_as=lambda name: f"the option --{name.replace('_', '-')}",
     )
 

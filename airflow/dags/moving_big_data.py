@@ -72,7 +72,8 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Accept shrunk companies",
-        description_md="Companies, separated by blanks, that are loaded although their new files lost days; or `all`.",
+        description_md="Companies, separated by blanks or commas, that are loaded although their new files lost days; "
+        "or `all`.",
     ),
     "max_rejected": Param(
         None,
@@ -87,7 +88,7 @@ PARAMS = {
         type=["null", "string"],
         title="Missing files",
         description_md="Load the batch although so many company files are missing, or those that are named here, "
-        "separated by blanks. Their companies keep their rows. Empty: as `MBD_ALLOW_MISSING` says, or none.",
+        "separated by blanks or commas. Their companies keep their rows. Empty: as `MBD_ALLOW_MISSING` says, or none.",
     ),
     "reread": Param(
         False,
@@ -228,7 +229,7 @@ def target_of(params: Mapping[str, Any]) -> etl.Target | None:
             ),
             dry_run=params["dry_run"],
             reload=params["reload"],
-            accept_shrunk=tuple((params["accept_shrunk"] or "").split()),
+            accept_shrunk=etl.read_names(params["accept_shrunk"] or ""),
         )
     except AirflowNotFoundException:
         return None

@@ -61,6 +61,12 @@ def company_name(file_name: str) -> str:
     return _PACKED.sub("", composed(file_name))
 
 
+def read_names(text: str) -> tuple[str, ...]:
+    """Company names as a person writes them: between commas, or else between blanks, or one that has blanks in it."""
+    names = text.split(",") if "," in text else [*text.split(), text]
+    return tuple(filter(None, dict.fromkeys(map(str.strip, names))))
+
+
 def composed(name: str) -> str:
     """The name in the one form that names are compared in: Unicode NFC."""
     return normalize("NFC", name)

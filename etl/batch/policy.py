@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
-from etl.batch.company_index import company_name
+from etl.batch.company_index import company_name, read_names
 from etl.errors import SettingsError
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
@@ -27,7 +27,7 @@ class Policy:
     """What may be wrong with a batch that is loaded all the same; where nothing is chosen, the usual rules hold.
 
     `max_rejected`: a number of rows, or a share of the rows read such as `1%`. `allow_missing`: a number of company
-    files, or their names between blanks or commas. Raises SettingsError for what is neither.
+    files, or their names as `read_names` takes them. Raises SettingsError for what is neither.
     """
 
     max_rejected: Choice | None = None
@@ -64,4 +64,4 @@ class Policy:
             return not missing
         if _COUNT.fullmatch(self.allow_missing.value):
             return len(missing) <= int(self.allow_missing.value)
-        return set(missing) <= set(map(company_name, re.split(r"[\s,]+", self.allow_missing.value)))
+        return set(missing) <= set(map(company_name, read_names(self.allow_missing.value)))

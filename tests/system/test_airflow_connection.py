@@ -44,6 +44,9 @@ found = {}
 for name in sys.argv[2:]:
     dag.DATABASE_CONNECTION = name
     target = dag.target_of({"dry_run": False, "reload": False, "accept_shrunk": None})
+    named = dag.target_of({"dry_run": False, "reload": False, "accept_shrunk": "c d.us.csv, e.us.csv"})
+    assert named.accept_shrunk == ("c d.us.csv", "e.us.csv")
+    assert target.accept_shrunk == ()
     found[name] = target.database, Hook(postgres_conn_id=name).get_conn()
 print("FOUND " + json.dumps(found))
 """

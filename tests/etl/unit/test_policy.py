@@ -67,6 +67,8 @@ def test_limit_is_a_number_of_rows_or_a_share_of_those_read(
         ("0", [], True), ("0", ["a"], False), ("2", ["a", "b"], True), ("2", ["a", "b", "c"], False),
         ("a.us.csv", ["a.us.csv"], True), ("a.us.csv b.us.csv", ["b.us.csv"], True),
         ("a.us.csv, b.us.csv", ["b.us.csv", "a.us.csv"], True), ("a.us.csv", ["b.us.csv"], False),
+        ("c d.us.csv", ["c d.us.csv"], True), ("c d.us.csv, a.us.csv", ["a.us.csv", "c d.us.csv"], True),
+        ("c d.us.csv,\na.us.csv,", ["a.us.csv", "c d.us.csv"], True), ("c d.us.csv, a.us.csv", ["d.us.csv"], False),
     ],
 )  # fmt: skip
 def test_files_may_be_missing_by_their_number_or_their_names(value: str, missing: list[str], allowed: bool) -> None:
@@ -152,6 +154,13 @@ def test_batch_of_which_no_file_is_there_fails_whatever_may_be_missing(two: File
     two.name("gone.us.csv", "lost.us.csv")
     with pytest.raises(etl.BatchError, match="2 of 2 company files"):
         process(two.job(policy=policy(allow_missing="100")))
+
+
+def test_options_may_name_files_with_blanks_in_their_names(two: Files, command: Command) -> None:
+    two.name("a.us.csv", "c d.us.csv", "e.us.csv")
+    places = ("--source", two.source, "--index", two.index, "--output", two.output)
+    assert command("process", *places, "--allow-missing", "c d.us.csv").code == 1
+    assert command("process", *places, "--allow-missing", "c d.us.csv", "e.us.csv").code == 0
 
 
 def test_check_takes_the_setting_into_account(two: Files, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

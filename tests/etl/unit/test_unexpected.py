@@ -157,7 +157,8 @@ FUNCTIONS: dict[str, Callable[[etl.Job], object]] = {
 WORK_NOTHING = {  # functions of the face that the DAG calls and that reach nothing outside
     "Aws", "CompanyFileProgress", "Dataset", "Datasets", "EtlError", "Job", "Marker", "Policy", "Receipt", "Run",
     "ServiceError", "Settings", "SettingsError",
-    "Target", "as_etl_error", "database_dsn", "read_channels", "read_mailbox", "read_policy", "read_settings",
+    "Target", "as_etl_error", "database_dsn", "read_channels", "read_mailbox", "read_names", "read_policy",
+    "read_settings",
     "receipt_text",
     "source_bucket",
 }  # fmt: skip
