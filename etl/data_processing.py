@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         companies = extract_companies_from_index(options.index_file_path)
         receipt = data_processing(get_path_to_company_data(companies, options.source_path), options.output_path)
+    except KeyboardInterrupt:
+        complain("interrupted: run it again when you like")
+        return 130
     except ModuleNotFoundError as error:
         complain(f"error: {error.name} is missing, which s3:// places need. Install it, or name folders.")
         return SettingsError.exit_code

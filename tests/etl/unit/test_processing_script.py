@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl import BatchError, SettingsError
-from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data
+from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data, main
 from infra_scripts.platform.source_archive import library
 from tests.support.company_files import FIRST, LAST, company_file
 from tests.support.paths import ROOT, SAMPLE
@@ -57,6 +57,19 @@ def test_name_that_an_index_would_refuse_is_refused_here_too(source: Path, tmp_p
     (source / name).write_bytes(company_file(FIRST, LAST))
     with pytest.raises((BatchError, SettingsError), match="cannot be a company file"):
         data_processing([f"{source}/{name}"], str(tmp_path / "Output"))
+
+
+def test_script_that_is_interrupted_ends_with_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "index.txt").write_text("a.csv")
+    monkeypatch.setattr("etl.data_processing.process", interrupt)
+    assert main([str(source), str(tmp_path / "index.txt"), str(tmp_path / "Output")]) == 130
+    assert capsys.readouterr().err == "interrupted: run it again when you like\n"
+    assert not [*(tmp_path / "Output").rglob("plan.json")]
 
 
 def test_script_with_its_library_starts_where_python_has_no_packages(tmp_path: Path) -> None:
