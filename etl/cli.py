@@ -66,7 +66,7 @@ def script() -> NoReturn:
 
 def _process(options: argparse.Namespace) -> int:
     def work(job: etl.Job, run: etl.Run, bar: etl.CompanyFileProgress) -> Receipt:
-        etl.gate(job, run=run)
+        etl.gate(job, run=run, waiting=_waiting(options))
         try:
             return etl.process(job, run=run, progress=bar)
         finally:
@@ -85,8 +85,15 @@ def _run(options: argparse.Namespace) -> int:
     if target.dry_run and not re.fullmatch("(s3:///*)?", options.output):  # which are no places, and are refused
         options.output = options.output.rstrip("/") + "/dry-run"  # the real outputs stay
     return _attempt(
-        options, target=target, work=lambda job, run, bar: etl.run(job, target=target, run=run, progress=bar)
+        options,
+        target=target,
+        work=lambda job, run, bar: etl.run(job, target=target, run=run, progress=bar, waiting=_waiting(options)),
     )
+
+
+def _waiting(options: argparse.Namespace) -> Callable[[str], object]:
+    """What is done with a line about what gate waits for."""
+    return (lambda _: None) if options.quiet else complain
 
 
 def _attempt(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from datetime import date
 from typing import NoReturn
@@ -23,7 +24,7 @@ _MOST_SECONDS = 2_147_483  # 24 days; PostgreSQL counts a lock_timeout in millis
 
 def _iso_day(text: str) -> date:
     try:
-        if len(text) != len("YYYY-MM-DD"):
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):  # 2020-W01-1 is as long
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:

@@ -157,10 +157,17 @@ def load(job: Job, *, target: Target, run: Run) -> Receipt:
 
 
 @only_etl_errors()
-def run(job: Job, *, target: Target, run: Run, progress: Progress | None = None) -> Receipt:
+def run(
+    job: Job,
+    *,
+    target: Target,
+    run: Run,
+    progress: Progress | None = None,
+    waiting: Callable[[str], object] = lambda _: None,
+) -> Receipt:
     """Gate, process and load in one process, the load taking each slice as soon as it is written."""
     begun = time.monotonic()
-    plan = gate(job, run=run)
+    plan = gate(job, run=run, waiting=waiting)
     timed = replace(run, steps={"gate": time.monotonic() - begun})
     try:
         with closing(_processing(job, run=run, plan=plan, progress=progress)) as processing:

@@ -59,6 +59,7 @@ def command(arguments: list[str]) -> int:
                      "Stocks (c.csv, d.csv). Upload them", id="missing files"),
         pytest.param([*PROCESS, "--since", "2030-01-01"], 1, "No row is dated 2030-01-01", id="since too late"),
         pytest.param([*PROCESS, "--since", "yesterday"], 2, "'yesterday' is not an ISO date such as", id="bad since"),
+        pytest.param([*PROCESS, "--since", "2020-W01-1"], 2, "'2020-W01-1' is not an ISO date", id="since week"),
         pytest.param([*PROCESS, "--grace", "nan"], 2, "--grace", id="grace for ever"),
         pytest.param([*PROCESS, "--grace", "2147484"], 2, "is not a number of seconds from 0 to 2,147,483", id="grace"),
         pytest.param(["load", "--output", "O", "--lock-timeout", "2147484"], 2, "from 0 to 2,147,483", id="lock"),
@@ -139,6 +140,17 @@ def test_batch_without_a_usable_file_exits_1(folder: Path, capsys: pytest.Captur
         (folder / "Stocks" / name).write_bytes(b"")
     assert command(PROCESS) == 1
     assert "No company file of the batch is usable (2 x empty: 0 bytes)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["process", "run"])
+def test_grace_says_what_it_waits_for_unless_quiet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    database = ["--database-url", "postgresql://127.0.0.1:1/x"] if name == "run" else []
+    arguments = [name, *PROCESS[1:], *database, "--index", "missing.txt", "--grace", "0.1"]
+    assert command([argument for argument in arguments if argument != "--quiet"]) == 1
+    assert command(arguments) == 1
+    waiting, error, error_of_quiet = capsys.readouterr().err.splitlines()
+    assert waiting == "Waiting up to 0 s for 2 of 3 company files: c.csv, d.csv"
+    assert error == error_of_quiet
 
 
 def test_json_is_one_object_on_stdout_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
