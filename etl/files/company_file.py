@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 from etl.files.flags import FlaggedRow, find_flags, rows_near
 from etl.files.header import BYTES_LOOKED_AT, Aliases, Header, find_columns
 from etl.files.native import check_plain
 from etl.files.packed import UnpackingError, unpack
 from etl.files.row_format import format_rows
-from etl.files.rules import QuarantineReason, RejectedRow, check_row, rejected_duplicates
+from etl.files.rules import QuarantineReason, RejectedRow, check_row, rejected_duplicates, rejected_text
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _KEPT_LINE = 500  # characters of the raw line of a rejected row
+_MOST_LINES_OF_A_ROW = 10  # a note may have a few lines; the next quote may be far away, and of another row
 _MOST_REJECTED = 10_000  # rows of one file; a company's forty years of trading days are no more
 _MOST_REPEATED = 10 * _MOST_REJECTED  # rows of days that the file has had already: it may be there ten times over
 
@@ -114,8 +117,8 @@ def find_row(
     if isinstance(opened, UnusableFile):
         return opened
     day, header, first = row[0] or "", opened.header, None
-    for number, line in _data_lines(opened.content.decode(errors="replace")):
-        if day not in line:
+    for number, line, begun in _data_lines(opened.content.decode(errors="replace"), width=header.width):
+        if begun or day not in line:
             continue
         fields = check_row(number, line, width=header.width, positions=header.positions, since=None)
         if not isinstance(fields, tuple) or fields[0] != day:
@@ -175,8 +178,10 @@ def _check_rows(opened: _Opened, *, company_name: str, since: date | None) -> Co
     given_up_at: int | None = None
     rejected: list[RejectedRow] = []
     accepted: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
-    for line, row in _data_lines(text):
+    for line, row, begun in _data_lines(text, width=header.width):
         checked = check_row(line, row, width=header.width, positions=header.positions, since=since)
+        if begun and not isinstance(checked, RejectedRow):
+            checked = rejected_text(line, row, begun=begun)
         if checked is None:
             before_since += 1
             continue
@@ -235,11 +240,33 @@ def _with_lines(rejected: Sequence[RejectedRow], text: str) -> tuple[RejectedRow
     return tuple(found)
 
 
-def _data_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines behind the header that are not blank, with their number."""
+def _data_lines(text: str, *, width: int) -> Iterator[tuple[int, str, int]]:
+    """Lines behind the header that are not blank, with their number.
+
+    The third is the number of the line that has begun the quoted field that this one is inside of, or 0. A quote that
+    no line nearby closes, so that the lines make one row of `width` fields, takes no other line with it.
+    """
     lines = ((number, line) for number, line in enumerate(_lines(text), start=1) if line.strip())
     next(lines)
-    return lines
+    ahead: deque[tuple[int, str]] = deque()
+    begun = end = 0
+    while found := ahead.popleft() if ahead else next(lines, None):
+        number, line = found
+        yield number, line, begun if number <= end else 0
+        if number > end and line.count('"') % 2:
+            ahead.extend(islice(lines, _MOST_LINES_OF_A_ROW - 1 - len(ahead)))
+            begun, end = number, number
+            if more := _lines_more(line, (text for _, text in ahead), width=width):
+                end = ahead[more - 1][0]
+
+
+def _lines_more(line: str, ahead: Iterable[str], *, width: int) -> int:
+    """How many of the next lines make one row of `width` fields with this one, by quotes that are closed there."""
+    reader = csv.reader(chain([line], ahead), strict=True)
+    try:
+        return reader.line_num - 1 if len(next(reader)) == width else 0
+    except csv.Error:
+        return 0
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -54,6 +54,7 @@ class RowRule(StrEnum):
     """The rule that a rejected row breaks, as the rejected rows say it; braces are filled in."""
 
     BROKEN_QUOTING = "broken quoting"
+    IN_QUOTED_FIELD = "inside the quoted field that begins on line {line}"
     LONG_QUOTED_FIELD = "broken quoting, or a quoted field over {limit:,} characters"
     FIELD_COUNT = "{found} fields where the header has {wanted}"
     NOT_ISO = "not an ISO date (YYYY-MM-DD)"
@@ -153,6 +154,11 @@ def _number_fault(value: str, *, whole: bool) -> RowRule | None:
     if whole and Decimal(value) > _LARGEST_VOLUME:
         return RowRule.TOO_MANY_SHARES
     return None
+
+
+def rejected_text(line: int, row: str, *, begun: int) -> RejectedRow:
+    """What a line is that reads like a row and is inside the quoted field that line `begun` has begun."""
+    return RejectedRow(line, "", row[:_QUOTED_VALUE], RowRule.IN_QUOTED_FIELD.format(line=begun))
 
 
 def rejected_duplicates(day: str, group: list[tuple[int, tuple[str, ...]]]) -> list[RejectedRow]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.files.company_file import CompanyFile, UnusableFile
+from etl.files.company_file import CompanyFile, UnusableFile, find_row
 from etl.files.rules import RejectedRow
 from tests.support.company_files import FIRST, HEADER, LAST, assert_balanced, check, company_file, kept, parse
 from tests.support.paths import SAMPLE
@@ -72,6 +72,51 @@ def test_row_that_breaks_a_rule_is_rejected_with_line_column_value_and_reason(
     assert checked.rejected == (RejectedRow(3, column, value, reason),)
     assert kept(checked) == kept(parse(TWO_ROWS))
     assert checked.read == 3
+
+
+def in_a_note(*lines: str) -> bytes:
+    """A file of three rows, the second of which has a note of these lines; the third is of 2020-01-06."""
+    note = "\n".join(lines)
+    rows = ("2020-01-02,1,2,1,1.5,100,x", f"2020-01-03,1,2,1,1.5,100,{note}", "2020-01-06,1,2,1,1.5,100,y")
+    return "\n".join(["Date,Open,High,Low,Close,Volume,Note", *rows, ""]).encode()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("between", [0, 1, 7])
+def test_text_in_a_quoted_field_of_several_lines_is_no_row(between: int, end: bytes) -> None:
+    inside = "2020-01-04,9,9,9,9,9,see above"
+    content = in_a_note('"as reported:', inside, *["", "text"] * between, 'end ""of it"" "').replace(b"\n", end)
+    checked = parse(content)
+    assert [fields[0] for fields in kept(checked).fields] == ["2020-01-02", "2020-01-06"]
+    assert [(row.line, row.value, row.reason) for row in checked.rejected][:2] == [
+        (3, '2020-01-03,1,2,1,1.5,100,"as reported:', "broken quoting"),
+        (4, inside, "inside the quoted field that begins on line 3"),
+    ]
+    assert checked.read == 2 + len(checked.rejected)
+    assert find_row(content, ["2020-01-04"]) is None
+    assert find_row(content, ["2020-01-06"]) == (5 + 2 * between + 1, "2020-01-06,1,2,1,1.5,100,y")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ('"not closed', "2020-01-04,9,9,9,9,9,good"),
+        ('"closed where', "2020-01-04,9,9,9,9,9,good", 'another "begins" here'),
+        ('"closed as', "2020-01-04,9,9,9,9,9,good", 'too long a row",1'),
+        ('"closed too', "2020-01-04,9,9,9,9,9,good", *["far away"] * 8, '"'),
+        ('"the next is', "2020-01-04,9,9,9,9,9,good", '"another, which', 'is closed"'),
+    ],
+)
+def test_quote_that_no_line_nearby_closes_takes_no_other_row_with_it(lines: tuple[str, ...]) -> None:
+    checked = parse(in_a_note(*lines))
+    assert [fields[0] for fields in kept(checked).fields] == ["2020-01-02", "2020-01-04", "2020-01-06"]
+
+
+def test_one_note_of_several_lines_behind_another_hides_no_row() -> None:
+    content = in_a_note('"a', 'b"', '2020-01-04,9,9,9,9,9,"c', "2020-01-05,1,1,1,1,1,inside", 'd"')
+    checked = parse(content)
+    assert [fields[0] for fields in kept(checked).fields] == ["2020-01-02", "2020-01-06"]
+    assert [row.line for row in checked.rejected] == [3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("number", ["1e-20000", "0e-20000", "1e-999999999", "0e99999999999", f"0e{'9' * 40}"])
