@@ -31,20 +31,21 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
         yield Step("Wait for the mail. Without one for an hour, look at the run in Airflow.")
     elif receipt.state == State.DRY_RUN:
         yield Step("Nothing was written to the table. Run it without the dry run to do what this page says.")
-    load = f"mbd load --output {shlex.quote(receipt.output)}"
+    is_dry_run = receipt.state == State.DRY_RUN
     if receipt.changed_outside or receipt.written_outside:
         yield Step(
             "Find out who changes the table outside the pipeline (see the notes). --reload corrects the companies that "
-            "the batch has.",
-            f"{load} --reload",
+            "the batch has." + " Give it to the real run, or tick reload in the DAG's form." * is_dry_run,
+            _load_again(receipt, "--reload"),
         )
     if receipt.held:
         names = [one.company_name for one in receipt.held]
         lost = sum(one.loaded_rows - one.rows for one in receipt.held)
+        consent = "the real run with --accept-shrunk, or accept_shrunk in the DAG's form," if is_dry_run else "this"
         yield Step(
             f"Ask the exporter for whole files of {first_names(names)}: the new ones lack days that are loaded, and "
-            f"these stay. Only if the exporter confirms the loss: this removes {counted(lost, 'loaded row')}.",
-            f"{load} --accept-shrunk {' '.join(map(shlex.quote, names[:10]))}" if len(names) <= 10 else "",
+            f"these stay. Only if the exporter confirms the loss: {consent} removes {counted(lost, 'loaded row')}.",
+            _load_again(receipt, f"--accept-shrunk {' '.join(map(shlex.quote, names))}") if len(names) <= 10 else "",
         )
     if receipt.quarantined and receipt.state != State.FAILED:
         yield from _quarantined(receipt)
@@ -69,6 +70,11 @@ def next_steps(receipt: Receipt) -> Iterator[Step]:
             "and after:",
             f"mbd diff {shlex.quote(receipt.run_id)} --rows",
         )
+
+
+def _load_again(receipt: Receipt, option: str) -> str:
+    """The command that loads the output of the run again; none of a dry run, whose output grows old."""
+    return "" if receipt.state == State.DRY_RUN else f"mbd load --output {shlex.quote(receipt.output)} {option}"
 
 
 def _quarantined(receipt: Receipt) -> Iterator[Step]:

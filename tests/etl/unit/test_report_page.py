@@ -178,6 +178,18 @@ def test_command_of_a_next_step_is_quoted_for_the_shell() -> None:
     assert step.command == "mbd load --output 'O p' --accept-shrunk 'a b;rm -rf $HOME.csv'"
 
 
+def test_steps_of_a_dry_run_name_no_command_as_its_outputs_grow_old() -> None:
+    receipt = replace(full_receipt(), state=State.DRY_RUN, dry_run=True, output="s3://bucket/Output/dry-run/")
+    steps = list(next_steps(receipt))
+    assert [step for step in steps if step.command or "dry-run" in step.text] == []
+    said = " ".join(step.text for step in steps)
+    assert "Give it to the real run, or tick reload in the DAG's form." in said
+    assert "the real run with --accept-shrunk, or accept_shrunk in the DAG's form, removes 8,400 loaded rows" in said
+    assert {"--reload", "--accept-shrunk"} <= {
+        word for step in next_steps(full_receipt()) for word in step.command.split()
+    }
+
+
 def test_column_of_another_name_is_mapped_only_by_the_exporters_word() -> None:
     reason = "missing column Close; the file has 'Last': if that is it, set MBD_COLUMN_ALIASES='Close=Last'"
     files = tuple(QuarantinedFile(name, reason) for name in ("a.csv", "b.csv"))
