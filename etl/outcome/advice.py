@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from etl.batch.policy import Policy
 from etl.files.row_lists import REJECTED_ROWS
 from etl.outcome.receipt import Receipt, State
 from etl.outcome.wording import counted, first_names
@@ -100,19 +101,27 @@ def _renamed_columns(receipt: Receipt) -> Iterator[Step]:
 
 
 def _after_failure(receipt: Receipt) -> Iterator[Step]:
-    if receipt.missing:
+    if _lacks_files(receipt):
         count = len(receipt.missing)
         yield Step(
             f"Upload the {counted(count, 'missing file')}. Or, if they cannot come, start the DAG with allow_missing "
             f"{count} in its form instead: their companies keep their rows."
         )
-    elif receipt.quarantined:
+    elif receipt.quarantined and not receipt.rejected:
         yield Step("Have the export fixed: the reason for each file is below.")
-        yield from _renamed_columns(receipt)
     else:
         yield Step("Fix what the first sentences name.")
+    yield from _renamed_columns(receipt)
     before_load = receipt.missing or receipt.quarantined or receipt.rejected
     table = "is unchanged" if before_load else "holds a whole batch, the last one or this one, and never a part"
     text = f"Then clear the run in Airflow, from gate on, or put the marker again. Until then the table {table}."
     url = shlex.quote(receipt.marker.url) if receipt.marker else ""
     yield Step(text, f"aws s3 cp --metadata-directive REPLACE {url} {url}" if url else "")
+
+
+def _lacks_files(receipt: Receipt) -> bool:
+    """Whether missing files are what failed the run: nobody had consented to them, or not one file is there."""
+    if receipt.rejected or receipt.quarantined or not receipt.missing:
+        return False
+    is_allowed = Policy(allow_missing=receipt.policy.get("allow_missing")).allows(receipt.missing)
+    return not is_allowed or len(receipt.missing) == receipt.files.listed

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from etl.batch.policy import Choice
 from etl.batch.storage import open_storage
 from etl.errors import SettingsError
 from etl.files.manifest import QuarantinedFile, RejectedFile
@@ -196,6 +197,37 @@ def test_column_of_another_name_is_mapped_only_by_the_exporters_word() -> None:
     step = next(one for one in next_steps(replace(FAILED, missing=(), quarantined=files)) if "exporter" in one.text)
     assert step.text.startswith("Only if the exporter confirms")
     assert "column_aliases 'Close=Last' in its form" in step.text
+
+
+@pytest.mark.parametrize(
+    ("failed", "first"),
+    [
+        ({"rejected": (RejectedFile("a.csv", 1, 8, "Date", "no such day"),)}, "Fix what the first sentences name."),
+        (
+            {"quarantined": (QuarantinedFile("b", "empty"),)},
+            "Have the export fixed: the reason for each file is below.",
+        ),
+        ({}, "Fix what the first sentences name."),  # no row since the day that was asked for
+        ({"policy": {"allow_missing": Choice("lost.us.csv", "x")}}, "Upload the 1 missing file."),
+        ({"files": FileCounts(listed=1, missing=1)}, "Upload the 1 missing file."),
+    ],
+    ids=["rejected rows", "nothing usable", "nothing since", "others allowed", "no file there"],
+)
+def test_missing_file_is_to_be_uploaded_only_where_its_absence_failed_the_run(
+    failed: dict[str, Any], first: str
+) -> None:
+    allowed = replace(FAILED, policy={"allow_missing": Choice("1", "the option --allow-missing")})
+    assert next(next_steps(replace(allowed, **failed))).text.startswith(first)
+
+
+def test_rejected_rows_that_failed_a_run_are_not_called_files_that_cannot_be_used() -> None:
+    both = replace(
+        FAILED,
+        missing=(),
+        rejected=(RejectedFile("a.csv", 1, 8, "Date", "no such day"),),
+        quarantined=(QuarantinedFile("b", "empty"),),
+    )
+    assert next(next_steps(both)).text == "Fix what the first sentences name."
 
 
 def test_marker_of_a_failed_run_is_put_again_by_a_command_for_the_shell() -> None:
