@@ -66,11 +66,16 @@ class TooManyRejectedError(BatchError):
 
 
 class NothingUsableError(BatchError):
-    """No company file of the batch has a row to load. `quarantined`: name and reason of each of the `listed` files."""
+    """No company file of the batch has a row to load.
 
-    def __init__(self, message: str, *, listed: int, quarantined: tuple[tuple[str, str], ...]) -> None:
+    `listed` by the company index; `quarantined` of these: name and reason; `missing` by consent: their names.
+    """
+
+    def __init__(
+        self, message: str, *, listed: int, quarantined: tuple[tuple[str, str], ...], missing: tuple[str, ...]
+    ) -> None:
         super().__init__(message)
-        self.listed, self.quarantined = listed, quarantined
+        self.listed, self.quarantined, self.missing = listed, quarantined, missing
 
 
 class FileRefusedError(SettingsError):
@@ -82,11 +87,13 @@ class FileRefusedError(SettingsError):
 
 
 class NothingReadableError(SettingsError):
-    """Every company file is refused. `quarantined`: name and reason of each of the `listed` files."""
+    """Every company file that is there is refused; the facts are as NothingUsableError has them."""
 
-    def __init__(self, message: str, *, listed: int, quarantined: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, message: str, *, listed: int, quarantined: tuple[tuple[str, str], ...], missing: tuple[str, ...]
+    ) -> None:
         super().__init__(message)
-        self.listed, self.quarantined = listed, quarantined
+        self.listed, self.quarantined, self.missing = listed, quarantined, missing
 
 
 class NoConnectionError(ServiceError):

@@ -294,9 +294,10 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
             receipt = replace(whole, state=State.FAILED, error=str(error), dry_run=dry_run).timed()
     if isinstance(error, NothingUsableError | NothingReadableError):
         quarantined = tuple(QuarantinedFile(file, reason) for file, reason in error.quarantined)
-        refused = len(quarantined)
-        files = FileCounts(listed=error.listed, accepted=error.listed - refused, quarantined=refused)
-        receipt = replace(receipt, files=files, quarantined=quarantined)
+        refused, missing = len(quarantined), len(error.missing)
+        accepted = error.listed - refused - missing
+        files = FileCounts(listed=error.listed, accepted=accepted, quarantined=refused, missing=missing)
+        receipt = replace(receipt, files=files, quarantined=quarantined, missing=error.missing)
     if target and not target.dry_run:
 
         def record_lists(cursor: Cursor) -> None:

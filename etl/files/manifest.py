@@ -238,12 +238,14 @@ def check_usable(manifest: Manifest) -> None:
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
     quarantined = tuple((entry.file, entry.reason) for entry in manifest.quarantined)
     refused = QuarantineReason.UNREADABLE.partition("{")[0]
-    if len(quarantined) == manifest.listed and all(reason.startswith(refused) for _, reason in quarantined):
+    there = manifest.listed - len(manifest.missing)
+    if len(quarantined) == there and all(reason.startswith(refused) for _, reason in quarantined):
         raise NothingReadableError(
             f"No company file of {manifest.source} can be read ({listed}). The table is unchanged. Correct that, then "
             "run it again.",
             listed=manifest.listed,
             quarantined=quarantined,
+            missing=manifest.missing,
         )
     if manifest.rows_before_since:
         message = (
@@ -255,4 +257,4 @@ def check_usable(manifest: Manifest) -> None:
             f"No company file of the batch is usable ({listed}). The table is unchanged. "
             "Fix the export, then try again."
         )
-    raise NothingUsableError(message, listed=manifest.listed, quarantined=quarantined)
+    raise NothingUsableError(message, listed=manifest.listed, quarantined=quarantined, missing=manifest.missing)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from etl.batch.policy import Choice
 from tests.support.batch_files import process
+from tests.support.commands import counts
 from tests.support.paths import ROOT
 from tests.support.s3_proxy import Refusal, Request, S3Proxy
 
@@ -106,6 +108,20 @@ def test_batch_whose_files_are_all_refused_fails_with_the_cause(
     receipt = etl.record_failure(raised.value, job=proxied.job(), target=None, run=etl.Run.begin("test"))
     receipt.check_balance()
     assert (receipt.files.listed, receipt.files.quarantined) == (3, 3)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_files_that_are_all_refused_are_the_cause_also_where_another_may_be_missing(
+    proxied: Bucket, proxy: S3Proxy, three: Files, shards: int
+) -> None:
+    three.name("aa.us.csv", "bb.us.csv", "cc.us.csv", "gone.us.csv")
+    proxied.put("CompanyNames/top_companies.txt", three.index.read_bytes())
+    refuse(proxy, REFUSALS["in Glacier"][0], "Stocks/")
+    job = proxied.job(policy=etl.Policy(allow_missing=Choice("1", "a test")))
+    with pytest.raises(etl.SettingsError, match=r"can be read \(3 x cannot be read: it is archived") as raised:
+        process(job, shards=shards)
+    receipt = etl.record_failure(raised.value, job=job, target=None, run=etl.Run.begin("test"))
+    assert (counts(receipt), receipt.missing) == ((4, 0, 3, 1), ("gone.us.csv",))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 import etl
 from etl.batch.policy import Choice, Policy
+from etl.outcome.advice import next_steps
 from etl.outcome.receipt import Receipt
 from tests.support.batch_files import process
 from tests.support.commands import counts
@@ -161,6 +162,18 @@ def test_options_may_name_files_with_blanks_in_their_names(two: Files, command: 
     places = ("--source", two.source, "--index", two.index, "--output", two.output)
     assert command("process", *places, "--allow-missing", "c d.us.csv").code == 1
     assert command("process", *places, "--allow-missing", "c d.us.csv", "e.us.csv").code == 0
+
+
+def test_receipt_of_a_batch_without_a_usable_file_counts_missing_files_as_missing(two: Files, command: Command) -> None:
+    two.put("a.us.csv", None)
+    two.put("b.us.csv", None)
+    two.name("a.us.csv", "b.us.csv", "gone.us.csv")
+    places = ("--source", two.source, "--index", two.index, "--output", two.output)
+    answer = command("process", *places, "--allow-missing", "1", "--json", "--quiet")
+    receipt = Receipt.from_json(answer.out)
+    receipt.check_balance()
+    assert (answer.code, counts(receipt), receipt.missing) == (1, (3, 0, 2, 1), ("gone.us.csv",))
+    assert [step.text for step in next_steps(receipt) if "Upload the" in step.text] == []
 
 
 def test_check_takes_the_setting_into_account(two: Files, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
