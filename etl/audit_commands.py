@@ -16,7 +16,7 @@ from typing import Any
 from etl import audit
 from etl.console import complain, show
 from etl.errors import EtlError, ServiceError, SettingsError
-from etl.outcome.receipt import Receipt, Run
+from etl.outcome.receipt import Receipt, Run, file_name
 from etl.outcome.wording import receipt_text
 from etl.table.history import RowDiff
 from etl.table.rejected import read_recorded
@@ -140,8 +140,8 @@ def trace(options: argparse.Namespace, *, database: str) -> int:
     print(f"run        {found.run_id or 'not known'}")
     if found.receipt:
         print(f"marker     {found.receipt.marker.url if found.receipt.marker else 'none: it was started without one'}")
-        place = f"{found.receipt.output}/receipts/{found.receipt.run_id}.json" if found.receipt.output else ""
-        print(f"receipt    {place or 'in pipeline_runs'}")
+        output = found.receipt.output.rstrip("/")
+        print(f"receipt    {f'{output}/{file_name(found.receipt.run_id)}' if output else 'in pipeline_runs'}")
     for one in found.earlier:
         print(f"before     {_earlier(one)}, until {_shown_time(one.at)} by run {one.replaced_by} ({one.change})")
     return 0

@@ -24,7 +24,7 @@ from tests.support.batch_files import days_of, process
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.aws_places import Topic
+    from tests.support.aws_places import Bucket, Topic
     from tests.support.batch_files import Files
     from tests.support.commands import Command
     from tests.support.database import Database
@@ -792,6 +792,18 @@ def test_trace_prints_line_file_run_and_earlier_values(
     assert first.run_id in out
     (three.source / "cc.us.csv").unlink()
     assert "file       not known" in command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+
+
+@pytest.mark.usefixtures("aws_environment")
+def test_trace_names_the_key_of_the_receipt_in_s3(
+    three: Files, bucket: Bucket, database: Database, command: Command
+) -> None:
+    bucket.upload(three)
+    receipt = etl.run(bucket.job(), target=etl.Target(database.url), run=etl.Run.begin("test"))
+    [key] = bucket.keys("Output/receipts/")
+    out = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+    assert f"receipt    s3://{bucket.name}/{key}\n" in out
+    assert key.endswith(f"/{receipt.run_id}.json")
 
 
 def test_trace_says_whether_the_file_is_the_version_that_was_loaded(
