@@ -278,7 +278,11 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
     Raises nothing: whatever keeps it from one of them, the receipt that it returns says why the run failed.
     """
     error = as_etl_error(error)
-    source, output = (place.encode(errors="backslashreplace").decode() for place in (job.source, job.output))
+    place = None
+    with suppress(EtlError), only_etl_errors():
+        place = job.open_output()
+    places = job.source, place.url if place else job.output
+    source, output = (one.encode(errors="backslashreplace").decode() for one in places)
     facts = {"source": source, "output": output, "error": str(error), "policy": job.policy.choices}
     dry_run = job.dry_run or bool(target and target.dry_run)
     receipt = Receipt.of_run(run, state=State.FAILED, **facts, dry_run=dry_run).timed()
@@ -290,7 +294,7 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
     if isinstance(error, TooManyRejectedError):
         with suppress(EtlError), only_etl_errors():
             manifest = read_manifest(job.open_output())
-            whole = Receipt.of_manifest(manifest, run=run, output=job.output, policy=job.policy)
+            whole = Receipt.of_manifest(manifest, run=run, output=output, policy=job.policy)
             receipt = replace(whole, state=State.FAILED, error=str(error), dry_run=dry_run).timed()
     if isinstance(error, NothingUsableError | NothingReadableError):
         quarantined = tuple(QuarantinedFile(file, reason) for file, reason in error.quarantined)
@@ -312,11 +316,11 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
             )
             receipt = Receipt.from_json(made.receipt)
             database = target.database
-    with suppress(EtlError), only_etl_errors():
-        place = job.open_output()
-        write_receipt(receipt, output=place)
-        if job.report:
-            _write_report(receipt, output=place, database=database)
+    if place:
+        with suppress(EtlError), only_etl_errors():
+            write_receipt(receipt, output=place)
+            if job.report:
+                _write_report(receipt, output=place, database=database)
     return receipt
 
 

@@ -953,6 +953,47 @@ def test_verify_finds_a_changed_output(three: Files, database: Database, command
     assert answer.code == 1
 
 
+@pytest.mark.parametrize("place", ["relative", "with a slash", "linked", "moved"])
+@pytest.mark.parametrize("harm", ["changed", "removed"])
+def test_verify_compares_receipts_however_the_output_is_named(
+    three: Files, database: Database, command: Command, monkeypatch: pytest.MonkeyPatch, place: str, harm: str
+) -> None:
+    receipt = three.load(database)
+    monkeypatch.chdir(three.root)
+    (three.root / "link").symlink_to(three.output)
+    output = {"relative": "Output", "with a slash": f"{three.output}/", "linked": "link", "moved": "Moved"}[place]
+    if place == "moved":
+        three.output.rename("Moved")
+    verify = ("verify", "--database-url", database.url, "--output", output)
+    assert command(*verify).code == 0
+    path = three.root / output / "receipts" / f"{receipt.run_id}.json"
+    if harm == "changed":
+        path.write_text(path.read_text().replace('"accepted": 35', '"accepted": 34'))
+    else:
+        path.unlink()
+    answer = command(*verify)
+    assert ("receipts: " in answer.out) == (answer.code == 1) == ((place, harm) != ("moved", "removed"))
+
+
+@pytest.mark.usefixtures("aws_environment")
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_verify_compares_the_receipt_of_a_run_that_failed_in_s3(
+    three: Files, bucket: Bucket, database: Database, command: Command, slash: str
+) -> None:
+    bucket.upload(three)
+    job, target = bucket.job(output=f"s3://{bucket.name}/Output{slash}"), etl.Target(database.url)
+    etl.run(job, target=target, run=etl.Run.begin("test"))
+    failed = etl.record_failure(etl.BatchError("no"), job=job, target=target, run=etl.Run.begin("test"))
+    assert failed.output == f"s3://{bucket.name}/Output/"
+    key = f"Output/receipts/{failed.run_id}.json"
+    verify = ("verify", "--database-url", database.url, "--output", f"s3://{bucket.name}/Output")
+    assert command(*verify).code == 0
+    bucket.put(key, bucket.get(key).replace(b'"error": "no"', b'"error": "yes"'))
+    assert f"receipts: {failed.run_id}: s3://{bucket.name}/{key} is not what was recorded" in command(*verify).out
+    bucket.s3.delete_object(Bucket=bucket.name, Key=key)
+    assert f"receipts: {failed.run_id}: s3://{bucket.name}/Output/receipts has no receipt" in command(*verify).out
+
+
 def test_verify_knows_what_was_added_to_a_receipt_after_it_was_recorded(
     three: Files, database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
