@@ -16,6 +16,7 @@ from etl.errors import EtlError, FileChangedError, SettingsError, only_etl_error
 from etl.files.combined_file import CombinedFile
 from etl.files.header import parse_aliases
 from etl.files.manifest import read_manifest
+from etl.files.row_lists import RowList
 from etl.files.source_line import SourceLine, find_source_line
 from etl.outcome.channels import without_deliveries
 from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, page_name, read_receipt, write_receipt
@@ -148,7 +149,8 @@ def report(
     place = open_storage(output, aws=aws) if output else None
     found, is_last = _recorded_receipt(database, run_id=run_id, place=place)
     place = place or open_storage(found.output, aws=aws)
-    content = make_report(found, output=place, database=database, is_last=is_last)
+    rejected = _rejected_rows(database, found.run_id) if database else None
+    content = make_report(found, output=place, database=database, rejected=rejected)
     for name in [page_name(found.run_id)] + [LATEST] * (is_last and not found.dry_run):
         with place.write(name, lasting=False) as file:
             file.write(content)
@@ -173,6 +175,14 @@ def _recorded_receipt(database: str | None, *, run_id: str | None, place: Storag
     if place is None and not found.output:
         raise SettingsError(f"The receipt of {found.run_id} names no output. Pass --output.")
     return found, found.run_id == last
+
+
+def _rejected_rows(database: str, run_id: str) -> RowList:
+    """The recorded rejected rows of a run as the list in its output has them; without a row where none is."""
+    with connect(database) as connection, connection.cursor() as cursor:
+        rows = query(cursor, "rejected_of_run", run_id=run_id)
+    columns = ("file", "line", "column", "value", "reason")
+    return RowList(columns, tuple(tuple(map(str, row[:5])) for row in rows), f"mbd rejected {run_id} lists them.")
 
 
 def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> Trace:

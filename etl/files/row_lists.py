@@ -91,6 +91,8 @@ class RowList:
 
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    where: str = ""
+    """A sentence that says where all of them are."""
 
 
 def read_list(name: str, *, output: Storage) -> RowList:
@@ -104,7 +106,10 @@ def read_list(name: str, *, output: Storage) -> RowList:
     rows: list[tuple[str, ...]] = []
     with suppress(csv.Error):
         rows += map(tuple, csv.reader(io.StringIO(whole_lines, newline="")))
-    return RowList(rows[0], tuple(row for row in rows[1:] if len(row) == len(rows[0]))) if rows else RowList()
+    if not rows:
+        return RowList()
+    where = f"All are in {output.url_of(name)}, until the next run."
+    return RowList(rows[0], tuple(row for row in rows[1:] if len(row) == len(rows[0])), where)
 
 
 def _csv_lines(rows: Iterable[tuple[object, ...]]) -> bytes:

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import Any
 
 from etl.batch.storage import Storage
 from etl.errors import EtlError, FileChangedError
+from etl.files.manifest import read_manifest
 from etl.files.row_lists import FLAGGED_ROWS, REJECTED_ROWS, RowList, read_list
 from etl.outcome import pictures
 from etl.outcome.advice import next_steps
-from etl.outcome.receipt import REPORTS, Receipt, State, page_name
+from etl.outcome.receipt import REPORTS, Receipt, Run, State, page_name
 from etl.outcome.wording import changed, headline, held_back, quarantined, receipt_text, restated
 from etl.package_files import read_package_file
 from etl.table.database import sql
@@ -65,8 +66,10 @@ def write_report(receipt: Receipt, *, output: Storage, database: str | None) -> 
         _log.warning("The report page of run %s was not written: %s", receipt.run_id, error)
 
 
-def make_report(receipt: Receipt, *, output: Storage | None, database: str | None, is_last: bool = True) -> bytes:
-    """The page of a run. `database` is None where it cannot be asked; `is_last`: the output's lists are this run's."""
+def make_report(
+    receipt: Receipt, *, output: Storage | None, database: str | None, rejected: RowList | None = None
+) -> bytes:
+    """The page of a run. `database` is None where it cannot be asked; `rejected`: its rejected rows, if recorded."""
     problems: list[str] = []
     overview = Overview()
     try:
@@ -79,7 +82,10 @@ def make_report(receipt: Receipt, *, output: Storage | None, database: str | Non
     except Exception as error:
         problems.append(f"The database could not be asked. {error}")
     try:
-        return render(receipt, overview, lists=_lists(receipt, output=output, is_last=is_last), problems=problems)
+        lists = _lists(receipt, output=output) if output and _describes(output, receipt) else {}
+        if rejected and rejected.rows:
+            lists[REJECTED_ROWS] = rejected
+        return render(receipt, overview, lists=lists, problems=problems)
     except Exception as error:
         return _plain_page(receipt, problem=f"{type(error).__name__}: {error}")
 
@@ -91,10 +97,19 @@ def _read_months_before(output: Storage | None) -> dict[str, CompanyMonths]:
     return {}
 
 
-def _lists(receipt: Receipt, *, output: Storage | None, is_last: bool) -> dict[str, RowList]:
-    """The rejected and the flagged rows, where they are this run's."""
-    if output is None or not is_last:
-        return {}
+def _describes(output: Storage, receipt: Receipt) -> bool:
+    """Whether the outputs are those of this run, and of no later one."""
+    with suppress(EtlError):
+        run = Run(receipt.run_id, receipt.started_at)
+        made = Receipt.of_manifest(read_manifest(output), run=run, output=receipt.output)
+        rows = replace(receipt.rows, inserted=None, deleted=None, unchanged=None, held=None)
+        facts = (receipt.files, rows, receipt.rejected, receipt.quarantined, receipt.missing)
+        return facts == (made.files, made.rows, made.rejected, made.quarantined, made.missing)
+    return False
+
+
+def _lists(receipt: Receipt, *, output: Storage) -> dict[str, RowList]:
+    """The rejected and the flagged rows of an output."""
     wanted = {REJECTED_ROWS: receipt.rows.rejected, FLAGGED_ROWS: receipt.rows.flagged}
     return {name: read_list(name, output=output) for name, count in wanted.items() if count}
 

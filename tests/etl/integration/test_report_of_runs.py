@@ -15,6 +15,7 @@ from etl.table.months import months_of_json
 from etl.table.overview import read_overview
 from etl.table.restatements import Kind, Restatement
 from tests.support import real_batch
+from tests.support.batch_files import process
 from tests.support.report_page import Page
 
 if TYPE_CHECKING:
@@ -297,6 +298,21 @@ def test_report_makes_a_page_again_and_shows_it(
     assert (folder / "latest.html").read_text() == latest
     assert command("report", first.run_id, "--output", three.output).code == 0  # without a database
     assert "Not known here: the database was not asked" in page_of(three, first.run_id).text
+
+
+def test_page_that_is_made_again_shows_the_rejected_rows_of_its_run(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    rows = days(5, price=10)
+    three.put("aa.us.csv", [*rows, "2001-02-30,1,1,1,1,1,0"])
+    first = three.load(database)
+    three.put("aa.us.csv", [*rows, "2001-02-31,1,1,1,1,1,0"])
+    process(three.job(reread=True))
+    assert command("report", "--database-url", database.url).code == 0
+    text = page_of(three, first.run_id).text
+    assert "2001-02-30" in text
+    assert "2001-02-31" not in text
+    assert f"mbd rejected {first.run_id} lists them." in text
 
 
 def test_report_of_no_run_says_what_is_missing(three: Files, database: Database, command: Command) -> None:

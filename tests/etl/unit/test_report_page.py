@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,7 +28,11 @@ from etl.table.journal import HeldCompany
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
 from etl.table.overview import Closes, LoadedCompany, Move, Overview
 from etl.table.restatements import Kind, Restatement
+from tests.support.batch_files import process
 from tests.support.report_page import STARTED, Page, full_lists, full_overview, full_receipt, months_of
+
+if TYPE_CHECKING:
+    from tests.support.batch_files import Files
 
 FAILED = Receipt(
     run_id="marker_2",
@@ -391,14 +396,27 @@ def test_lists_of_rows_are_read_as_far_as_they_are_whole(tmp_path: Path) -> None
     output = open_storage(str(tmp_path))
     assert read_list("rejected_rows.csv", output=output) == RowList()
     (tmp_path / "rejected_rows.csv").write_text('file,line\na.csv,1\n"b,c",2\nd\ne.csv,3')
-    assert read_list("rejected_rows.csv", output=output) == RowList(("file", "line"), (("a.csv", "1"), ("b,c", "2")))
+    read = read_list("rejected_rows.csv", output=output)
+    assert (read.columns, read.rows) == (("file", "line"), (("a.csv", "1"), ("b,c", "2")))
 
 
-def test_lists_of_another_run_are_not_shown(tmp_path: Path) -> None:
-    (tmp_path / "rejected_rows.csv").write_text("file,line,column,value,reason\nx.csv,7,Date,nope,no such day\n")
-    output = open_storage(str(tmp_path))
-    receipt = replace(full_receipt(), rows=RowCounts(read=2, accepted=1, rejected=1))
-    assert "no such day" in Page(make_report(receipt, output=output, database=None).decode()).text
-    earlier = Page(make_report(receipt, output=output, database=None, is_last=False).decode())
-    assert "no such day" not in earlier.text
-    assert "smg.us.csv: 3, the first on line 5, Date" in earlier.text
+def test_lists_of_another_run_are_not_shown(make_files: Callable[[str], Files]) -> None:
+    files = make_files("one")
+    files.name("x.csv")
+
+    def processed(*rows: str) -> Receipt:
+        files.put("x.csv", ["2020-01-02,1,2,1,2,100,0", *rows])
+        return process(files.job())
+
+    def page() -> str:
+        return Page(make_report(first, output=files.job().open_output(), database=None).decode()).text
+
+    first = processed("2020-13-01,1,2,1,2,100,0")
+    assert "2020-13-01" in page()
+    assert f"All are in {files.output}/rejected_rows.csv, until the next run." in page()
+    second = processed("2020-13-01,1,2,1,2,100,0", "2020-14-01,1,2,1,2,100,0")
+    assert (second.rejected[0].line, second.rejected[0].reason) == (3, "no such day")
+    assert "2020-14-01" not in page()
+    assert "x.csv: 1, the first on line 3, Date: no such day" in page()
+    (files.output / "manifest.json").unlink()
+    assert "x.csv: 1, the first on line 3, Date: no such day" in page()
