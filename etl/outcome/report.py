@@ -7,7 +7,7 @@ import hashlib
 import html
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import Any
 
 from etl.batch.storage import Storage
 from etl.errors import EtlError, FileChangedError
-from etl.files.manifest import read_manifest
+from etl.files.manifest import Manifest, read_manifest
 from etl.files.row_lists import FLAGGED_ROWS, REJECTED_ROWS, RowList, read_list
 from etl.outcome import pictures
 from etl.outcome.advice import next_steps
@@ -82,10 +82,12 @@ def make_report(
     except Exception as error:
         problems.append(f"The database could not be asked. {error}")
     try:
-        lists = _lists(receipt, output=output) if output and _describes(output, receipt) else {}
+        manifest = _manifest_of(receipt, output=output)
+        lists = _lists(receipt, output=output) if output and manifest else {}
         if rejected and rejected.rows:
             lists[REJECTED_ROWS] = rejected
-        return render(receipt, overview, lists=lists, problems=problems)
+        companies = manifest.companies if manifest else None
+        return render(receipt, overview, lists=lists, companies=companies, problems=problems)
     except Exception as error:
         return _plain_page(receipt, problem=f"{type(error).__name__}: {error}")
 
@@ -97,15 +99,18 @@ def _read_months_before(output: Storage | None) -> dict[str, CompanyMonths]:
     return {}
 
 
-def _describes(output: Storage, receipt: Receipt) -> bool:
-    """Whether the outputs are those of this run, and of no later one."""
+def _manifest_of(receipt: Receipt, *, output: Storage | None) -> Manifest | None:
+    """The manifest in the output, where it is of this run and of no later one."""
     with suppress(EtlError):
-        run = Run(receipt.run_id, receipt.started_at)
-        made = Receipt.of_manifest(read_manifest(output), run=run, output=receipt.output)
+        manifest = read_manifest(output) if output else None
+        if manifest is None:
+            return None
+        made = Receipt.of_manifest(manifest, run=Run(receipt.run_id, receipt.started_at), output=receipt.output)
         rows = replace(receipt.rows, inserted=None, deleted=None, unchanged=None, held=None)
         facts = (receipt.files, rows, receipt.rejected, receipt.quarantined, receipt.missing)
-        return facts == (made.files, made.rows, made.rejected, made.quarantined, made.missing)
-    return False
+        if facts == (made.files, made.rows, made.rejected, made.quarantined, made.missing):
+            return manifest
+    return None
 
 
 def _lists(receipt: Receipt, *, output: Storage) -> dict[str, RowList]:
@@ -119,11 +124,15 @@ def render(
     overview: Overview,
     *,
     lists: Mapping[str, RowList] | None = None,
+    companies: Collection[str] | None = None,
     problems: list[str] | None = None,
 ) -> bytes:
-    """The page as HTML of at most LARGEST_BYTES: where it would be larger, it lists less."""
+    """The page as HTML of at most LARGEST_BYTES: where it would be larger, it lists less.
+
+    `companies`: those whose files the run accepted; None where that is not known any more.
+    """
     page = b""
-    facts = _facts(receipt, overview, lists or {}, [*(problems or ()), *overview.problems])
+    facts = _facts(receipt, overview, lists or {}, companies, [*(problems or ()), *overview.problems])
     for limits in _SMALLER:
         page = _template().render(facts, limits=limits).encode()
         if len(page) <= LARGEST_BYTES:
@@ -131,7 +140,13 @@ def render(
     return page
 
 
-def _facts(receipt: Receipt, overview: Overview, lists: Mapping[str, RowList], problems: list[str]) -> dict[str, Any]:
+def _facts(
+    receipt: Receipt,
+    overview: Overview,
+    lists: Mapping[str, RowList],
+    companies: Collection[str] | None,
+    problems: list[str],
+) -> dict[str, Any]:
     ahead = sum(1 for one in overview.companies if overview.day and (one.last_day or "") > overview.day)
     behind = [one for one in overview.companies if overview.day and (one.last_day or "") < overview.day]
     plots = {one.company_name: drawn for one in overview.closes if (drawn := pictures.plot(one))}
@@ -151,7 +166,7 @@ def _facts(receipt: Receipt, overview: Overview, lists: Mapping[str, RowList], p
         "overview": overview,
         "ahead": ahead,
         "behind": sorted(behind, key=lambda one: (one.last_day or "", one.company_name)),
-        "why_behind": _why_behind(receipt, behind),
+        "why_behind": _why_behind(receipt, behind, companies),
         "moves": sorted(
             (one for one in overview.moves if one.factor and one.close != one.close_before),
             key=lambda one: (-_size(one), one.company_name),
@@ -178,12 +193,18 @@ def _is_noteworthy(receipt: Receipt) -> bool:
     )
 
 
-def _why_behind(receipt: Receipt, behind: list[LoadedCompany]) -> dict[str, str]:
-    """Of companies that end earlier than most: what this run knows about why."""
-    quarantined = {one.file: f"quarantined: {one.reason}" for one in receipt.quarantined}
+def _why_behind(receipt: Receipt, behind: list[LoadedCompany], companies: Collection[str] | None) -> dict[str, str]:
+    """Of companies that end earlier than most: what this run knows about why; "-" where it knows nothing.
+
+    Only after a load is a company's last day in the table that of its file.
+    """
+    is_loaded = receipt.state == State.SUCCESS and companies is not None
+    ended = dict.fromkeys(companies or (), "its file ends there") if is_loaded else {}
+    missing = dict.fromkeys(receipt.missing, "missing: its file is not in the source")
     held = {one.company_name: "held back: its new file lost days" for one in receipt.held}
-    why = held | quarantined
-    return {one.company_name: why.get(one.company_name, "its file ends there") for one in behind}
+    quarantined = {one.file: f"quarantined: {one.reason}" for one in receipt.quarantined}
+    why = ended | missing | held | quarantined
+    return {one.company_name: why.get(one.company_name, "not in this batch" if is_loaded else "-") for one in behind}
 
 
 def _size(move: Move) -> float:

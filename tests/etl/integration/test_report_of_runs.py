@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import etl
+from etl.batch.policy import Choice
 from etl.outcome.report import LARGEST_BYTES
 from etl.table.database import QUERIES, query
 from etl.table.months import months_of_json
@@ -134,6 +136,41 @@ def test_page_shows_what_a_run_did(three: Files, database: Database, days: Days)
     assert "quotient" in page.html.partition("</style>")[2]
     assert (three.output / "reports" / "latest.html").read_text() == page.html
     assert "could not" not in page.text
+
+
+def test_page_says_why_a_company_ends_earlier_than_most_only_as_far_as_its_run_knows(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    for name in ("dd", "ee", "ff", "gg"):
+        three.put(f"{name}.us.csv", days(20))
+    three.name(*(f"{name}.us.csv" for name in ("aa", "bb", "cc", "dd", "ee", "ff", "gg")))
+    three.load(database)
+    three.put("bb.us.csv", None)
+    for name in ("cc", "dd", "ee", "ff"):
+        three.put(f"{name}.us.csv", days(21, price=30))
+    three.put("gg.us.csv", days(10))
+    (three.source / "aa.us.csv").rename(three.root / "aa.us.csv")
+
+    def why(run_id: str) -> dict[str, str]:
+        cells = re.findall(
+            r'<tr><th scope="row">(\S+?)</th>.*?<td class="w">(.*?)</td></tr>', page_of(three, run_id).html
+        )
+        return {name: reason for name, reason in cells if name in ("aa.us.csv", "bb.us.csv", "ff.us.csv", "gg.us.csv")}
+
+    three.name(*(f"{name}.us.csv" for name in ("aa", "bb", "cc", "dd", "ee", "gg")))  # ff is not named any more
+    run = three.load(database, job=three.job(policy=etl.Policy(allow_missing=Choice("1", "a test"))))
+    expected = {
+        "aa.us.csv": "missing: its file is not in the source",
+        "bb.us.csv": "quarantined: empty: 0 bytes",
+        "ff.us.csv": "not in this batch",
+        "gg.us.csv": "held back: its new file lost days",
+    }
+    assert why(run.run_id) == expected
+    (three.root / "aa.us.csv").rename(three.source / "aa.us.csv")
+    again = three.load(database)
+    assert why(again.run_id) == expected | {"aa.us.csv": "its file ends there"}
+    assert command("report", run.run_id, "--database-url", database.url).code == 0
+    assert why(run.run_id) == expected | {"ff.us.csv": "-"}  # its manifest is gone
 
 
 def test_corrected_price_is_plotted_before_and_after(three: Files, database: Database, days: Days) -> None:
