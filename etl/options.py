@@ -94,23 +94,23 @@ mbd grant-reader ada --revoke""",
 mbd history --last 30
 mbd history --json | jq '.[0].rows'""",
     "diff": """\
-mbd diff marker_2026-11-25T06-00-03Z_5f0c_81aa
+mbd diff marker_2026-11-25T06:00:03Z_aac3424847_f7cf4efb
 mbd diff RUN LATER_RUN --rows
 mbd diff RUN --json | jq '.companies[0]'""",
     "undo": """\
 mbd undo --dry-run
 mbd undo --yes --output s3://BUCKET/Output
-mbd undo marker_2026-11-25T06-00-03Z_5f0c_81aa""",
+mbd undo marker_2026-11-25T06:00:03Z_aac3424847_f7cf4efb""",
     "trace": """\
 mbd trace ge.us.csv 2017-11-10
 mbd trace otex.us.csv 2005-07-19 --json | jq '.earlier'""",
     "rejected": """\
 mbd rejected
-mbd rejected marker_2026-11-25T06-00-03Z_5f0c_81aa
+mbd rejected marker_2026-11-25T06:00:03Z_aac3424847_f7cf4efb
 mbd rejected --json | jq '.rejected[0].raw_line'""",
     "report": """\
 mbd report --open
-mbd report marker_2026-11-25T06-00-03Z_5f0c_81aa --output s3://BUCKET/Output""",
+mbd report marker_2026-11-25T06:00:03Z_aac3424847_f7cf4efb --output s3://BUCKET/Output""",
     "verify": """\
 mbd verify
 mbd verify --output s3://BUCKET/Output --json""",

@@ -62,7 +62,7 @@ def load_editions(database: Database, folder: Path) -> dict[str, str]:
 
 def _load(files: Files, database: Database, day: date) -> None:
     began = datetime(*_shown(day).timetuple()[:3], 6, 0, 3, tzinfo=UTC)
-    run = etl.Run(run_id=f"marker_{began:%Y-%m-%dT%H-%M-%SZ}_5f0c81aa", started_at=began)
+    run = etl.Run(run_id=f"marker_{began:%Y-%m-%dT%H:%M:%SZ}_aac3424847_f7cf4efb", started_at=began)
     etl.run(files.job(), target=etl.Target(database.url), run=run)
     for table in ("loads", "loaded_companies"):
         database.execute(

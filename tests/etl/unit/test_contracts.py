@@ -9,6 +9,7 @@ import pytest
 
 import etl
 from etl.files.rules import QuarantineReason
+from etl.options import build_parser
 from etl.outcome.delivery import ChannelState
 from etl.outcome.mail import body
 from etl.outcome.receipt import MailState, State
@@ -29,6 +30,17 @@ NAMES, DEFAULTS, NOTICE = contract("names"), contract("defaults"), contract("not
 def test_conf_names_the_marker() -> None:
     conf = contract("conf")["conf"]
     assert etl.Marker.of_conf(conf) == etl.Marker(**conf["marker"])
+
+
+@pytest.mark.parametrize("command", ["diff", "undo", "rejected", "report"])
+def test_examples_of_the_help_have_run_ids_as_the_trigger_makes_them(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([command, "--help"])
+    shown = re.findall(r"marker_\S+", capsys.readouterr().out)
+    assert shown
+    assert all(re.fullmatch(contract("conf")["dag_run_id_rule"], one) for one in shown), shown
 
 
 def test_receipt_is_read_and_written_as_it_is() -> None:
