@@ -199,6 +199,6 @@ def _correct_ledger(cursor: Cursor, companies: list[str], *, load: int, run_id: 
     if mixed:
         raise SettingsError(
             f"Nothing was undone: when run {run_id} or a later one was loaded, rows of {', '.join(mixed[:3])}"
-            f"{', ...' if len(mixed) > 3 else ''} had been changed outside the pipeline, and what was loaded before them "
-            "is not kept. To have the table of an earlier batch again, put its files back and load them."
+            f"{', ...' if len(mixed) > 3 else ''} had been changed outside the pipeline, and what was loaded before "
+            "them is not kept. To have the table of an earlier batch again, put its files back and load them."
         )
