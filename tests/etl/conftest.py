@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from tests.support.database import Database, autocommit, emptied
 from tests.support.moto import MotoServer
 from tests.support.paths import SAMPLE
 from tests.support.postgres import PostgresServer
+from tests.support.s3_proxy import S3Proxy
 
 if TYPE_CHECKING:
     pass
@@ -194,6 +196,24 @@ def bucket(moto_server: MotoServer, clients: Clients, new_session: Callable[[], 
     name = f"de-mbd-test-{uuid.uuid4().hex[:12]}"
     clients.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     return Bucket(name, clients.s3, new_session(), moto_server.url)
+
+
+@pytest.fixture
+def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
+    with S3Proxy(moto_server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(bucket: Bucket, proxy: S3Proxy) -> Bucket:
+    """The bucket, which etl sees through the proxy and the test itself does not."""
+    return replace(bucket, endpoint_url=proxy.url)
+
+
+@pytest.fixture
+def hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of boto3 before another attempt, cut short; how many there are stays."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
 @pytest.fixture

@@ -80,7 +80,16 @@ class Game:
     def last(self) -> Table:
         return self.states[-1][1] if self.states else {}
 
-    def play(self) -> None:
+    def play(self, runs: int) -> None:
+        """Play so many runs; one that fails prints all that was played."""
+        for _ in range(runs):
+            try:
+                self._play_run()
+            except BaseException:
+                print(f"seed {self.seed}:", *self.played, sep="\n  ")
+                raise
+
+    def _play_run(self) -> None:
         """Make an edition, move it in some way, and check everything."""
         self._vendor.step()
         self._write()

@@ -34,13 +34,7 @@ TABLES = ("historical_stocks_data", "loaded_companies", "pipeline_runs")
 def test_long_random_sequence_leaves_table_past_and_journal_as_pandas_says(
     make_files: Callable[[str], Files], database: Database, figures: Figures, seed: int
 ) -> None:
-    game = Game(make_files("game"), database, seed)
-    for _ in range(_RUNS):
-        try:
-            game.play()
-        except BaseException:
-            print(f"seed {seed}:", *game.played, sep="\n  ")
-            raise
+    Game(make_files("game"), database, seed).play(_RUNS)
     figures.counts["random_runs"] += _RUNS
 
 
@@ -95,10 +89,9 @@ def test_each_of_a_thousand_planted_changes_is_found(
     make_files: Callable[[str], Files], database: Database, figures: Figures
 ) -> None:
     game, dice = Game(make_files("game"), database, 77), random.Random(77)
-    for _ in range(12):
-        game.play()
+    game.play(12)
     while not game.outputs_are_loaded:
-        game.play()
+        game.play(1)
     database.execute("ALTER TABLE historical_stocks_data DISABLE TRIGGER ALL")
     for table in TABLES:
         database.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.support.figures import Figures
     from tests.support.moto import MotoServer
 
+pytestmark = pytest.mark.usefixtures("hurried_retries")
+
 COMBINED = "Output/historical_stock_data.csv"
 ATTEMPTS = 5  # of boto3 for one request; obstore's one comes before them where an object is read
 FAULTS: dict[str, Refusal | HangUp] = {"503": Refusal(503, "SlowDown"), "reset": HangUp()}
@@ -42,12 +44,6 @@ OPERATIONS = (
 
 
 @pytest.fixture
-def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
-    with S3Proxy(moto_server.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, proxy: S3Proxy) -> tuple[Files, Bucket]:
     """8 companies, whose combined file takes two parts, in a bucket that etl sees through the proxy."""
     files = make_files("large")
@@ -55,12 +51,6 @@ def large(sample: Files, make_files: Callable[[str], Files], bucket: Bucket, pro
     bucket.upload(files)
     process(files.job(), run=etl.Run.begin("test"))
     return files, replace(bucket, endpoint_url=proxy.url)
-
-
-@pytest.fixture(autouse=True)
-def _hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses of boto3 before another attempt, cut short; how many there are stays."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
 def run(bucket: Bucket, database: Database) -> etl.Receipt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.support.aws_places import Bucket, Topic
     from tests.support.batch_files import Files
     from tests.support.figures import Figures
-    from tests.support.moto import MotoServer
+
+pytestmark = pytest.mark.usefixtures("hurried_retries")
 
 Fault = Refusal | HangUp
 SHARDS = 2
@@ -38,18 +39,6 @@ def operation_of(request: Request) -> str:
         return "UploadPartCopy"
     parameters = parse_qs(urlsplit(request.target).query, keep_blank_values=True)
     return "DeleteObjects" if request.method == "POST" and "delete" in parameters else request.operation
-
-
-@pytest.fixture
-def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
-    with S3Proxy(moto_server.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture(autouse=True)
-def _hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses of boto3 before another attempt, cut short; how many there are stays."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -56,24 +55,6 @@ def _refusal(code: str, status: int) -> tuple[SimpleNamespace, dict[str, Any]]:
         "Error": {"Code": code, "Message": "said the test"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-
-
-@pytest.fixture
-def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
-    with S3Proxy(moto_server.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxied(bucket: Bucket, proxy: S3Proxy) -> Bucket:
-    """The bucket, which etl sees through the proxy and the test itself does not."""
-    return replace(bucket, endpoint_url=proxy.url)
-
-
-@pytest.fixture
-def hurried_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses of boto3 before another attempt, cut short; how many there are stays."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +52,6 @@ def _outputs(bucket: Bucket) -> dict[str, bytes]:
 def _untimed(receipt: etl.Receipt) -> etl.Receipt:
     files = replace(receipt.files, read=0, taken_over=0)
     return replace(receipt, run_id="", started_at=RUN.started_at, elapsed_seconds=0, steps={}, files=files)
-
-
-@pytest.fixture
-def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
-    with S3Proxy(moto_server.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxied(bucket: Bucket, proxy: S3Proxy) -> Bucket:
-    """The bucket, which etl sees through the proxy and the test itself does not."""
-    return replace(bucket, endpoint_url=proxy.url)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from tests.support.aws_places import Bucket
     from tests.support.batch_files import Files
     from tests.support.database import Database
-    from tests.support.moto import MotoServer
 
 DENIED = (
     "User: arn:aws:iam::1:user/u is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/k"
@@ -53,12 +51,6 @@ REFUSALS = {
         "cannot be read: AWS denies s3:GetObject (AccessDenied: Access Denied)",
     ),
 }
-
-
-@pytest.fixture
-def proxy(moto_server: MotoServer) -> Iterator[S3Proxy]:
-    with S3Proxy(moto_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if before:
         given.seed = before.seed + before.seeds
     elif given.add:
-        parser.error("The kept figures are of another --days. Leave out --add to start from the first seed.")
+        parser.error("The kept figures are of another --days. Without --add, a new count begins at --seed.")
     missed, found = [], 0
     if given.planted:
         for bug, outcome, days in find_bugs(days=30, most_seeds=12, jobs=given.jobs):
