@@ -14,6 +14,7 @@ from etl.table.schema import SCHEMA_SECONDS, build_missing_index, close_schemas,
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 _NAME_OF_LOGIN = re.compile(r"[a-z_][a-z0-9_]{0,62}")  # what needs no quotes anywhere; 63 is PostgreSQL's limit
 
@@ -22,10 +23,11 @@ def make_loader(url: str, *, name: str, password: str) -> None:
     """Make the role, or give it this password and its rights again. `url` is the login of the tables' owner.
 
     Only the owner of a table may build an index, so the traders' index is built here and not by the first load. Raises
-    SettingsError (no right to make roles) or ServiceError.
+    SettingsError (no right to make roles, or the name is that of another role, which is left as it is) or ServiceError.
     """
     with connect(url) as connection, connection.cursor() as cursor:
         lock_table(cursor, timeout_seconds=SCHEMA_SECONDS)
+        _refuse_other_role(cursor, name)
         build_missing_index(cursor)
         schema, _, database, _ = query(cursor, "place_of_table")[0]
         verifier = _verifier(connection, name=name, password=password)
@@ -41,15 +43,39 @@ def make_loader(url: str, *, name: str, password: str) -> None:
         connection.commit()
 
 
+def _refuse_other_role(cursor: Cursor, name: str) -> None:
+    """Raise SettingsError unless this is, or can be, a role that loads and does nothing else."""
+    found = query(cursor, "loader_state", login=name)
+    if not found:
+        _check_name(name)
+        return
+    may_more, reads, is_ours = found[0]
+    if is_ours and not (may_more or reads):
+        return
+    if may_more:
+        why = "it may do more than load"
+    else:
+        why = "it is a login of somebody who reads" if reads else "init-db did not make it"
+    advice = f"COMMENT ON ROLE {name} IS 'A loader of mbd init-db.'"
+    raise SettingsError(
+        f"The role {name} exists, and {why}. It was left as it is: init-db --loader would give it another password. "
+        + ("Take another name." if may_more or reads else f"Take another name; or, if it is to load, run: {advice}")
+    )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME_OF_LOGIN.fullmatch(name):
+        raise SettingsError(f"{name!r} is no name for a login. Use small letters, digits and _, such as ada.")
+
+
 def has_reader(url: str, *, name: str) -> bool:
     """Is there this login of make_reader? `url` is the login of the tables' owner.
 
     Raises SettingsError for a name that cannot be one, or is that of another role, which keeps its password and rights.
     """
-    if not _NAME_OF_LOGIN.fullmatch(name):
-        raise SettingsError(f"{name!r} is no name for a login. Use small letters, digits and _, such as ada.")
+    _check_name(name)
     with connect(url) as connection, connection.cursor() as cursor:
-        is_there, is_ours, is_prepared = query(cursor, "reader_state", login=name)[0]
+        is_there, is_ours, is_prepared, may_write = query(cursor, "reader_state", login=name)[0]
         schema, *_ = query(cursor, "place_of_table")[0]
     if schema is None:
         raise SettingsError("The database has no table historical_stocks_data. Run init-db first.")
@@ -59,6 +85,11 @@ def has_reader(url: str, *, name: str) -> bool:
         raise SettingsError(
             f"The role {name} exists, and grant-reader did not make it. Take another name; or, if this role is to read "
             f"the prices, run: GRANT stock_prices_reader TO {name}"
+        )
+    if may_write:
+        raise SettingsError(
+            f"The login {name} may also write to the table historical_stocks_data, so it is more than a reader's. Take "
+            f"another name, or take its rights away first: REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {name}"
         )
     return bool(is_there)
 

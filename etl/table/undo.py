@@ -56,8 +56,9 @@ def undo_loads(
     `record` makes the undo's record, given what was done and the hash of the last receipt. `shown`: what a dry run said
     of it; without it, the loads are looked up before the table's lock is waited for. Companies that were only respelled
     keep the new spelling, and their ledger entry with it. Raises SettingsError, with the table as it was, where there
-    is nothing to undo, it would take back other loads than those, the journal does not reach back, or rows were changed
-    outside the pipeline, now or before a load that would be undone. A COMMIT that was not answered is looked for:
+    is nothing to undo, the last run changed rows in a way that the journal does not know and no run is named, it would
+    take back other loads than those, the journal does not reach back, or rows were changed outside the pipeline, now or
+    before a load that would be undone. A COMMIT that was not answered is looked for:
     ServiceError says whether it took effect.
     """
     is_committing = False
@@ -163,6 +164,13 @@ def _first_load(cursor: Cursor, run_id: str | None) -> int:
             else "There is nothing to undo: no run that is left changed a row"
         )
         raise SettingsError(f"{what}, or the journal does not reach back so far.")
+    if run_id is None and (moved := query(cursor, "moved_without_journal", load=load)):
+        before = query(cursor, "undone_loads", load=load)[0][1]
+        raise SettingsError(
+            f"Nothing was undone: the last run that changed rows, {moved[0][0]}, only spelled numbers in another way, "
+            "or put rows right that somebody else had written, and neither can be taken back. To take back what was "
+            f"loaded before it too, name the run: mbd undo {before}"
+        )
     return load
 
 

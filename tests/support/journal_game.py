@@ -227,7 +227,9 @@ class Game:
         if not changed:
             return
         first = self._random.choice(changed) if self._random.random() < 0.3 else changed[-1]
-        run_id = self.states[first - 1][0] if first != changed[-1] else None
+        run_id = self.states[first - 1][0]
+        if first == len(self.states):  # else a later run may have spelled numbers in another way, and has to be named
+            run_id = None
         audit.undo(self.database.url, run=etl.Run.begin("undo"), run_id=run_id)
         assert self.table() == tables[first - 1]
         del self.states[first - 1 :]

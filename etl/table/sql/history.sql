@@ -62,6 +62,21 @@ SELECT CASE WHEN %(run_id)s::text IS NULL
             ELSE min(load) FILTER (WHERE run_id = %(run_id)s) END
 FROM loads WHERE kind = 'load' AND undone_by IS NULL AND journal_kept;
 
+-- name: moved_without_journal
+-- Runs whose loads behind a load changed rows, the last one first. The receipts of a run's loads are as many, in their order.
+SELECT run_id
+FROM (
+    SELECT load, run_id, undone_by, row_number() OVER (PARTITION BY run_id ORDER BY load DESC) AS nth_last
+    FROM loads WHERE kind = 'load'
+) l
+JOIN (
+    SELECT run_id, (receipt->'rows'->>'inserted')::bigint + (receipt->'rows'->>'deleted')::bigint AS moved,
+           row_number() OVER (PARTITION BY run_id ORDER BY number DESC) AS nth_last
+    FROM pipeline_runs WHERE state = 'success' AND receipt->>'undone' IS NULL
+) r USING (run_id, nth_last)
+WHERE load > %(load)s AND undone_by IS NULL AND moved > 0
+ORDER BY load DESC;
+
 -- name: undone_loads
 -- The loads that are undone with a load, it and all later ones, and their runs.
 SELECT load, run_id FROM loads WHERE load >= %(load)s AND kind = 'load' AND undone_by IS NULL ORDER BY load;

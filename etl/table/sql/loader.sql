@@ -1,5 +1,5 @@
--- The role that loads: rights on the pipeline's tables, and none to change or drop them. Safe to run again; the password comes as
--- a SCRAM verifier, so that no log of the server has it.
+-- The role that loads: rights on the pipeline's tables, and none to change or drop them. Safe to run again; the comment is how
+-- another init-db knows the role as its own. The password comes as a SCRAM verifier, so that no log of the server has it.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {name}) THEN
@@ -10,6 +10,7 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END
 $$;
 ALTER ROLE {role} PASSWORD {password};
+COMMENT ON ROLE {role} IS 'A loader of mbd init-db.';
 -- It finds the tables wherever they are, whatever schema else has its name.
 ALTER ROLE {role} IN DATABASE {database} SET search_path = {schema}, public;
 GRANT USAGE ON SCHEMA {schema} TO {role};

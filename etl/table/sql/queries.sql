@@ -231,13 +231,33 @@ WHERE EXISTS (SELECT FROM stock_prices_as_written p WHERE p.company_name = wante
 SELECT * FROM stock_data_status ORDER BY company_name;
 
 -- name: reader_state
--- Is there a role of this name; did grant-reader make it; and is there the role that it gives?
+-- Is there a role of this name; did grant-reader make it; is there the role that it gives; and may it write to the table?
 SELECT
     pg_catalog.to_regrole(pg_catalog.quote_ident(%(login)s)) IS NOT NULL,
     coalesce(pg_catalog.shobj_description(
         pg_catalog.to_regrole(pg_catalog.quote_ident(%(login)s)), 'pg_authid'
     ) = 'A login of mbd grant-reader.', false),
-    pg_catalog.to_regrole('stock_prices_reader') IS NOT NULL;
+    pg_catalog.to_regrole('stock_prices_reader') IS NOT NULL,
+    coalesce(pg_catalog.has_table_privilege(
+        pg_catalog.to_regrole(pg_catalog.quote_ident(%(login)s))::oid,
+        pg_catalog.to_regclass('historical_stocks_data')::oid, 'INSERT, UPDATE, DELETE'
+    ), false);
+
+-- name: loader_state
+-- Of a role of this name, if there is one: may it do more than a loader; does it read, as a trader does; has init-db made it,
+-- or may it load already?
+SELECT
+    r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+        OR pg_catalog.pg_has_role(r.oid, t.relowner, 'MEMBER'),
+    EXISTS (
+        SELECT FROM pg_catalog.pg_auth_members m
+        WHERE m.member = r.oid AND m.roleid = pg_catalog.to_regrole('stock_prices_reader')::oid
+    ),
+    coalesce(pg_catalog.shobj_description(r.oid, 'pg_authid') = 'A loader of mbd init-db.', false)
+        OR pg_catalog.has_table_privilege(r.oid, t.oid, 'INSERT')
+FROM pg_catalog.pg_roles r
+CROSS JOIN pg_catalog.pg_class t
+WHERE r.rolname = %(login)s AND t.oid = pg_catalog.to_regclass('historical_stocks_data')::oid;
 
 -- name: has_readers
 -- Has somebody the role that reads? This query, the one before and the next three run before it is known whether somebody has

@@ -725,6 +725,47 @@ def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     assert list(audit.verify(database.url)) == []
 
 
+def test_undo_refuses_to_pass_over_a_run_that_only_respelled_numbers(
+    three: Files, database: Database, days: Days
+) -> None:
+    first, second = _load_prices(three, database, days, 30, 31)
+    three.put("cc.us.csv", _respelled(days(20, price=31)))
+    last = three.load(database).run_id
+    before = database.table()
+    with pytest.raises(etl.SettingsError, match=f"Nothing was undone.* {last}, only spelled .*: mbd undo {second}$"):
+        audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert database.table() == before
+    assert audit.undo(database.url, run=etl.Run.begin("undo"), run_id=second).undone.runs == (second, last)
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "30"
+    assert [row[0] for row in database.rows("SELECT run_id FROM loads WHERE undone_by IS NULL AND kind = 'load'")] == [
+        first
+    ]
+
+
+def test_undo_refuses_to_pass_over_a_reload_that_put_rows_right(three: Files, database: Database, days: Days) -> None:
+    [first] = _load_prices(three, database, days, 30)
+    database.execute(
+        "DELETE FROM historical_stocks_data WHERE company_name = 'cc.us.csv' AND stock_date = '2001-01-02'"
+    )
+    assert three.load(database, reload=True).rows.inserted == 1
+    with pytest.raises(etl.SettingsError, match=f"put rows right that somebody else had written.*: mbd undo {first}$"):
+        audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert database.count() == 35
+
+
+def test_undo_passes_over_later_runs_that_changed_no_row(three: Files, database: Database, days: Days) -> None:
+    run = etl.Run.begin("repeated")
+    _load_prices(three, database, days, 30)
+    three.put("cc.us.csv", days(20, price=31))
+    etl.run(three.job(), target=etl.Target(database.url), run=run)
+    three.put("bb.us.csv", days(10, price=21))
+    last = three.load(database).run_id
+    etl.run(three.job(), target=etl.Target(database.url), run=run)  # repeated, with nothing to do
+    three.load(database)
+    assert audit.undo(database.url, run=etl.Run.begin("undo")).undone.runs[0] == last
+    assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "31"
+
+
 def test_diff_of_a_run_that_was_repeated_shows_what_it_changed_itself(
     three: Files, database: Database, days: Days, command: Command
 ) -> None:

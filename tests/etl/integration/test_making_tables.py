@@ -112,6 +112,57 @@ def test_loader_that_may_not_build_the_index_says_who_can(
     assert "index" not in command("check", "--database-url", login(database, role)).out
 
 
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ("CREATE ROLE {} LOGIN SUPERUSER PASSWORD 'old'", "it may do more than load"),
+        ("CREATE ROLE {} LOGIN CREATEROLE PASSWORD 'old'", "it may do more than load"),
+        ("CREATE ROLE {} LOGIN PASSWORD 'old'; GRANT postgres TO {}", "it may do more than load"),
+        ("CREATE ROLE {} LOGIN PASSWORD 'old'; GRANT stock_prices_reader TO {}", "somebody who reads"),
+        ("CREATE ROLE {} LOGIN PASSWORD 'old'", "init-db did not make it"),
+    ],
+)
+def test_role_of_somebody_else_does_not_become_a_loader(
+    database: Database, role: str, command: Command, monkeypatch: pytest.MonkeyPatch, made: str, why: str
+) -> None:
+    monkeypatch.setenv("MBD_LOADER_PASSWORD", PASSWORD)
+    database.execute(made.format(role, role))
+    kept = database.rows(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'")
+    answer = command("init-db", "--database-url", database.url, "--loader", role)
+    assert answer.code == 2
+    assert f"The role {role} exists, and " in answer.err
+    assert why in answer.err
+    assert database.rows(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'") == kept
+
+
+def test_loader_of_an_older_version_gets_its_rights_again_and_a_role_by_consent(
+    database: Database, role: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBD_LOADER_PASSWORD", PASSWORD)
+    database.execute(f"CREATE ROLE {role} LOGIN; COMMENT ON ROLE {role} IS 'A loader of mbd init-db.'")
+    assert command("init-db", "--database-url", database.url, "--loader", role).code == 0
+    database.execute(f"COMMENT ON ROLE {role} IS NULL")
+    assert command("init-db", "--database-url", database.url, "--loader", role).code == 0
+    assert database.rows(f"SELECT count(*) FROM pg_shdescription WHERE objoid = '{role}'::regrole") == [(1,)]
+
+
+def test_loader_with_a_name_that_needs_quotes_is_refused(
+    database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBD_LOADER_PASSWORD", PASSWORD)
+    answer = command("init-db", "--database-url", database.url, "--loader", "Bad Name")
+    assert (answer.code, "'Bad Name' is no name for a login" in answer.err) == (2, True)
+    assert database.rows("SELECT FROM pg_roles WHERE rolname = 'Bad Name'") == []
+
+
+def test_login_that_may_write_is_no_reader(database: Database, role: str, command: Command) -> None:
+    assert command("grant-reader", role, "--database-url", database.url).code == 0
+    database.execute(f"GRANT DELETE ON historical_stocks_data TO {role}")
+    answer = command("grant-reader", role, "--database-url", database.url)
+    assert answer.code == 2
+    assert f"The login {role} may also write to the table" in answer.err
+
+
 def test_init_db_by_a_loader_names_the_owner(database: Database, role: str, command: Command) -> None:
     database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
     answer = command("init-db", "--database-url", login(database, role))

@@ -70,6 +70,8 @@ class State:
     load: int
     loaded_at: datetime
     table: dict[str, Company]
+    moved: bool
+    """Whether the load changed the table's text: a number may be spelled in another way."""
     unsure: set[str] = field(default_factory=set)
     """Companies that people wrote to, then or later."""
 
@@ -90,6 +92,7 @@ class Oracle:
         self.touched: set[str] = set()
         """Companies that somebody has written to, and no load has corrected."""
         self._is_written_to = False
+        self._text: dict[str, list[str]] = {}
         self._last_load = 0
         self._reported: dict[Put, list[Mail]] = {}
         self._concluded: set[str] = set()
@@ -144,7 +147,7 @@ class Oracle:
 
     def after_load(self, run: DagRun, how: str) -> None:
         """After each try of a load, however it ended: the table is as before, or the whole batch is in it."""
-        found, _ = self._read()
+        found, lines = self._read()
         loads = self.world.rows(
             "SELECT load, run_id, kind, loaded_at FROM loads WHERE load > %s ORDER BY load", self._last_load
         )
@@ -167,7 +170,10 @@ class Oracle:
         self._expect_journal(before, found, without=touched_before | self.touched)
         # Rows that people wrote belong to no load: a load that puts them right has changed nothing.
         loaded = found | {name: self._slices[name] for name in self.touched if name in self._slices}
-        self.states.append(State(self._last_load, loaded_at, loaded, unsure=set(self.touched)))
+        self.states.append(
+            State(self._last_load, loaded_at, loaded, moved=lines != self._text, unsure=set(self.touched))
+        )
+        self._text = lines
         self.world.count("loads")
 
     def _expect_company(self, name: str, old: Company, found: Company, *, run: DagRun) -> None:
@@ -237,7 +243,7 @@ class Oracle:
 
     def written(self) -> None:
         """Somebody wrote to the table: it is as they left it."""
-        found, _ = self._read()
+        found, self._text = self._read()
         changed = {name for name in {*found, *self.table} if found.get(name) != self.table.get(name)}
         self.touched |= changed
         self._is_written_to = True
@@ -247,14 +253,17 @@ class Oracle:
 
     def undone(self, *, refusal: str = "") -> None:
         """Somebody undid the last run that changed something, or was refused."""
-        found, _ = self._read()
+        found, self._text = self._read()
         tables = [{}, *(state.table for state in self.states)]
         newest = max((number for number in range(1, len(tables)) if tables[number] != tables[number - 1]), default=0)
+        respelled = any(state.moved for state in self.states[newest:])
         if refusal:
             self._expect_table(found, self.table, "an undo was refused, and the table is another")
-            if newest and not self._is_written_to:
+            if newest and not self._is_written_to and not respelled:
                 raise PromiseBrokenError("an undo was refused though nobody had written to the table", refusal)
             return
+        if respelled and not self._is_written_to:
+            raise PromiseBrokenError("an undo of more than the last run", "a later one had spelled numbers otherwise")
         run_id = self.world.rows("SELECT run_id FROM loads ORDER BY load DESC LIMIT 1")[0][0]
         [(first,)] = self.world.rows("SELECT min(load) FROM loads WHERE undone_by = %s", run_id)
         last = [0, *(state.load for state in self.states)][newest]
