@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +21,7 @@ from etl.files.source_line import SourceLine, find_source_line
 from etl.outcome.channels import without_deliveries
 from etl.outcome.receipt import FOLDER, Receipt, Run, State, file_name, page_name, read_receipt, write_receipt
 from etl.outcome.report import LATEST, make_report, write_report
+from etl.table.companies import find_companies
 from etl.table.database import connect, query
 from etl.table.history import (
     CompanyDiff,
@@ -186,10 +187,14 @@ def _rejected_rows(database: str, run_id: str) -> RowList:
 
 
 def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> Trace:
-    """Find a row's line, file, run and earlier values. Raises SettingsError when no run ever knew of the row."""
+    """Find a row's line, file, run and earlier values; `company` as in read_prices.
+
+    Raises SettingsError when there is no such company, or no run ever knew of the row.
+    """
     with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
+        [company] = find_companies(cursor, [company])
         found = query(cursor, "row_of_day", company=company, day=day)
-        changes = query(cursor, "changes_of_day", company=company, day=day)
+        changes = list(_real_changes(query(cursor, "changes_of_day", company=company, day=day), is_there=bool(found)))
         run_id = next((run for change, run, _, _ in changes if change != "removed"), None)
         entry = read_ledger(cursor, [company]).get(company)
         if run_id is None and entry:
@@ -222,6 +227,18 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
         except FileChangedError:
             why = f"{company} is not in {receipt.source} any more"
     return Trace(row, run_id, receipt, earlier, source, "" if source else why)
+
+
+def _real_changes(changes: Iterable[tuple[Any, ...]], *, is_there: bool) -> Iterator[tuple[Any, ...]]:
+    """Those of the changes of a day, the newest first, that brought or changed its row.
+
+    A company that was new, or grew, is journalled as a range of days, also of days that have no row. `is_there`:
+    whether the table has the row now.
+    """
+    for change, *facts in changes:
+        if is_there or change not in ("new", "grew"):
+            yield change, *facts
+        is_there = change in ("changed", "removed")
 
 
 def verify(

@@ -835,6 +835,51 @@ def test_trace_prints_line_file_run_and_earlier_values(
     assert "file       not known" in command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
 
 
+def test_trace_takes_a_ticker_and_names_the_nearest_company_of_a_wrong_one(
+    three: Files, database: Database, command: Command
+) -> None:
+    three.load(database)
+    by_name = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url)
+    assert command("trace", "CC", "2001-01-04", "--database-url", database.url).out == by_name.out
+    wrong = command("trace", "ccc", "2001-01-04", "--database-url", database.url)
+    assert wrong.code == 2
+    assert "There is no company 'ccc' (did you mean cc.us.csv?)" in wrong.err
+
+
+@pytest.mark.parametrize("day", ["2000-12-31", "2001-01-21", "1900-01-01", "2030-01-01"])
+def test_trace_of_a_day_without_a_row_names_no_run(
+    three: Files, database: Database, days: Days, command: Command, day: str
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", [*days(20, price=30), *days(23, price=30)[21:]])
+    three.load(database)
+    answer = command("trace", "cc.us.csv", day, "--database-url", database.url)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"There is no row of cc.us.csv on {day}, and no run that is journalled had one." in answer.err
+
+
+def test_trace_of_a_day_that_came_later_names_the_run_that_brought_it(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    first = three.load(database)
+    three.put("cc.us.csv", days(21, price=30))
+    grown = three.load(database)
+    three.put("cc.us.csv", [*days(5, price=30), *days(21, price=30)[6:]])
+    removed = three.load(database)
+    three.put("cc.us.csv", days(21, price=30))
+    added = three.load(database)
+
+    def earlier(day: str) -> list[tuple[str, str]]:
+        return [(one.replaced_by, one.change) for one in audit.trace(database.url, "cc.us.csv", day).earlier]
+
+    assert earlier("2001-01-21") == [(grown.run_id, "grew")]
+    assert earlier("2001-01-06") == [
+        (added.run_id, "added"),
+        (removed.run_id, "removed"),
+        (first.run_id, "new"),
+    ]
+
+
 @pytest.mark.usefixtures("aws_environment")
 def test_trace_names_the_key_of_the_receipt_in_s3(
     three: Files, bucket: Bucket, database: Database, command: Command
