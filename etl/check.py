@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from etl.batch.aws import Aws, aws_errors
 from etl.batch.company_index import parse_index
@@ -40,7 +42,7 @@ def try_settings(
     if source and company_index:
         checks.append(("batch", lambda: _describe_batch(source, company_index, policy)))
     if output:
-        checks.append(("output", lambda: f"{len(open_storage(output).listing()):,} files"))
+        checks.append(("output", lambda: _describe_output(output)))
     if database:
         checks.append(("database", lambda: _describe_database(database)))
     if mailbox:
@@ -59,6 +61,14 @@ def try_settings(
     for name, wrong in try_channels(channels):
         fault = SettingsError(f"The channel {name} gets no message: {wrong}. Correct MBD_CHANNELS.") if wrong else None
         yield "channel", f"{name}: the URL is complete; nothing was sent", fault
+
+
+def _describe_output(output: str) -> str:
+    if "://" not in output and not os.path.lexists(output):
+        above = next(folder for folder in Path(output).absolute().parents if os.path.lexists(folder))
+        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+            return "the folder is not there yet; the first run makes it"
+    return f"{len(open_storage(output).listing()):,} files"
 
 
 def _describe_batch(source: str, company_index: str, policy: Policy | None) -> str:

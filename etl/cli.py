@@ -17,8 +17,10 @@ from typing import NoReturn
 import etl
 from etl.console import close_streams, complain, let_go, open_streams, show
 from etl.errors import SettingsError, as_etl_error
+from etl.files.header import parse_aliases
 from etl.options import build_parser
 from etl.outcome.receipt import Receipt
+from etl.settings import read_journal_days
 from etl.signals import AGAIN, ENDED, end_on_signals
 from etl.table.schema import make_day_index
 
@@ -200,6 +202,8 @@ def _undo(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from etl.check import try_settings  # noqa: PLC0415
 
+    parse_aliases(os.environ.get("MBD_COLUMN_ALIASES", ""))  # what `run` would refuse, it refuses too
+    read_journal_days(os.environ)
     worst = 0
     for name, found, error in try_settings(
         source=options.source,

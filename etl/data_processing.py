@@ -46,7 +46,8 @@ def data_processing(file_paths: Sequence[str], output_path: str) -> Receipt:
     if len(folders) != 1:
         raise BatchError(f"Company files of one batch lie in one folder; these lie in {len(folders)}.")
     index = CompanyIndex.of(path.rpartition("/")[2] for path in file_paths)
-    job = Job(source=folders.pop() or ".", company_index="the list of paths", output=output_path)
+    folder = folders.pop() or ("/" if file_paths[0].startswith("/") else ".")
+    job = Job(source=folder, company_index="the list of paths", output=output_path)
     gate_index(index, job=job, run=run)
     try:
         return process(job, run=run)

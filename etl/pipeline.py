@@ -22,7 +22,7 @@ from etl.batch.company_index import CompanyIndex, parse_index
 from etl.batch.gate import make_plan
 from etl.batch.plan import Plan, read_plan, remove_work, write_plan
 from etl.batch.policy import Policy
-from etl.batch.storage import Storage, open_storage, read_file
+from etl.batch.storage import Storage, full_url, open_storage, read_file
 from etl.errors import (
     EtlError,
     MissingFilesError,
@@ -268,7 +268,7 @@ def _record_of(receipt: Receipt) -> RunRecord:
 @only_etl_errors()
 def record_start(job: Job, *, run: Run) -> None:
     """Say that a run is under way, so that one that is killed leaves more than silence."""
-    receipt = Receipt.of_run(run, state=State.RUNNING, source=job.source, dry_run=job.dry_run)
+    receipt = Receipt.of_run(run, state=State.RUNNING, source=full_url(job.source), dry_run=job.dry_run)
     write_receipt(receipt, output=job.open_output())
 
 
@@ -281,7 +281,7 @@ def record_failure(error: Exception, *, job: Job, target: Target | None, run: Ru
     place = None
     with suppress(EtlError), only_etl_errors():
         place = job.open_output()
-    places = job.source, place.url if place else job.output
+    places = full_url(job.source), place.url if place else full_url(job.output)
     source, output = (one.encode(errors="backslashreplace").decode() for one in places)
     facts = {"source": source, "output": output, "error": str(error), "policy": job.policy.choices}
     dry_run = job.dry_run or bool(target and target.dry_run)
@@ -371,7 +371,7 @@ def send_mail_of_run(
     watchdog reports a run whose receipt does not.
     """
     output = None
-    receipt = Receipt.of_run(run, state=State.FAILED, source=job.source, dry_run=job.dry_run)
+    receipt = Receipt.of_run(run, state=State.FAILED, source=full_url(job.source), dry_run=job.dry_run)
     readable = False
     try:
         output = job.open_output()

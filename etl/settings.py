@@ -47,12 +47,17 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}: {error}.") from error
     if grace_seconds > (most := Settings.most_grace_seconds):
         raise SettingsError(f"MBD_GATE_GRACE_SECONDS is {grace!r}. The gate waits {most} seconds at most.")
-    journal_days = environment.get("MBD_JOURNAL_DAYS")
-    try:
-        days = parse_days(journal_days) if journal_days else None
-    except ValueError as error:
-        raise SettingsError(f"MBD_JOURNAL_DAYS is {journal_days!r}: {error}.") from error
+    days = read_journal_days(environment)
     return Settings(mailbox=mailbox, grace_seconds=grace_seconds, shards=_shards(environment), journal_days=days)
+
+
+def read_journal_days(environment: Mapping[str, str]) -> float | None:
+    """MBD_JOURNAL_DAYS; None keeps the whole journal. Raises SettingsError."""
+    text = environment.get("MBD_JOURNAL_DAYS")
+    try:
+        return parse_days(text) if text else None
+    except ValueError as error:
+        raise SettingsError(f"MBD_JOURNAL_DAYS is {text!r}: {error}.") from error
 
 
 def read_mailbox(environment: Mapping[str, str]) -> Mailbox:

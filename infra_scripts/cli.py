@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 os.environ.setdefault(name, value)
         return COMMANDS[options.command].run(options, environment=environment)
     except InfraError as error:
-        print(f"error: {error}", file=sys.stderr)
+        is_mistyped = isinstance(error, SettingsError) and not options.env_file.exists()
+        hint = f"{options.env_file} is not there. " if is_mistyped and options.env_file != DEFAULT_FILE else ""
+        print(f"error: {hint}{error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()

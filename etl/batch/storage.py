@@ -139,6 +139,16 @@ def open_storage(url: str, *, aws: Aws | None = None, create: bool = False) -> S
     return _Folder(folder)
 
 
+def full_url(url: str) -> str:
+    """The place as it is recorded: a folder from the root on, as the next command may be called from another folder."""
+    if not url or "://" in url:
+        return url
+    try:
+        return str(Path(url).absolute())
+    except OSError:  # the folder that a relative path begins at is gone
+        return url
+
+
 def check_url(url: str) -> None:
     """Raise SettingsError for a path that is not UTF-8, and for a key that begins with a slash or cannot be printed.
 
@@ -175,7 +185,7 @@ def read_file(url: str, *, aws: Aws | None = None) -> bytes:
 class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.url = str(folder)
+        self.url = full_url(str(folder))
         self.concurrency = 1  # a local disk answers at once
 
     def listing(self) -> dict[str, Listed]:
@@ -229,7 +239,7 @@ class _Folder:
                     partial.unlink()
 
     def url_of(self, name: str) -> str:
-        return str(self._folder / name)
+        return str(Path(self.url) / name)
 
 
 class _PartialFile:

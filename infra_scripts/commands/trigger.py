@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -35,11 +36,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the run until it ends, and print its receipt")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_minutes,
         default=60,
         metavar="MINUTES",
         help="stop waiting after this time, while the run continues (default: 60)",
     )
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return minutes
 
 
 def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:

@@ -262,7 +262,9 @@ def _options(parser: argparse.ArgumentParser) -> str:
                 continue
             value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
             spellings = [f"`{spelling}{value}`" for spelling in action.option_strings] or [f"`{value.strip()}`"]
-            text = (action.help or "") + (" (must be given)" if action.required and action.option_strings else "")
+            text = (action.help or "").replace("%%", "%") + (
+                " (must be given)" if action.required and action.option_strings else ""
+            )
             rows.setdefault((", ".join(spellings), text), []).append(f"`{command}`")
     return _table(
         ("option", "of the commands", "what it is"),

@@ -1,6 +1,8 @@
 """The command line: exit codes, one clear line on stderr for what stops it, results alone on stdout."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,8 +57,7 @@ def command(arguments: list[str]) -> int:
         pytest.param([*PROCESS, "--output", ""], 2, "folder", id="output of an unset variable"),
         pytest.param([*PROCESS, "--index", "empty.txt"], 1, "names no company file", id="index empty"),
         pytest.param([*PROCESS, "--index", "hostile.txt"], 1, "cannot be a company file: '../b.csv'", id="hostile"),
-        pytest.param([*PROCESS, "--index", "missing.txt"], 1, "2 of 3 company files named by missing.txt are not in "
-                     "Stocks (c.csv, d.csv). Upload them", id="missing files"),
+        pytest.param([*PROCESS, "--index", "missing.txt"], 1, "/Stocks (c.csv, d.csv). Upload them", id="missing files"),
         pytest.param([*PROCESS, "--since", "2030-01-01"], 1, "No row is dated 2030-01-01", id="since too late"),
         pytest.param([*PROCESS, "--since", "yesterday"], 2, "'yesterday' is not an ISO date such as", id="bad since"),
         pytest.param([*PROCESS, "--since", "2020-W01-1"], 2, "'2020-W01-1' is not an ISO date", id="since week"),
@@ -195,11 +196,47 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 def test_check_tries_everything_and_tells_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["check", "--source", "Stocks", "--index", "index.txt"]) == 0
     assert capsys.readouterr().out.count("ok ") == 4
-    assert command(["check", "--source", "Stocks", "--index", "missing.txt", "--output", "nowhere"]) == 2
+    assert command(["check", "--source", "Stocks", "--index", "missing.txt", "--output", "index.txt"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert [(line[:6].strip(), line[7:21].strip()) for line in lines] == [
         *(("ok", "checker"), ("ok", "source"), ("ok", "company index")), *(("error", "batch"), ("error", "output"))
     ]  # fmt: skip
+
+
+def test_check_of_an_output_that_the_first_run_makes(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert command(["check", "--output", "new/Output"]) == 0
+    assert "the folder is not there yet; the first run makes it" in capsys.readouterr().out
+    assert not (folder / "new").exists()
+    assert command(["check", "--output", "index.txt/Output"]) == 2
+    assert "error  output" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("MBD_JOURNAL_DAYS", "abc"), ("MBD_COLUMN_ALIASES", "Clos=x")])
+def test_check_refuses_the_settings_that_a_run_refuses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert command(["check", "--source", "Stocks"]) == 2
+    assert value in capsys.readouterr().err
+
+
+def test_folder_of_the_same_relative_name_elsewhere_is_another_source(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, other = folder / "Output", folder / "other"
+    shutil.copytree(folder / "Stocks", other / "Stocks", copy_function=shutil.copy2)
+    changed = next((other / "Stocks").iterdir())
+    before = changed.stat()
+    changed.write_text(changed.read_text().replace("1", "2"))
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))  # as an archive unpacks it
+    process = ["process", "--source", "Stocks", "--index", str(folder / "index.txt"), "--output", str(output), "--json"]
+    read = []
+    for place in (folder, folder, other):
+        monkeypatch.chdir(place)
+        assert command(process) == 0
+        receipt = json.loads(capsys.readouterr().out)
+        read.append((receipt["source"], receipt["files"]["read"]))
+    assert read == [(str(folder / "Stocks"), 2), (str(folder / "Stocks"), 0), (str(other / "Stocks"), 2)]
 
 
 def test_module_runs_as_a_command(folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from etl import BatchError, SettingsError
 from etl.data_processing import data_processing, extract_companies_from_index, get_path_to_company_data, main
+from etl.errors import MissingFilesError
 from infra_scripts.platform.source_archive import library
 from tests.support.company_files import FIRST, LAST, company_file
 from tests.support.paths import ROOT, SAMPLE
@@ -81,3 +82,10 @@ def test_script_with_its_library_starts_where_python_has_no_packages(tmp_path: P
         [*python, tmp_path / "data_processing.py", "--help"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_files_at_the_root_are_looked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only-here.csv").write_text("Date,Open,High,Low,Close,Volume\n2001-01-02,1,1,1,1,1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFilesError, match=r"not in / "):
+        data_processing(get_path_to_company_data(["only-here.csv"], "/"), str(tmp_path / "Output"))

@@ -27,6 +27,7 @@ def test_a_command_names_the_missing_settings_and_the_next_step(
     assert said.out == ""
     for words in ("MBD_FIRST_NAME", "MBD_LAST_NAME", "AWS_REGION", "python -m infra_scripts init"):
         assert words in said.err
+    assert f"error: {tmp_path / '.env'} is not there. " in said.err
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / ".env").exists()
 
@@ -56,7 +57,15 @@ def test_each_command_s_help_has_examples_that_can_be_typed(name: str, capsys: p
 
 
 @pytest.mark.parametrize(
-    "words", [["destroy"], ["apply", "--force"], ["apply", "--course-expires", "soon"], ["status", "--last", "-1"]]
+    "words",
+    [
+        ["destroy"],
+        ["apply", "--force"],
+        ["apply", "--course-expires", "soon"],
+        ["status", "--last", "-1"],
+        ["trigger", "--timeout", "-1"],
+        ["trigger", "--timeout", "inf"],
+    ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
