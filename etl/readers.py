@@ -7,10 +7,12 @@ import getpass
 import os
 import secrets
 import sys
+from urllib.parse import urlencode
 
 from psycopg2.extensions import parse_dsn
 
 from etl.errors import SettingsError
+from etl.table.database import connect
 from etl.table.roles import has_reader, make_reader, remove_reader
 
 _PASSWORD_BYTES = 18  # 24 characters; more than anybody can try
@@ -37,10 +39,22 @@ def grant(options: argparse.Namespace, *, database: str) -> int:
         print("Its password is as it was; --new-password gives it another.")
     elif not given:
         print(f"Its password, which is shown only now: {password}")
-    facts = parse_dsn(database.strip())
-    where = f"{facts.get('host', 'localhost')}:{facts.get('port', '5432')}/{facts.get('dbname', '')}"
-    print(f'psql "postgresql://{name}@{where}?sslmode={facts.get("sslmode", "require")}"')
+    print(f'psql "{_url_for(name, database)}"')
     return 0
+
+
+def _url_for(name: str, database: str) -> str:
+    """Where this login finds the database: as its owner did, with TLS where the owner's connection has it."""
+    with connect(database) as connection:
+        found, has_tls = connection.info, connection.info.ssl_in_use
+    facts = parse_dsn(database.strip())
+    options = {"sslmode": facts.get("sslmode") or ("require" if has_tls else "prefer")}
+    host = facts.get("host") or found.host or "localhost"
+    if host.startswith(("/", "@")):  # a socket
+        return f"postgresql://{name}@/{found.dbname}?{urlencode({'host': host, 'port': found.port})}"
+    return (
+        f"postgresql://{name}@{f'[{host}]' if ':' in host else host}:{found.port}/{found.dbname}?{urlencode(options)}"
+    )
 
 
 def _ask(name: str) -> str:

@@ -57,7 +57,7 @@ def command(arguments: list[str]) -> int:
         pytest.param([*PROCESS, "--output", ""], 2, "folder", id="output of an unset variable"),
         pytest.param([*PROCESS, "--index", "empty.txt"], 1, "names no company file", id="index empty"),
         pytest.param([*PROCESS, "--index", "hostile.txt"], 1, "cannot be a company file: '../b.csv'", id="hostile"),
-        pytest.param([*PROCESS, "--index", "missing.txt"], 1, "/Stocks (c.csv, d.csv). Upload them", id="missing files"),
+        pytest.param([*PROCESS, "--index", "missing.txt"], 1, "/Stocks (c.csv, d.csv). Upload", id="missing files"),
         pytest.param([*PROCESS, "--since", "2030-01-01"], 1, "No row is dated 2030-01-01", id="since too late"),
         pytest.param([*PROCESS, "--since", "yesterday"], 2, "'yesterday' is not an ISO date such as", id="bad since"),
         pytest.param([*PROCESS, "--since", "2020-W01-1"], 2, "'2020-W01-1' is not an ISO date", id="since week"),
