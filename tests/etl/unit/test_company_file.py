@@ -119,6 +119,13 @@ def test_one_note_of_several_lines_behind_another_hides_no_row() -> None:
     assert [row.line for row in checked.rejected] == [3, 4, 5, 6, 7]
 
 
+def test_line_that_is_found_of_a_repeated_day_is_the_first() -> None:
+    content = company_file(FIRST, FIRST.replace("1000", "1001"), LAST)
+    assert find_row(content, ["2020-01-02"]) == (2, FIRST)
+    assert find_row(content, FIRST.replace("1000", "1002").split(",")[:6]) == (2, FIRST)
+    assert find_row(content, FIRST.replace("1000", "1001").split(",")[:6]) == (3, FIRST.replace("1000", "1001"))
+
+
 @pytest.mark.parametrize("number", ["1e-20000", "0e-20000", "1e-999999999", "0e99999999999", f"0e{'9' * 40}"])
 @pytest.mark.parametrize("column", ["Open", "Volume"])
 def test_number_that_postgresql_cannot_cast_is_rejected_before_it_breaks_the_view(column: str, number: str) -> None:
