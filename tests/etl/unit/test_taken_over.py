@@ -15,6 +15,8 @@ import pytest
 import etl
 from etl.batch.storage import Storage, _Folder, open_storage
 from etl.errors import FileRefusedError
+from etl.files import company_file as company_file_module
+from etl.files.last_outputs import rules_digest
 from etl.files.manifest import Manifest, read_manifest
 from etl.files.rules import RowRule
 from etl.files.shards import Outputs, _write_manifest
@@ -283,6 +285,34 @@ def test_reread_and_another_since_read_every_file(batch: Batch, reads: list[str]
     reads.clear()
     assert process(batch.job(NAMES, **changes)).files.taken_over == 0
     assert len(reads) == 8
+
+
+def test_files_of_another_source_are_read_although_their_versions_are_the_same(batch: Batch) -> None:
+    put_all(batch)
+    process(batch.job(NAMES))
+    other = shutil.copytree(batch.root / "Stocks", batch.root / "Other")  # with the times of the files
+    receipt = process(batch.job(NAMES, source=str(other)))
+    assert (receipt.files.read, receipt.files.taken_over) == (8, 0)
+
+
+def modules_that_decide_about_rows() -> set[str]:
+    """Their files: of all that checks a company file, and of the lists of its rows; native.py only calls the .cpp."""
+    used = {getattr(one, "__module__", "") for one in vars(company_file_module).values()}
+    own = {name.removeprefix("etl.files.") for name in used if name.startswith("etl.files.")} - {"native"}
+    return {f"{name}.py" for name in own} | {"plain_rows.cpp", "row_lists.py"}
+
+
+@pytest.mark.parametrize("changed", sorted(modules_that_decide_about_rows()))
+def test_change_of_any_module_that_decides_about_rows_makes_other_rules(
+    monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    now = rules_digest()
+
+    def read(path: Path) -> bytes:
+        return path.read_bytes() + b"\n" * (path.name == changed)
+
+    monkeypatch.setattr("etl.files.last_outputs.read_package_file", read)
+    assert rules_digest.__wrapped__() != now
 
 
 def test_rejected_rows_of_files_that_are_not_read_stay_in_their_file(batch: Batch) -> None:
