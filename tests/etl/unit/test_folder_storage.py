@@ -1,5 +1,6 @@
 """A folder as storage: a file appears only when it is whole, and a change after the listing is noticed."""
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_file_that_changed_after_the_listing_is_noticed(tmp_path: Path, change: 
     version = storage.listing()["a.csv"].version
     assert storage.read("a.csv", version=version) == b"12345"
     change(path)
+    with pytest.raises(FileChangedError):
+        storage.read("a.csv", version=version)
+
+
+def test_file_that_is_written_to_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"12345")
+    storage = open_storage(str(tmp_path))
+    version = storage.find("a.csv").version
+
+    class Opened(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            os.truncate(path, 3)
+            return super().read(size) or b""
+
+    monkeypatch.setattr(Path, "open", lambda opened, _: Opened(opened))
     with pytest.raises(FileChangedError):
         storage.read("a.csv", version=version)
 
