@@ -20,9 +20,11 @@ from etl.batch.company_index import parse_index
 from etl.batch.storage import _Folder, open_storage
 from etl.errors import MissingFilesError
 from etl.files.manifest import Manifest, QuarantinedFile
+from etl.files.row_lists import read_flagged, read_rejected
 from etl.files.rules import LARGEST_FILE_BYTES, QuarantineReason
 from etl.files.source_line import find_source_line
-from etl.outcome.receipt import FileCounts
+from etl.outcome.mail import NOTICES
+from etl.outcome.receipt import FOLDER, REPORTS, FileCounts, read_receipt
 from etl.pipeline import _processing
 from tests.support.batch_files import of_any_run, process
 from tests.support.company_files import FIRST, HEADER, LAST, company_file
@@ -326,6 +328,21 @@ def test_rejected_rows_of_a_clean_batch_are_a_header_alone(place: Place) -> None
     assert place.outputs()["rejected_rows.csv"] == b"file,line,column,value,reason\n"
 
 
+def test_list_that_is_read_in_blocks_gives_each_row_and_is_refused_where_it_is_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put(a=company_file(FIRST, "2020-01-03,x,2,1,1.5,1,0", "2020-01-04,9,8,7,8,1,0", "2020-01-05,9,8,7,8,1,0"))
+    place.process()
+    monkeypatch.setattr("etl.files.row_lists.BLOCK_BYTES", 7)
+    monkeypatch.setattr("etl.batch.storage._READ_BYTES", 7)
+    manifest, output = place.manifest(), open_storage(str(place.output))
+    assert [one.line for one in read_flagged(manifest, output)] == [4, 5]
+    assert [row[:4] for row in read_rejected(manifest, output)] == [("a.csv", 3, "Open", "x")]
+    os.utime(place.output / "flagged_rows.csv", ns=(1, 1))
+    with pytest.raises(BatchError, match=r"flagged_rows\.csv is not the one that the manifest describes"):
+        list(read_flagged(manifest, output))
+
+
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
 def test_rejected_rows_are_safe_to_open_in_a_spreadsheet(place: Place, sign: str) -> None:
     formula = f"{sign}HYPERLINK('http://x')"
@@ -472,6 +489,16 @@ def test_what_a_killed_run_left_of_outputs_goes_also_where_nothing_changed_and_n
     assert {path.name for path in place.output.glob("*.partial")} == {"thesis.txt.partial"}
 
 
+@pytest.mark.parametrize("folder", [FOLDER, NOTICES, REPORTS])
+def test_what_a_killed_writer_left_in_a_folder_of_the_output_goes(place: Place, folder: str) -> None:
+    place.put(a=GOOD)
+    (place.output / folder).mkdir(parents=True)
+    for name in ("a.partial", "whole"):
+        (place.output / folder / name).touch()
+    place.gate()
+    assert [path.name for path in (place.output / folder).iterdir()] == ["whole"]
+
+
 def test_progress_counts_every_file_in_the_end(place: Place) -> None:
     place.put(a=GOOD, b=b"", c=GOOD)
     told: list[tuple[int, int]] = []
@@ -507,12 +534,28 @@ def test_receipt_of_a_batch_without_a_usable_file_names_every_file_and_its_reaso
     assert [entry.file for entry in receipt.quarantined] == ["a.csv", "b.csv", "c.csv"]
 
 
+def test_receipts_of_a_dry_run_say_so_before_its_database_is_known(place: Place) -> None:
+    place.put(a=GOOD)
+    job, run = replace(place.job(), dry_run=True), Run.begin("test")
+    etl.record_start(job, run=run)
+    begun = read_receipt(run.run_id, output=job.open_output())
+    assert begun
+    assert begun.dry_run
+    assert etl.record_failure(BatchError("no"), job=job, target=None, run=run).dry_run
+
+
 def test_record_of_a_clean_file_has_no_first_fault_and_that_of_another_its_place(place: Place) -> None:
     place.put(a=GOOD, b=company_file(FIRST, "2020-01-03,x,2,1,1.5,100,0", "2020-01-04,y,2,1,1.5,100,0"))
     place.process()
     clean, dirty = (place.manifest().files[f"{name}.csv"] for name in "ab")
     assert (clean.rejected, clean.first_line, clean.first_column, clean.first_reason) == (0, 0, "", "")
     assert (dirty.rejected, dirty.first_line, dirty.first_column, dirty.first_reason) == (2, 3, "Open", "not a number")
+
+
+def test_files_with_rejected_rows_are_told_with_the_most_rows_first(place: Place) -> None:
+    bad = [f"2020-01-{day},x,2,1,1.5,100,0" for day in (13, 14, 15)]
+    place.put(a=company_file(FIRST, bad[0]), b=company_file(FIRST, *bad), c=company_file(FIRST, *bad[:2]))
+    assert [(one.file, one.rows) for one in place.process().rejected] == [("b.csv", 3), ("c.csv", 2), ("a.csv", 1)]
 
 
 def test_share_of_rejected_rows_has_four_decimals(place: Place) -> None:
