@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import etl
 from etl.cli import main
+from etl.options import build_parser
 from tests.support.company_files import FIRST, LAST, company_file
 from tests.support.paths import ROOT, SAMPLE
 
@@ -237,6 +240,35 @@ def test_folder_of_the_same_relative_name_elsewhere_is_another_source(
         receipt = json.loads(capsys.readouterr().out)
         read.append((receipt["source"], receipt["files"]["read"]))
     assert read == [(str(folder / "Stocks"), 2), (str(folder / "Stocks"), 0), (str(other / "Stocks"), 2)]
+
+
+def test_check_ends_with_the_worst_code_also_where_a_lesser_fault_is_told_behind_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBD_CHANNELS", "nosuch://x")
+    assert command(["check", "--database-url", "postgresql://127.0.0.1:1/x"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:21].split() for line in lines] == [["ok", "checker"], ["error", "database"], ["error", "channel"]]
+
+
+def test_options_of_a_load_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets: list[etl.Target] = []
+
+    def load(_: etl.Job, *, target: etl.Target, run: etl.Run) -> etl.Receipt:
+        targets.append(target)
+        raise etl.BatchError(run.run_id)
+
+    monkeypatch.setattr("etl.load", load)
+    options = ("--reload", "--dry-run", "--lock-timeout", "7", "--no-table-index", "--journal-days", "3")
+    named = ("--output", "Output", "--database-url", "host=x", "--accept-shrunk", "a.csv", "b.csv")
+    assert command(["load", *named, *options]) == 1
+    wanted = etl.Target("host=x", reload=True, dry_run=True, lock_timeout_seconds=7, table_index=False)
+    assert targets == [replace(wanted, journal_days=3, accept_shrunk=("a.csv", "b.csv"))]
+
+
+def test_days_of_the_journal_that_are_set_to_nothing_keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBD_JOURNAL_DAYS", "")
+    assert build_parser().parse_args(["load", "--output", "Output"]).journal_days is None
 
 
 def test_module_runs_as_a_command(folder: Path) -> None:

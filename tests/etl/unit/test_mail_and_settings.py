@@ -105,6 +105,12 @@ def test_days_of_the_journal_that_are_no_number_or_more_than_a_century_are_refus
     assert read_settings({**ENVIRONMENT, "MBD_JOURNAL_DAYS": "36500"}).journal_days == 36500
 
 
+@pytest.mark.parametrize(("text", "days"), [("0", 0), ("1.5", 1.5), ("", None), (None, None)])
+def test_journal_is_kept_for_the_days_that_are_set_or_for_ever(text: str | None, days: float | None) -> None:
+    environment = ENVIRONMENT if text is None else {**ENVIRONMENT, "MBD_JOURNAL_DAYS": text}
+    assert read_settings(environment).journal_days == days
+
+
 @pytest.mark.parametrize(
     ("environment", "bucket"),
     [
