@@ -192,6 +192,15 @@ def test_flagged_rows_are_listed_recorded_and_left_out_on_request(
     assert expected[1] not in set(clean[clean.company_name == "cc.us.csv"].stock_date.dt.strftime("%Y-%m-%d"))
 
 
+def test_flagged_value_is_recorded_as_it_was_written(three: Files, database: Database, days: Days) -> None:
+    rows = spoilt(days(20, price=30), 7)
+    day, opened, rest = rows[7].split(",", 2)
+    three.put("cc.us.csv", [*rows[:7], f"{day},+{opened},{rest}", *rows[8:]])
+    receipt = three.load(database)
+    assert database.rows(FLAGS) == [("cc.us.csv", day, 9, "Open", f"+{opened}")]
+    assert [one.value for one in receipt.flagged] == [f"+{opened}"]
+
+
 def test_reader_sees_flags_and_not_what_was_rejected(flagged: Files, database: Database) -> None:
     flagged.load(database)
     for relation in ("stock_price_flags", "stock_price_flag_changes", "stock_prices_unflagged"):
