@@ -259,6 +259,17 @@ def test_denied_request_is_not_tried_again_and_names_its_action(
     assert database.count() == 0
 
 
+def test_object_that_s3_refuses_to_remove_stops_the_gate_and_names_the_right(three: Files, bucket: Bucket) -> None:
+    bucket.upload(three)
+    bucket.put("Output/work/run-killed/plan.json", b"{}")
+    refused = {"Key": "Output/work/run-killed/plan.json", "Code": "AccessDenied", "Message": "said the test"}
+    answer = SimpleNamespace(status_code=200), {"Errors": [refused], "ResponseMetadata": {}}
+    bucket.on("before-call.s3.DeleteObjects", lambda **_: answer)
+    told = r"Not allowed to remove s3://.*/Output/work/run-: AWS denies s3:DeleteObject \(AccessDenied: said the test\)"
+    with pytest.raises(etl.SettingsError, match=told):
+        etl.gate(bucket.job(), run=etl.Run.begin("test"))
+
+
 def test_stale_upload_of_a_killed_run_is_cleared_by_the_next_and_no_other(large: Files, bucket: Bucket) -> None:
     bucket.upload(large)
     for key in (COMBINED, COMBINED, "Output/historical_stock_data.csv.other"):
@@ -729,6 +740,14 @@ def test_outputs_in_s3_of_a_run_that_another_overtook_are_not_taken_over(
     assert process(bucket.job()).files.read == 0
 
 
+def test_object_whose_name_only_begins_like_another_is_not_taken_for_it(bucket: Bucket) -> None:
+    bucket.put("Stocks/a.csv.gz", b"packed")
+    place = open_storage(f"s3://{bucket.name}/Stocks", aws=bucket.aws)
+    with pytest.raises(FileChangedError):
+        place.find("a.csv")
+    assert place.find("a.csv.gz").size_bytes == 6
+
+
 def test_range_in_s3_is_of_the_version_that_was_asked_for(bucket: Bucket) -> None:
     output = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
     with output.write("piece") as file:
@@ -741,6 +760,19 @@ def test_range_in_s3_is_of_the_version_that_was_asked_for(bucket: Bucket) -> Non
     with pytest.raises(FileChangedError), output.write("whole") as whole:
         whole.append("piece", start=1, length=3, version=file.version)
     assert bucket.get("Output/whole") == b"234"
+
+
+def test_object_replaced_between_two_requests_of_a_range_is_noticed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.batch.s3.BLOCK_BYTES", 4)
+    bucket.put("Output/piece", b"12345678")
+    place = open_storage(f"s3://{bucket.name}/Output", aws=bucket.aws)
+    blocks = place.read_range("piece", start=0, length=8, version=place.find("piece").version)
+    assert next(blocks) == b"1234"
+    bucket.put("Output/piece", b"87654321")
+    with pytest.raises(FileChangedError):
+        next(blocks)
 
 
 def test_copy_by_s3_is_of_the_version_that_was_asked_for(bucket: Bucket) -> None:
