@@ -244,6 +244,14 @@ def test_rows_deleted_by_hand_are_reported_and_reload_puts_them_right(three: Fil
     assert [note for note in after.notes if "outside the pipeline" in note] == []
 
 
+def test_check_tells_the_rows_of_the_table_and_those_that_the_ledger_knows(
+    three: Files, database: Database, command: Command
+) -> None:
+    three.load(database)
+    database.execute("DELETE FROM historical_stocks_data WHERE company_name = 'aa.us.csv'")
+    assert "30 rows in the table, 35 in the ledger" in command("check", "--database-url", database.url).out
+
+
 def test_table_made_anew_is_reported_as_emptied_until_reload_fills_it(
     three: Files, database: Database, days: Days
 ) -> None:
