@@ -448,6 +448,30 @@ def test_dry_run_tells_the_counts_and_leaves_table_and_outputs_alone(
     assert (_counts(real), counts(real)) == (_counts(receipt), counts(receipt))
 
 
+def test_history_prints_the_counts_of_each_run_under_their_names(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.load(database)
+    three.put("bb.us.csv", days(12, price=20))
+    receipt = three.load(database)
+    header, newest, *_ = command("history", "--database-url", database.url).out.splitlines()
+    assert header.split()[2:] == ["state", "seconds", "files", "inserted", "unchanged", "run"]
+    assert (newest.split()[2], newest.split()[4:]) == ("success", ["3", "2", "35", receipt.run_id])
+
+
+def test_receipt_of_a_run_says_how_long_gate_took_and_how_long_the_rest(three: Files, database: Database) -> None:
+    receipt = three.load(database)
+    assert list(receipt.steps) == ["gate", "process and load"]
+
+
+def test_run_leaves_no_plan_behind_whether_it_succeeds_or_fails(three: Files, database: Database) -> None:
+    three.load(database)
+    assert not (three.output / "work").exists()
+    with pytest.raises(etl.ServiceError):
+        etl.run(three.job(), target=etl.Target("postgresql://127.0.0.1:1/x"), run=etl.Run.begin("test"))
+    assert not (three.output / "work").exists()
+
+
 def test_dry_run_by_command_line_writes_its_receipt_and_nothing_else(
     three: Files, database: Database, command: Command
 ) -> None:
