@@ -213,6 +213,20 @@ def test_channels_are_told_although_sns_refuses_the_mail(bucket: Bucket, topic: 
     assert (receipt["mail"], [one["state"] for one in receipt["channels"]]) == ("kept", ["sent"])
 
 
+def test_receipt_that_cannot_be_read_is_left_also_where_channels_are_told(
+    three: Files, aws: etl.Aws, topic: Topic, webhook: Webhook
+) -> None:
+    path = three.output / "receipts" / "test__1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    run, channels = etl.Run("test__1", RECEIPT.started_at), etl.Channels((f"json://{webhook.place}/",))
+    job = three.job(aws=aws)
+    etl.send_mail_of_run(job, run=run, succeeded=True, reason="", mailbox=topic.mailbox, channels=channels)
+    [message] = webhook.messages
+    assert message["message"].startswith("FAILED: The run succeeded, but its receipt cannot be read: ")
+    assert path.read_text() == "{"
+
+
 TOKENS = f"{SECRET}/{SECRET}"
 
 
