@@ -816,6 +816,7 @@ def test_diff_shows_a_run_and_what_changed_between_two(
     between = command("diff", first.run_id, third.run_id, "--database-url", database.url).out
     assert "cc.us.csv" not in between
     assert "bb.us.csv" in between
+    assert command("diff", third.run_id, first.run_id, "--database-url", database.url).out == between
 
 
 def test_trace_prints_line_file_run_and_earlier_values(
@@ -932,6 +933,19 @@ def test_trace_names_the_line_whose_values_are_in_the_table(
     assert "(the version that was loaded)" in answer.out
 
 
+def test_trace_of_a_day_that_was_removed_names_the_run_that_had_loaded_it(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    first = three.load(database)
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [*rows[:3], *rows[4:]])
+    second = three.load(database)
+    out = command("trace", "cc.us.csv", "2001-01-04", "--database-url", database.url).out
+    assert out.startswith("row        not in the table: cc.us.csv 2001-01-04\n")
+    assert f"\nrun        {first.run_id}\n" in out
+    assert f"by run {second.run_id} (removed)" in out
+
+
 def test_trace_says_that_the_file_has_the_day_in_rejected_rows_only(
     three: Files, database: Database, days: Days, command: Command
 ) -> None:
@@ -1037,6 +1051,15 @@ def test_verify_finds_a_changed_output(three: Files, database: Database, command
     )
     answer = command("verify", "--database-url", database.url, "--output", three.output)
     assert answer.code == 1
+
+
+def test_verify_takes_a_company_that_the_last_load_held_back_for_no_disagreement(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(3, price=30))
+    assert three.load(database).held
+    assert list(audit.verify(database.url, output=str(three.output))) == []
 
 
 @pytest.mark.parametrize("place", ["relative", "with a slash", "linked", "moved"])
