@@ -506,6 +506,15 @@ def test_progress_counts_every_file_in_the_end(place: Place) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_line_of_progress_tells_how_many_files_are_done_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.progress._SECONDS_BETWEEN_LINES", 0.0)
+    lines: list[str] = []
+    with etl.CompanyFileProgress(say=lines.append) as progress:
+        for done in (1, 1200):
+            progress(done=done, total=1200)
+    assert lines == ["company files: 1 of 1,200", "company files: 1,200 of 1,200"]
+
+
 def test_companies_stand_in_the_order_of_the_index_whatever_their_size(place: Place) -> None:
     days = pd.date_range("1990-01-01", periods=5000).strftime("%Y-%m-%d")
     long = company_file(*(f"{day},1,2,1,1.5,100,0" for day in days))
