@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -209,6 +210,28 @@ def test_shard_and_combine_may_be_done_again(job: Job) -> None:
     for _ in range(2):
         etl.combine(job, run=RUN)
         assert outputs(job) == expected
+
+
+def test_attempt_whose_files_cannot_appear_leaves_the_shard_of_the_one_before(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(job, run=RUN)
+    expected, rename = outputs(job), Path.replace
+    etl.gate(job, run=RUN, shards=2)
+    for number in range(2):
+        etl.process(job, run=RUN, shard=number)
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target.name == "historical_stock_data.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(etl.SettingsError, match="No space left"):
+        etl.process(job, run=RUN, shard=1)
+    monkeypatch.undo()
+    etl.combine(replace(job, reread=True), run=RUN)
+    assert outputs(job) == expected
 
 
 def test_attempt_that_airflow_took_for_dead_cannot_write_into_what_another_has_finished(
