@@ -46,15 +46,12 @@ def grant(options: argparse.Namespace, *, database: str) -> int:
 def _url_for(name: str, database: str) -> str:
     """Where this login finds the database: as its owner did, with TLS where the owner's connection has it."""
     with connect(database) as connection:
-        found, has_tls = connection.info, connection.info.ssl_in_use
-    facts = parse_dsn(database.strip())
-    options = {"sslmode": facts.get("sslmode") or ("require" if has_tls else "prefer")}
-    host = facts.get("host") or found.host or "localhost"
+        info = connection.info
+        host, port, dbname, has_tls = info.host, info.port, info.dbname, info.ssl_in_use
     if host.startswith(("/", "@")):  # a socket
-        return f"postgresql://{name}@/{found.dbname}?{urlencode({'host': host, 'port': found.port})}"
-    return (
-        f"postgresql://{name}@{f'[{host}]' if ':' in host else host}:{found.port}/{found.dbname}?{urlencode(options)}"
-    )
+        return f"postgresql://{name}@/{dbname}?{urlencode({'host': host, 'port': port})}"
+    sslmode = parse_dsn(database.strip()).get("sslmode") or ("require" if has_tls else "prefer")
+    return f"postgresql://{name}@{f'[{host}]' if ':' in host else host}:{port}/{dbname}?sslmode={sslmode}"
 
 
 def _ask(name: str) -> str:
