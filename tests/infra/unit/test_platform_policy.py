@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -225,6 +226,86 @@ def test_everything_that_can_have_a_name_tag_has_one(platform: dict[str, Any]) -
         if resource["Type"] not in without_tags:
             tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
             assert tags["Name"].startswith(PREFIX), name
+
+
+def test_what_is_replaced_leaves_a_copy_of_its_data(platform: dict[str, Any]) -> None:
+    policies = {
+        name: (one.get("DeletionPolicy"), one.get("UpdateReplacePolicy"))
+        for name, one in platform["Resources"].items()
+        if one.keys() & {"DeletionPolicy", "UpdateReplacePolicy"}
+    }
+    assert policies == {
+        "SourceBucket": ("Delete", "Retain"),
+        "DatabaseSecret": ("Delete", "Retain"),
+        "Database": ("Snapshot", "Snapshot"),
+    }
+
+
+SOURCE, MONITORED = f"arn:aws:s3:::{PREFIX}-s3-source", f"arn:aws:s3:::{PREFIX}-monitored-bucket"
+PARAMETER = f"arn:aws:ssm:eu-west-1:1:parameter/{PREFIX}/airflow"
+
+
+@pytest.mark.parametrize("profile", PARAMETERS)
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        *((action, bucket) for action in ("s3:ListBucket", "s3:GetBucketLocation") for bucket in (SOURCE, MONITORED)),
+        ("s3:ListBucketMultipartUploads", SOURCE),
+        ("s3:GetObject", f"{SOURCE}/Stocks/wex.us.csv"),
+        ("s3:GetObject", f"{MONITORED}/a.SUCCESS"),
+        ("s3:PutObject", f"{SOURCE}/Output/manifest.json"),
+        ("s3:DeleteObject", f"{SOURCE}/Output/notices/a.json"),
+        ("s3:AbortMultipartUpload", f"{SOURCE}/Output/historical_stock_data.csv"),
+        ("s3:ListMultipartUploadParts", f"{SOURCE}/Output/historical_stock_data.csv"),
+        ("sns:Publish", "Topic"),
+        ("cloudwatch:PutMetricData", "*"),
+        ("ssm:GetParametersByPath", PARAMETER),  # of the path itself, as write_env.sh asks
+        ("ssm:GetParameter", f"{PARAMETER}/archive-sha256"),
+    ],
+)
+def test_the_role_may_do_what_the_pipeline_and_its_instance_ask_of_aws(
+    action: str, resource: str, profile: str, platform: dict[str, Any]
+) -> None:
+    role = resolved(platform, parameters=PARAMETERS[profile])["Role"]["Properties"]
+    statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    places = [
+        place["Ref"] if isinstance(place, dict) else place
+        for one in statements
+        if action in _list(one["Action"])
+        for place in _list(one["Resource"])
+    ]
+    assert any(fnmatch.fnmatchcase(resource, place) for place in places)
+
+
+def test_only_the_operator_changes_or_uncovers_code_in_the_bucket(platform: dict[str, Any]) -> None:
+    [_, code] = platform["Resources"]["SourceBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert set(code["Action"]) == {"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"}
+
+
+def test_containers_get_the_roles_credentials_and_the_trigger_may_start_the_instance(platform: dict[str, Any]) -> None:
+    instance = resolved(platform, parameters=PARAMETERS["default"])["Instance"]["Properties"]
+    assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    [disk] = [one["Ebs"] for one in instance["BlockDeviceMappings"]]
+    assert disk["KmsKeyId"] == "alias/aws/ebs"  # another key would have to allow the trigger's role
+
+
+def test_teardown_finds_or_removes_every_disk_and_no_upload_stays_for_ever(platform: dict[str, Any]) -> None:
+    resources = resolved(platform, parameters=PARAMETERS["default"])
+    instance = resources["Instance"]["Properties"]
+    assert instance["PropagateTagsToVolumeOnCreation"] is True
+    assert [one["Ebs"]["DeleteOnTermination"] for one in instance["BlockDeviceMappings"]] == [True]
+    rules = resources["SourceBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    aborted = [rule["AbortIncompleteMultipartUpload"] for rule in rules if "AbortIncompleteMultipartUpload" in rule]
+    assert aborted == [{"DaysAfterInitiation": 2}]
+
+
+def test_database_takes_its_password_and_an_upgrade_and_no_paid_support(platform: dict[str, Any]) -> None:
+    resources = resolved(platform, parameters=PARAMETERS["default"])
+    # RDS refuses / @ " and blanks.
+    assert resources["DatabaseSecret"]["Properties"]["GenerateSecretString"]["ExcludePunctuation"] is True
+    database = resources["Database"]["Properties"]
+    assert database["AllowMajorVersionUpgrade"] is True
+    assert database["EngineLifecycleSupport"] == "open-source-rds-extended-support-disabled"
 
 
 def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:

@@ -70,12 +70,27 @@ def test_the_sender_may_send_a_batch_and_nothing_else(action: str, key: str, all
         ("rds:DeleteDBSnapshot", "arn:aws:rds:eu-west-1:123456789012:snapshot:rds:somebody-elses", False),
         ("rds:DeleteDBInstance", "arn:aws:rds:eu-west-1:123456789012:db:somebody-elses", False),
         ("sns:Subscribe", f"arn:aws:sns:eu-west-1:123456789012:{PREFIX}-alarms", True),
+        ("ssm:AddTagsToResource", f"arn:aws:ssm:eu-west-1:123456789012:parameter/{PREFIX}/airflow/jwt-secret", True),
+        # what `teardown`, `check` before the first apply, `stop` and `start` ask for
+        ("s3:ListAllMyBuckets", "*", True),
+        ("servicequotas:GetServiceQuota", "*", True),
+        ("ec2:StopInstances", "arn:aws:ec2:eu-west-1:123456789012:instance/i-1", True),
+        ("ec2:StartInstances", "arn:aws:ec2:eu-west-1:123456789012:instance/i-1", True),
+        ("iam:PassRole", f"arn:aws:iam::123456789012:role/{PREFIX}-ec2-role", True),
+        ("iam:PassRole", "arn:aws:iam::123456789012:role/somebody-elses", False),
+        ("iam:AddRoleToInstanceProfile", f"arn:aws:iam::123456789012:instance-profile/{PREFIX}-ec2-role", True),
     ],
 )
-def test_the_operator_may_do_what_the_first_apply_needs(
+def test_the_operator_may_do_what_apply_and_the_other_commands_need(
     action: str, resource: str, allowed: bool, typist: Person
 ) -> None:
     assert allows(printed(typist, "operator"), action, resource) is allowed
+
+
+def test_the_sender_lists_company_files_and_index_only(typist: Person) -> None:
+    [listing] = [one for one in printed(typist, "sender")["Statement"] if "s3:ListBucket" in one["Action"]]
+    assert listing["Resource"] == f"arn:aws:s3:::{PREFIX}-s3-source"
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["Stocks/*", "CompanyNames/*"]}}
 
 
 def test_the_operator_may_make_the_role_of_rds_and_of_no_other_service(typist: Person) -> None:
