@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -65,18 +65,21 @@ RUNS = [{"state": "success", "end_date": f"2026-11-{day}T10:00:00Z"} for day in 
 class Airflow(BaseHTTPRequestHandler):
     """Answers idle_stop as Airflow does, with what it holds: it filters, orders and cuts off as it is asked to."""
 
+    runs: ClassVar = RUNS
+    dag_processor: str | None = "healthy"
+
     def do_POST(self) -> None:
         self._answer({"access_token": "t"})
 
     def do_GET(self) -> None:
         target = urlsplit(self.path)
         wanted = parse_qs(target.query)
-        runs = [run for run in RUNS if run["state"] in wanted.get("state", [])]
+        runs = [run for run in self.runs if run["state"] in wanted.get("state", [])]
         [order] = wanted.get("order_by", ["end_date"])
         runs.sort(key=lambda run: run[order.removeprefix("-")], reverse=order.startswith("-"))
-        healthy = {"dag_processor": {"status": "healthy"}}
+        health = {"dag_processor": {"status": self.dag_processor}}
         found = {"total_entries": len(runs), "dag_runs": runs[: int(wanted.get("limit", ["50"])[0])]}
-        self._answer(healthy if target.path.endswith("health") else found)
+        self._answer(health if target.path.endswith("health") else found)
 
     def _answer(self, facts: dict[str, Any]) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -89,11 +92,45 @@ class Airflow(BaseHTTPRequestHandler):
 
 
 def test_the_run_that_ended_last_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    with LocalServer(Airflow) as airflow:
-        settings = {"AIRFLOW_PORT": airflow.url.rpartition(":")[2], "AIRFLOW_TRIGGER_PASSWORD": "p"}
+    assert gathered(monkeypatch).last_run_ended_at == datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+def gathered(
+    monkeypatch: pytest.MonkeyPatch, *, who: str = "", kind: type[Airflow] = Airflow, password: str = "p"
+) -> Facts:
+    with LocalServer(kind) as airflow:
+        settings = {"AIRFLOW_PORT": airflow.url.rpartition(":")[2], "AIRFLOW_TRIGGER_PASSWORD": password}
         monkeypatch.setattr(idle_stop, "_setting", lambda name: settings.get(name, ""))
-        monkeypatch.setattr(idle_stop, "_output", lambda *_: "")
-        assert idle_stop.gather().last_run_ended_at == datetime(2026, 11, 22, 10, tzinfo=UTC)
+        monkeypatch.setattr(idle_stop, "_output", lambda *command: who if command == ("who",) else "")
+        return idle_stop.gather()
+
+
+class Busy(Airflow):
+    runs: ClassVar = [{"state": "queued", "end_date": ""}, {"state": "running", "end_date": ""}, *RUNS]
+
+
+def test_runs_that_wait_and_runs_under_way_are_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gathered(monkeypatch, kind=Busy).unfinished_runs == 2
+    assert gathered(monkeypatch).unfinished_runs == 0
+
+
+class Headless(Airflow):
+    dag_processor = None  # as Airflow says of one that has never sent a heartbeat
+
+
+def test_a_dag_processor_of_which_nothing_was_heard_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gathered(monkeypatch).dag_processor_is_healthy is True
+    assert gathered(monkeypatch, kind=Headless).dag_processor_is_healthy is False
+
+
+def test_whoever_is_logged_in_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = gathered(monkeypatch).people
+    assert gathered(monkeypatch, who="ada pts/0\nbob pts/1\n").people == sessions + 2
+
+
+def test_a_password_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="AIRFLOW_TRIGGER_PASSWORD is not set"):
+        gathered(monkeypatch, password="")
 
 
 @pytest.mark.parametrize(
