@@ -265,6 +265,38 @@ def test_a_word_other_than_on_does_not_pass_for_tls(tmp_path: Path) -> None:
     assert "AIRFLOW_TLS is 'off'" in answer.stderr
 
 
+def test_the_cookie_of_a_login_goes_over_tls_only_where_there_is_tls(tmp_path: Path) -> None:
+    assert "AIRFLOW__FAB__COOKIE_SECURE=True\n" in start(tmp_path, AIRFLOW_TLS="on").stdout
+    assert "COOKIE_SECURE" not in start(tmp_path).stdout
+
+
+def prepare(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run init.sh as the container does, with TLS and without Airflow."""
+    folder = tmp_path / "tls"
+    folder.mkdir(exist_ok=True)
+    script = (AIRFLOW / "image" / "init.sh").read_text().replace("/opt/airflow/tls", str(folder))
+    made, found, _ = script.partition("airflow db migrate\n")
+    assert found
+    return run("bash", "-c", made, environment={"PATH": "/usr/bin:/bin", "AIRFLOW_TLS": "on", **environment})
+
+
+@pytest.mark.parametrize(
+    ("host", "named"), [("airflow.internal", "DNS:airflow.internal"), ("10.0.0.5", "IP Address:10.0.0.5")]
+)
+def test_the_certificate_names_the_host_and_stays_as_the_trigger_has_pinned_it(
+    host: str, named: str, tmp_path: Path
+) -> None:
+    first, again = (prepare(tmp_path, AIRFLOW_HOSTNAME=host) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert re.fullmatch("AIRFLOW_CERTIFICATE_SHA256=[0-9a-f]{64}\n", first.stdout)
+    assert again.stdout == first.stdout
+    certificate = tmp_path / "tls" / "certificate.pem"
+    text = run("openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName").stdout
+    assert named in text
+    modes = {path.name: path.stat().st_mode & 0o777 for path in certificate.parent.iterdir()}
+    assert modes == {"certificate.pem": 0o644, "key.pem": 0o600}
+
+
 def test_connections_reach_airflow_and_empty_ones_do_not(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "AIRFLOW_CONN_STOCKS_DATABASE").write_text("postgres://u:p$w@host/name")
@@ -289,7 +321,10 @@ def test_logs_go_to_s3_and_connections_come_from_parameters_when_told(tmp_path: 
     printed = start(
         tmp_path, AIRFLOW_REMOTE_LOGS="s3://bucket/Output/logs", AIRFLOW_CONNECTION_PARAMETERS="/mbd/connections"
     ).stdout
-    assert "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER=s3://bucket/Output/logs\n" in printed
+    for setting in (
+        "REMOTE_LOGGING=True", "REMOTE_BASE_LOG_FOLDER=s3://bucket/Output/logs", "REMOTE_LOG_CONN_ID=aws_default",
+    ):  # fmt: skip
+        assert f"AIRFLOW__LOGGING__{setting}\n" in printed
     [given] = re.findall("AIRFLOW__SECRETS__BACKEND_KWARGS=(.*)", printed)
     assert json.loads(given) == {
         "connections_prefix": "/mbd/connections",
