@@ -93,6 +93,14 @@ def test_a_start_without_the_registry_needs_nothing_of_it(instance: Instance) ->
     assert (code, [call.partition(" [")[0] for call in calls]) == (0, [UP])
 
 
+def test_every_later_build_has_the_base_of_the_first_one(instance: Instance) -> None:
+    instance.has("registry", "digest")
+    instance.starts("one")
+    instance.has("registry", "image")  # somebody has removed the base, whose tag is of another image by now
+    code, calls, _ = instance.starts("two")
+    assert (code, calls[0]) == (0, f"compose build --quiet [{PINNED}]")
+
+
 def test_a_build_that_fails_starts_the_image_that_is_there_and_is_tried_again(instance: Instance) -> None:
     instance.has("registry")
     instance.starts("one")

@@ -327,6 +327,42 @@ def test_a_first_boot_without_settings_says_what_is_missing_and_keeps_none(folde
     assert not folder.conf.exists()
 
 
+def unit_of(folder: Folder, name: str) -> list[str]:
+    """The unit's lines, with the paths of the machine."""
+    text = (folder.root / "etc/systemd/system" / name).read_text()
+    return text.replace(str(folder.root), "").splitlines()
+
+
+STACK = "/opt/moving-big-data"
+
+
+def test_airflow_starts_from_what_was_fetched_is_tried_again_and_only_stopped(folder: Folder) -> None:
+    folder.boots()
+    unit = unit_of(folder, "moving-big-data.service")
+    assert [line for line in unit if line.startswith("Exec")] == [
+        "ExecStartPre=/usr/local/sbin/moving-big-data-fetch",
+        f"ExecStartPre=/bin/bash {STACK}/infra_scripts/instance/write_env.sh",
+        f"ExecStart=/bin/bash {STACK}/infra_scripts/instance/start_airflow.sh",
+        "ExecStop=/usr/bin/docker compose stop",
+    ]
+    assert {"Restart=on-failure", "RestartSec=60", "StartLimitIntervalSec=0"} <= set(unit)
+    assert {"Restart=on-failure", "StartLimitIntervalSec=0"} <= set(unit_of(folder, "moving-big-data-setup.service"))
+
+
+def test_the_look_for_idleness_has_the_machines_settings_and_that_for_upgrades_stops_nothing(folder: Folder) -> None:
+    folder.boots()
+    idle, maintain = (unit_of(folder, f"moving-big-data-{name}.service") for name in ("idle", "maintain"))
+    look = f"ExecStart=/usr/bin/python3 {STACK}/infra_scripts/instance/idle_stop.py"
+    assert {"EnvironmentFile=/etc/moving-big-data.conf", f"WorkingDirectory={STACK}", look} <= set(idle)
+    assert [line for line in maintain if line.startswith("ExecStart=")] == [f"{look} --maintain"]
+
+
+def test_a_list_of_packages_that_cannot_be_read_is_a_failure_that_is_tried_again(folder: Folder) -> None:
+    folder.boots()
+    updates = [line for line in (folder.root / "calls").read_text().splitlines() if line.endswith(" update")]
+    assert ["-o APT::Update::Error-Mode=any" in line for line in updates] == [True]
+
+
 class Fetched:
     """The folder of the stack, and an aws that answers with an archive of this version."""
 
