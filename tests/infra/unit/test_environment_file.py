@@ -36,6 +36,14 @@ def test_written_values_keep_their_lines_and_the_rest_stays(tmp_path: Path) -> N
     assert read_file(file) == {"A": "2", "B": "new one", "C": "x y"}
 
 
+def test_of_two_lines_none_keeps_the_old_value(tmp_path: Path) -> None:
+    """Compose takes the last one."""
+    file = tmp_path / ".env"
+    file.write_text("A=1\nB=1\nA=2\n")
+    write_values(file, {"A": "3"})
+    assert file.read_text() == "A=3\nB=1\nA=3\n"
+
+
 def test_writing_the_same_again_touches_nothing(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     write_values(file, {"A": "1"})
