@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.account import RunCommand
 from tests.support.paths import ROOT
 
@@ -71,12 +73,20 @@ def test_names_that_cannot_be_part_of_a_bucket_s_name_are_refused(command: RunCo
     assert env_file.read_bytes() == before
 
 
-def test_a_changed_name_needs_a_confirmation(command: RunCommand, env_file: Path) -> None:
-    refused = command("init", *ALL, "--first-name", "Grace")
+def test_an_address_that_aws_never_sees_is_refused_as_an_option_too(command: RunCommand, env_file: Path) -> None:
+    before = env_file.read_bytes()
+    done = command("init", *ALL, "--my-address", "192.168.1.7")
+    assert (done.returncode, "would let nobody in" in done.stderr) == (2, True)
+    assert env_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "variable"), [("--first-name", "MBD_FIRST_NAME"), ("--last-name", "MBD_LAST_NAME")])
+def test_a_changed_name_needs_a_confirmation(option: str, variable: str, command: RunCommand, env_file: Path) -> None:
+    refused = command("init", *ALL, option, "Grace")
     assert refused.returncode == 1
     assert "teardown under the new name will not find them" in refused.stderr
-    assert command("init", *ALL, "--first-name", "Grace", "--yes").returncode == 0
-    assert "MBD_FIRST_NAME=Grace" in env_file.read_text()
+    assert command("init", *ALL, option, "Grace", "--yes").returncode == 0
+    assert f"{variable}=Grace" in env_file.read_text()
 
 
 def test_at_a_terminal_it_asks_again_and_takes_the_value_in_brackets(

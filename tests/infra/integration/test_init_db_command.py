@@ -136,10 +136,25 @@ def test_a_tunnel_is_used_here_and_not_stored_for_the_instance(
 ) -> None:
     platform(host="db.invalid", port=5432)
     with tls_front(postgres.port, directory=tmp_path) as port:
-        done = command("init-db", "--host", "127.0.0.1", "--port", port)
+        # libpq would go to the address of this shell's, whatever the host
+        done = command("init-db", "--host", "127.0.0.1", "--port", port, changes={"PGHOSTADDR": "127.0.0.99"})
     assert done.returncode == 0, done.stderr
     kept = account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]["Value"]
     assert kept.endswith("@db.invalid:5432/stocks?sslmode=require")
+
+
+def test_a_stored_login_of_somebody_else_is_not_the_loaders_password(
+    command: RunCommand, platform: Platform, postgres: PostgresServer, account: Account, tmp_path: Path
+) -> None:
+    account.ssm.put_parameter(
+        Name=PARAMETER, Value="postgres://stocks:of-the-master@h:5432/stocks", Type="SecureString"
+    )
+    with tls_front(postgres.port, directory=tmp_path) as port:
+        platform(port=port)
+        assert command("init-db").returncode == 0
+    stored = urlsplit(account.ssm.get_parameter(Name=PARAMETER, WithDecryption=True)["Parameter"]["Value"])
+    assert stored.username == "stocks_loader"
+    assert stored.password != "of-the-master"
 
 
 def parameter_error(account: Account) -> str:

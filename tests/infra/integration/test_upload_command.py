@@ -36,10 +36,11 @@ def batch(tmp_path: Path) -> Path:
 
 
 def test_a_batch_is_put_whole_with_the_scripts(command: RunCommand, batch: Path, account: Account) -> None:
+    files = {f"Stocks/{path.name}": path for path in (batch / "Stocks").iterdir()}
+    (batch / "Stocks" / ".DS_Store").write_bytes(b"of somebody's laptop")
     done = command("upload", batch, "--json")
     assert done.returncode == 0, done.stderr
     keys = account.keys()
-    files = {f"Stocks/{path.name}": path for path in (batch / "Stocks").iterdir()}
     assert keys == {*files, "CompanyNames/top_companies.txt", *SCRIPTS, *FOLDERS}
     assert all(account.get(key) == path.read_bytes() for key, path in files.items())
     assert account.get("Scripts/insert_query.sql") == (ROOT / "etl" / "table" / "sql" / "insert_query.sql").read_bytes()
@@ -65,6 +66,8 @@ def test_dry_run_counts_and_puts_nothing(command: RunCommand, batch: Path, accou
     assert done.returncode == 0, done.stderr
     assert "would be sent (dry run)" in done.stdout
     assert account.keys() == set()
+    # The instance would refuse the code that it has by the digest of one that was never sent.
+    assert account.ssm.describe_parameters()["Parameters"] == []
 
 
 def test_without_a_batch_only_the_scripts_are_put(command: RunCommand, account: Account) -> None:
