@@ -323,6 +323,76 @@ def test_report_and_watchdog_may_start_nothing_and_alarms_reach_somebody(service
     assert watched - named == {"de-mbd-predict-grace-hopper-kept-events"}
 
 
+def rights(service: Service, role: str) -> set[tuple[str, str]]:
+    """Each action with the end of a name that it is allowed on."""
+
+    def place(resource: Any) -> str:  # noqa: ANN401
+        if isinstance(resource, dict):
+            return str(resource["Fn::Sub"]) if "Fn::Sub" in resource else str(resource["Fn::GetAtt"][0])
+        return str(resource)
+
+    return {
+        (action, place(resource).rpartition(":")[2].replace("de-mbd-predict-grace-hopper", "NAME"))
+        for statement in allowed_to(service, role)
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+
+
+def test_each_function_may_do_what_its_work_asks_of_aws_in_the_time_that_it_takes(service: Service) -> None:
+    done = service("package", {**SETTINGS, "MBD_TRIGGER_DRY_RUN": "on"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    redriven = {
+        (f"sqs:{name}", "KeptEvents") for name in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
+    }
+    markers = {("s3:ListBucket", "NAME-monitored-bucket"), ("s3:GetObject", "NAME-monitored-bucket/*.SUCCESS")}
+    assert redriven | markers <= rights(service, "IamRoleLambdaExecution")
+    output = "NAME-s3-source/Output"
+    assert {
+        ("sns:Publish", "NAME-SNS"),
+        ("sqs:SendMessage", "KeptEvents"),
+        *((f"sqs:{name}", "FailedEvents") for name in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")),
+        *(("s3:ListBucket", f"NAME-{bucket}") for bucket in ("s3-source", "monitored-bucket")),
+        *(("s3:GetObject", f"{output}/{folder}/*") for folder in ("receipts", "notices", "alarms")),
+        ("s3:PutObject", f"{output}/alarms/*"),
+        ("s3:DeleteObject", f"{output}/notices/*"),  # a notice that was sent would be sent again each hour
+    } <= rights(service, "MailRole")
+    functions = {one["FunctionName"].rpartition("-")[2]: one for one in service.of("AWS::Lambda::Function").values()}
+    # A stopped instance takes minutes to start.
+    assert {name: one["Timeout"] for name, one in functions.items()} == {
+        "trigger": 900, "redrive": 900, "report": 120, "watchdog": 300,
+    }  # fmt: skip
+    variables = {name: one["Environment"]["Variables"] for name, one in functions.items()}
+    assert variables["watchdog"]["DRY_RUN"] == variables["trigger"]["DRY_RUN"] != ""
+    for name in ("report", "watchdog", "redrive"):
+        assert variables[name]["KEPT_EVENTS_URL"] == {"Ref": "KeptEvents"}
+        assert variables[name]["TOPIC_ARN"] == SETTINGS["MBD_TOPIC_ARN"]
+
+
+def test_no_event_is_lost_on_its_way_and_the_watchdog_comes_each_hour(service: Service) -> None:
+    done = service("package", SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    queues, two_weeks = service.of("AWS::SQS::Queue"), 14 * 24 * 3600
+    assert {name: one["MessageRetentionPeriod"] for name, one in queues.items()} == dict.fromkeys(queues, two_weeks)
+    failed = queues["FailedEvents"]
+    assert failed["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["KeptEvents", "Arn"]}
+    assert failed["VisibilityTimeout"] >= 6 * 120  # as AWS advises for a function of two minutes
+    [mapping] = service.of("AWS::Lambda::EventSourceMapping").values()
+    assert mapping["BatchSize"] == 1  # the failure of one event repeats no mail about another
+    [rule] = service.of("AWS::Events::Rule").values()
+    assert rule["ScheduleExpression"] == "rate(1 hour)"
+    retries = sorted(one["MaximumRetryAttempts"] for one in service.of("AWS::Lambda::EventInvokeConfig").values())
+    assert retries == [0, 2]  # of redrive, which a person calls, and of the trigger
+    statements = [
+        one for policy in service.of("AWS::S3::BucketPolicy").values() for one in policy["PolicyDocument"]["Statement"]
+    ]
+    [tls] = [one for one in statements if one.get("Sid") == "OnlyTls"]
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    alarms = {one["AlarmName"].rpartition("hopper-")[2]: one for one in service.of("AWS::CloudWatch::Alarm").values()}
+    for name in ("report", "watchdog"):
+        assert [one["Value"].rpartition("-")[2] for one in alarms[f"{name}-fails"]["Dimensions"]] == [name]
+
+
 HERE = "eu-west-1:123456789012"
 # What a kind of resource is called, how long that may be, its ARN, and what makes and tags it (provider.stackTags).
 MADE: dict[str, tuple[str, int, str, str, str]] = {
@@ -586,6 +656,16 @@ NPX = """\
 #!/bin/sh
 exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """
+
+
+@pytest.mark.parametrize(("target", "command"), [("deploy", "deploy"), ("redrive", "invoke"), ("undeploy", "remove")])
+def test_make_takes_the_stage_that_is_named_and_else_none(target: str, command: str) -> None:
+    require("make")
+    for given, stage in ((["STAGE=dev"], " --stage 'dev'"), ([], "")):
+        line = ["make", "--dry-run", "--always-make", "--no-print-directory", target, *given]
+        printed = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        [called] = [one for one in printed.splitlines() if f"npx serverless {command}" in one]
+        assert ("--stage" in called, stage in called) == (bool(stage), True)
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
