@@ -470,6 +470,31 @@ def test_teardown_neither_names_nor_deletes_snapshots_of_other_databases(owner: 
     assert [one["DBSnapshotIdentifier"] for one in left] == ["kept-of-somebody-elses"]
 
 
+def test_teardown_with_its_snapshots_takes_the_final_one_too(data: Person) -> None:
+    assert data.says("teardown", "--yes", "--delete-data", "--delete-snapshots").code == 0
+    assert data.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"] == []
+
+
+def test_what_belongs_to_no_stack_fails_teardown_and_env_stays(owner: Person) -> None:
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": f"{PREFIX}-ec2"}]}]
+    ec2, before = owner.client("ec2"), owner.env_file.read_text()
+    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=30, TagSpecifications=tags)["VolumeId"]
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert (said.code, f"[ ] EBS volume                     {volume}" in said.out) == (1, True)
+    assert "What is left belongs to no stack. Remove it in the console" in said.err
+    assert owner.env_file.read_text() == before
+    ec2.delete_volume(VolumeId=volume)
+    owner.client("iam").create_instance_profile(InstanceProfileName=f"{PREFIX}-ec2-role")
+    left = learned(owner, "teardown", "--dry-run")["left"]
+    assert left == {"IAM role": [f"instance profile {PREFIX}-ec2-role"]}
+
+
+def test_the_database_alone_is_data_that_yes_does_not_give_up(owner: Person) -> None:
+    owner.client("s3").delete_bucket(Bucket=BUCKET)
+    assert owner.says("teardown", "--yes").code == 1
+    assert stacks_of(owner) == [STACK]
+
+
 def test_a_second_teardown_finds_nothing_and_succeeds(owner: Person) -> None:
     assert owner.says("teardown", "--yes", "--delete-data").code == 0
     again = owner.says("teardown")

@@ -142,9 +142,19 @@ def test_a_run_has_failed_once_its_mail_says_so_or_the_time_is_over(
     )
 
 
+def test_a_run_is_found_whose_event_has_the_second_before_the_answers(account: Account, put_receipt: Put) -> None:
+    settings = read_settings({"MBD_FIRST_NAME": "Ada", "MBD_LAST_NAME": "Lovelace", "AWS_REGION": "eu-west-1"})
+    put_at = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    run_id = put_receipt(at=put_at - timedelta(seconds=1), marker="a.SUCCESS", state="running")
+    found = trigger._receipt_of(account.s3, settings=settings, marker="a.SUCCESS", since=put_at)
+    assert found == f"Output/receipts/{run_id}.json"
+
+
 def test_a_run_that_never_starts_is_reported_after_the_timeout(command: RunCommand, account: Account) -> None:
+    began = time.monotonic()
     done = command("trigger", "--wait", "--timeout", "0.05")
     assert done.returncode == 3
+    assert time.monotonic() - began >= 3  # 0.05 minutes
     assert "No run has started" in done.stderr
     assert len(account.keys(bucket=MONITORED_BUCKET)) == 1
 
