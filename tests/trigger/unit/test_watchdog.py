@@ -28,6 +28,8 @@ class Shelf:
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self.mails: list[dict[str, str]] = []
         self.refused: tuple[str, ...] = ()
+        self.failing: dict[str, errors.TriggerError] = {}
+        """What an operation, or a listing of a prefix, fails with."""
         self.listed: set[tuple[str, str]] = set()
         """Buckets and prefixes."""
         self.seconds = 0.0
@@ -46,6 +48,8 @@ class Shelf:
     def call(self, service: str, operation: str, parameters: Mapping[str, Any], **_: object) -> dict[str, object]:
         self.seconds += self.seconds_of_a_call
         place = f"{parameters.get('Bucket')}/{parameters.get('Key')}"
+        if error := self.failing.get(operation) or self.failing.get(parameters.get("Prefix", "-")):
+            raise error
         match operation:
             case "publish" if found := [text for text in self.refused if text in parameters["Message"]]:
                 raise errors.AwsRefusedError(f"no mail about {found[0]}", code="AuthorizationError")
@@ -265,6 +269,50 @@ def test_mail_that_is_refused_holds_up_no_other_and_the_first_error_is_raised(sh
         handler({}, None)
     [sent] = shelf.mails
     assert "'c.SUCCESS'" in sent["Message"]
+
+
+def test_kept_mail_for_which_sns_fails_holds_up_no_marker(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
+    shelf.put(f"{SOURCE}/Output/notices/d.json", {"Subject": "s", "Message": "d.notice"})
+    shelf.refuse("d.notice")
+    monkeypatch.setattr(errors, "AwsRefusedError", errors.AwsFailedError)
+    with pytest.raises(errors.AwsFailedError, match=r"no mail about d\.notice"):
+        handler({}, None)
+    [sent] = shelf.mails
+    assert "'a.SUCCESS'" in sent["Message"]
+
+
+def test_kept_mails_that_cannot_be_looked_for_are_an_error_and_hold_up_no_marker(shelf: Shelf) -> None:
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
+    shelf.failing["Output/notices/"] = errors.AwsRefusedError("no listing", code="AccessDenied")
+    with pytest.raises(errors.AwsRefusedError, match="no listing"):
+        handler({}, None)
+    [sent] = shelf.mails
+    assert "'a.SUCCESS'" in sent["Message"]
+
+
+def test_refused_mail_about_too_many_objects_is_an_error_and_holds_up_no_marker(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_MOST_KEYS", 2)
+    shelf.put(f"{MONITORED}/a.SUCCESS", at=NOW - timedelta(hours=3))
+    shelf.put(f"{MONITORED}/junk.txt", at=NOW - timedelta(hours=3))
+    shelf.refuse("more than 2 objects")
+    with pytest.raises(errors.AwsRefusedError, match="more than 2 objects"):
+        handler({}, None)
+    [sent] = shelf.mails
+    assert "'a.SUCCESS'" in sent["Message"]
+
+
+def test_alarm_whose_record_may_not_be_looked_at_is_an_error_and_is_not_mailed_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPECT_BY", "11:30 daily UTC")
+    shelf.failing["head-object"] = errors.AwsRefusedError("Forbidden", code="403")
+    for _ in range(2):
+        with pytest.raises(errors.AwsRefusedError, match="Forbidden"):
+            handler({}, None)
+    assert shelf.mails == []
 
 
 def test_only_what_is_kept_as_a_notice_is_sent(shelf: Shelf) -> None:
