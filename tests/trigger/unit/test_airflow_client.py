@@ -172,9 +172,10 @@ def test_airflow_that_is_starting_is_waited_for_until_every_part_is_healthy(
     airflow: AirflowStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_client, "_HEALTH_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(airflow_client, "TIMEOUT_SECONDS", (5.0, 2.0))
     starting: list[object] = [{**HEALTHY, part: {"status": "unhealthy"}} for part in HEALTHY]
     starting += [{**HEALTHY, "dag_processor": {"status": None}}, {"metadatabase": {"status": "healthy"}}]
-    down = [HANG_UP, Answer(502, WEB_PAGE), Answer(503, HEALTHY), Answer(504), Answer(429)]
+    down = [HANG_UP, KEEP_WAITING, Answer(502, WEB_PAGE), Answer(503, HEALTHY), Answer(504), Answer(429)]
     answers = [*down, *(Answer(200, body) for body in starting)]
     airflow.script(HEALTH, *answers, Answer(200, {**HEALTHY, "triggerer": {"status": "unhealthy"}}))
     wait(airflow, seconds=20)
