@@ -2,17 +2,19 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.support.airflow_stand_in import PASSWORD, AirflowStandIn
+from tests.support.aws_proxy import Answer, Call
 from tests.support.cloud import MONITORED, PARAMETER, Cloud, Office
 from tests.support.paths import EVENTS
 from trigger import aws_cli, errors, secret
 from trigger.redrive import handler
-from trigger.s3_event import Marker, read_records
+from trigger.s3_event import Marker, marker_name, read_records
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,21 @@ def test_event_that_fails_stays_in_the_queue_and_the_next_redrive_starts_its_run
     assert office.kept_events() == []
 
 
+def test_event_that_a_look_without_waiting_would_miss_is_found(
+    airflow: AirflowStandIn, office: Office, cloud: Cloud
+) -> None:
+    """SQS looks at some of its servers only, unless it may wait."""
+
+    def script(call: Call) -> Answer | None:
+        is_short = call.operation == "ReceiveMessage" and not int(call.parameters.get("WaitTimeSeconds", 0))
+        return Answer(200, b"{}", {"Content-Type": "application/x-amz-json-1.0"}) if is_short else None
+
+    keep(office, event("put"))
+    cloud.proxy.script = script
+    assert handler({}, None)["events"] == 1
+    assert list(airflow.runs) == run_ids("put")
+
+
 def left(seconds: float) -> SimpleNamespace:
     """Lambda's context, with so many seconds above what is reserved."""
     return SimpleNamespace(get_remaining_time_in_millis=lambda: (seconds + 5) * 1000)
@@ -77,6 +94,22 @@ def test_redrive_whose_time_is_up_gives_the_cause_and_lets_the_next_one_find_the
         handler({}, left(0))
     assert waited["change-message-visibility"] > 3
     assert ("a redrive finds it in 15 minutes" in str(raised.value)) != is_shown
+
+
+def test_event_whose_run_was_started_is_removed_also_when_time_is_up_then(
+    airflow: AirflowStandIn, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: dict[str, float] = {}
+
+    def call(_: str, operation: str, *__: object, deadline: Any, **___: object) -> dict[str, object]:  # noqa: ANN401
+        waited[operation] = deadline.seconds_left()
+        return {"Messages": [{"Body": json.dumps(event("put")), "ReceiptHandle": "h"}]}
+
+    monkeypatch.setattr(aws_cli, "call", call)
+    with pytest.raises(errors.RedriveError, match=r"^1 events were redriven, then time was up"):
+        handler({}, left(0))
+    assert list(airflow.runs) == run_ids("put")
+    assert waited["delete-message"] > 3
 
 
 def test_redrive_takes_no_event_that_it_has_no_time_for_and_says_so(airflow: AirflowStandIn, office: Office) -> None:
@@ -118,6 +151,17 @@ def test_data_that_is_neither_empty_nor_one_marker_redrives_nothing(data: object
         handler(data, None)
     assert cloud.proxy.calls == []
     assert len(office.kept_events()) == 1
+
+
+def test_run_of_a_marker_is_named_by_when_it_was_put_and_not_by_when_it_is_redriven(
+    airflow: AirflowStandIn, office: Office, cloud: Cloud
+) -> None:
+    """How old a batch is, and which alarms are about it, is told by the name of its run."""
+    put = {"Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT", "ETag": '"e"', "Content-Length": "0"}
+    cloud.proxy.script = lambda call: Answer(200, b"", put) if call.operation == "HEAD key" else None
+    handler({"marker": "a.SUCCESS"}, None)
+    [run_id] = airflow.runs
+    assert run_id.startswith(f"{marker_name(MONITORED, 'a.SUCCESS', datetime(2026, 11, 2, 10, tzinfo=UTC))}_")
 
 
 def test_dry_run_takes_nothing_out_of_the_queue(
