@@ -16,7 +16,7 @@ from etl.files.flags import FlaggedRow
 from etl.files.manifest import QuarantinedFile, RejectedFile
 from etl.outcome.delivery import ChannelState, Delivery
 from etl.outcome.receipt import FileCounts, MailState, Marker, RowCounts, State, read_receipt, write_receipt
-from etl.outcome.wording import headline
+from etl.outcome.wording import headline, restated
 from etl.table.journal import HeldCompany
 from etl.table.restatements import Kind, Restatement
 from etl.table.undo import Undone
@@ -242,6 +242,36 @@ def test_nothing_new_and_a_newly_quarantined_file_is_no_quiet_day() -> None:
     same = replace(LOADED, rows=RowCounts(read=100, accepted=100, rejected=0, inserted=0, deleted=0, unchanged=100))
     receipt = replace(same, quarantined=(QuarantinedFile("x.csv", "no header"),), newly_quarantined=("x.csv",))
     assert headline(receipt) == "0 changes: the table already held these 100 rows; 1 file is newly quarantined."
+
+
+def test_missing_files_are_told_of_a_run_that_went_on_and_the_first_fifty_of_many_by_name() -> None:
+    many = tuple(f"{number:02}.csv" for number in range(60))
+    lines = etl.receipt_text(replace(LOADED, missing=many)).splitlines()
+    start = lines.index("Missing; their earlier rows, if any, stay in the table:")
+    assert lines[start + 1 :][:51] == [
+        *(f"  {name}" for name in many[:50]),
+        "  and 10 more, all in the receipt's JSON",
+    ]
+    assert "stay in the table" not in etl.receipt_text(replace(FAILED, quarantined=(), missing=many))
+
+
+def test_restatements_that_a_receipt_does_not_hold_are_counted_too() -> None:
+    one = Restatement("r.csv", Kind.REWRITTEN, 3, "2020-01-01", "2020-01-03")
+    text = etl.receipt_text(replace(LOADED, restatements=(one,) * 10, restated=25))  # as version 0.1 wrote it
+    assert "\n  and 15 more: mbd diff test__1\n" in text
+
+
+def test_correction_of_several_days_names_the_old_value_before_the_new_one() -> None:
+    examples = (("2020-01-01", "close", "1", "2"), ("2020-01-03", "high", "3", "4"))
+    one = Restatement("r.csv", Kind.CORRECTED, 2, "2020-01-01", "2020-01-03", examples=examples)
+    assert restated(one) == (
+        "r.csv: 2 rows corrected from 2020-01-01 to 2020-01-03 (first: 2020-01-01 close 1 → 2, 2020-01-03 high 3 → 4)"
+    )
+
+
+def test_undo_says_how_many_rows_it_put_back_and_how_many_it_deleted() -> None:
+    text = etl.receipt_text(replace(LOADED, undone=Undone(("r2", "r1"), companies=1, inserted=20, deleted=3)))
+    assert "20 earlier rows put back, 3 newer rows deleted, in 1 company\n" in text
 
 
 def lines_of_changes(receipt: Receipt) -> list[str]:
