@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,9 @@ from etl.outcome.report import LARGEST_BYTES, LATEST, make_report, render, write
 from etl.outcome.wording import receipt_text
 from etl.table.journal import HeldCompany
 from etl.table.months import CompanyMonths, months_of_json, months_to_json
-from etl.table.overview import Closes, LoadedCompany, Move, Overview
+from etl.table.overview import Closes, LoadedCompany, Move, Overview, PastRun
 from etl.table.restatements import Kind, Restatement
+from etl.table.undo import Undone
 from tests.support.batch_files import process
 from tests.support.report_page import STARTED, Page, full_lists, full_overview, full_receipt, months_of
 
@@ -176,6 +178,72 @@ def test_page_says_what_to_do_next(receipt: Receipt, state: str, said: str) -> N
     page = page_of(receipt)
     assert state in page.text
     assert said in page.text
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"quarantined": (QuarantinedFile("a.csv", "empty"),)},
+        {"missing": ("ge.us.csv",)},
+        {"held": (HeldCompany("a.csv", 1, None, 2, None),)},
+        {"rows": RowCounts(read=2, accepted=1, rejected=1)},
+        {"changed_outside": {"a.csv": 7}},
+        {"written_outside": ("UPDATE by joe at 2026-11-22 10:15 UTC",)},
+    ],
+    ids=lambda found: next(iter(found)),
+)
+@pytest.mark.parametrize("state", [State.SUCCESS, State.DRY_RUN])
+def test_page_of_a_run_that_found_anything_wrong_needs_a_look(state: State, found: dict[str, Any]) -> None:
+    receipt = replace(FAILED, state=state, error=None, missing=())
+    assert "all is well" in page_of(receipt).text
+    page = page_of(replace(receipt, **found))
+    assert "needs a look" in page.text
+    assert "all is well" not in page.text
+
+
+def test_earlier_runs_have_their_own_numbers_under_each_heading() -> None:
+    run = PastRun(
+        "r", "success", STARTED.astimezone(timezone(timedelta(hours=5))), 21.5,
+        accepted=100, inserted=101, deleted=102, rejected=103, quarantined=104, restated=105,
+    )  # fmt: skip
+    html = page_of(FAILED, Overview(runs=(run,))).html
+    table = html.partition('aria-label="Earlier runs as a table"')[2].partition("</table>")[0]
+    cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<t[hd][^>]*>.*?</t[hd]>", table)]
+    assert dict(zip(cells[:9], cells[9:], strict=True)) == {
+        **{"started": "2026-11-26 06:00 UTC", "state": "success", "seconds": "21.5", "inserted": "101"},
+        **{"deleted": "102", "rejected": "103", "quarantined": "104", "restated": "105", "run": "r"},
+    }
+
+
+def test_page_of_an_undo_says_how_many_rows_it_put_back_and_how_many_it_deleted() -> None:
+    undone = Undone(("r1",), companies=2, inserted=20, deleted=3)
+    text = " ".join(page_of(replace(FAILED, state=State.SUCCESS, missing=(), undone=undone)).text.split())
+    assert "20 earlier rows put back · 3 newer rows deleted · 2 companies" in text
+
+
+@pytest.mark.parametrize(
+    ("known", "table"),
+    [
+        ({}, "is unchanged."),
+        ({"missing": (), "rejected": (RejectedFile("a.csv", 1, 8, "Date", "no such day"),)}, "is unchanged."),
+        ({"missing": (), "quarantined": (QuarantinedFile("b", "empty"),)}, "is unchanged."),
+        ({"missing": ()}, "holds a whole batch, the last one or this one, and never a part."),
+    ],
+    ids=["missing files", "rejected rows", "quarantined files", "during the load"],
+)
+def test_failed_run_says_that_the_table_is_unchanged_only_where_that_is_known(
+    known: dict[str, Any], table: str
+) -> None:
+    *_, last = next_steps(replace(FAILED, **known))
+    assert last.text.endswith(f"Until then the table {table}")
+
+
+def test_rejected_rows_of_a_batch_that_was_not_loaded_are_in_its_output_alone() -> None:
+    rows = RowCounts(read=2, accepted=1, rejected=1)
+    [step] = next_steps(replace(FAILED, state=State.SUCCESS, missing=(), rows=rows))
+    assert (step.command, "later" in step.text) == ("", False)
+    [step] = next_steps(replace(FAILED, state=State.SUCCESS, missing=(), rows=replace(rows, inserted=1)))
+    assert step.command == "mbd rejected marker_2"
 
 
 def test_command_of_a_next_step_is_quoted_for_the_shell() -> None:
@@ -417,6 +485,9 @@ def test_lists_of_another_run_are_not_shown(make_files: Callable[[str], Files]) 
     second = processed("2020-13-01,1,2,1,2,100,0", "2020-14-01,1,2,1,2,100,0")
     assert (second.rejected[0].line, second.rejected[0].reason) == (3, "no such day")
     assert "2020-14-01" not in page()
+    assert "x.csv: 1, the first on line 3, Date: no such day" in page()
+    third = processed("x,1,2,1,2,100,0")  # as many rows as in the first run, and another one of them
+    assert third.rows == first.rows
     assert "x.csv: 1, the first on line 3, Date: no such day" in page()
     (files.output / "manifest.json").unlink()
     assert "x.csv: 1, the first on line 3, Date: no such day" in page()
