@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 import etl
 from etl import Mailbox, Receipt, SettingsError, read_settings, source_bucket
+from etl.batch.storage import open_storage
 from etl.outcome.advice import next_steps
-from etl.outcome.mail import body
+from etl.outcome.mail import body, message_of, send
 from etl.outcome.receipt import State
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:de-mbd-predict-ada-lovelace-SNS"
@@ -64,6 +67,28 @@ def test_short_body_is_the_receipt_as_text_with_where_it_is_kept() -> None:
     assert head + counts == etl.receipt_text(RECEIPT) + "\nreceipt    /out/receipts/test__1.json\n"
     assert [line.strip() for line in steps.splitlines()] == [step.text for step in next_steps(RECEIPT)]
     assert body(RECEIPT, whole="") == head + to_do + steps + "\n\n" + counts.partition("\nreceipt ")[0]
+
+
+def test_mail_names_the_page_only_where_there_is_one(tmp_path: Path) -> None:
+    output = open_storage(str(tmp_path))
+    assert "\nreport " not in message_of(RECEIPT, output=output)
+    (tmp_path / "reports").mkdir()
+    page = tmp_path / "reports" / "test__1.html"
+    page.touch()
+    assert f"\nreport     {page}\n" in message_of(RECEIPT, output=output)
+
+
+def test_mail_is_kept_whatever_goes_wrong_with_it(tmp_path: Path) -> None:
+    class Broken:
+        @property
+        def sns(self) -> NoReturn:
+            raise RuntimeError("unforeseen")
+
+    aws: Any = Broken()
+    told, refused = send(RECEIPT, mailbox=Mailbox(TOPIC, "a", "b"), aws=aws, output=open_storage(str(tmp_path)))
+    assert told.mail == "kept"
+    assert refused is not None
+    assert (tmp_path / "notices" / "test__1.json").exists()
 
 
 def test_body_holds_no_control_character_that_sns_refuses() -> None:
