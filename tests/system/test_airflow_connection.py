@@ -95,3 +95,92 @@ def test_mail_goes_out_also_where_the_connection_to_aws_cannot_be_used(
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
     [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
     assert json.loads(line.removeprefix("FOUND ")) == ["s3://b/Output/", is_without, "task_failure"]
+
+
+JOB = """
+import importlib.util, json, sys
+import etl
+
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+dag = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dag)
+params = {name: param.value for name, param in dag.PARAMS.items()}
+aws = etl.Aws()
+form = {"index_key": "Other/index.txt", "since": "2020-01-02", "reread": True, "column_aliases": "Close=Last"}
+jobs = [dag.job_of({**params, **given}, aws=aws) for given in ({}, form)]
+facts = ("source", "company_index", "output", "since", "reread", "column_aliases", "dry_run")
+made = dag.moving_big_data()
+tasks = [made.get_task(name) for name in ("gate", "process", "load")]
+print("FOUND " + json.dumps({
+    "jobs": [[str(getattr(job, fact)) for fact in facts] for job in jobs],
+    "run": made.dagrun_timeout.total_seconds(),
+    "tasks": [[task.retries, task.execution_timeout.total_seconds()] for task in tasks],
+    "url": dag.url_of("s3://b/Output/receipts/manual__2026-11-02T10:00:00+00:00.json", aws=aws),
+}))
+"""
+
+
+def test_run_takes_what_the_form_says_or_else_the_settings_and_may_be_tried_again(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
+    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment |= {"MBD_SOURCE_BUCKET": "mine", "MBD_COLUMN_ALIASES": "Close=Adj Close"}
+    command = [sys.executable, "-c", JOB, str(ROOT / "airflow/dags/moving_big_data.py")]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
+    found = json.loads(line.removeprefix("FOUND "))
+    places = ["s3://mine/Stocks/", "s3://mine/CompanyNames/top_companies.txt", "s3://mine/Output/"]
+    assert found["jobs"] == [
+        [*places, "None", "False", "Close=Adj Close", "False"],
+        [places[0], "s3://mine/Other/index.txt", places[2], "2020-01-02", "True", "Close=Last", "False"],
+    ]
+    assert found["run"] == 3600
+    assert found["tasks"] == [[2, 1800]] * 3  # the gate may wait for 29 minutes
+    key = "Output%2Freceipts%2Fmanual__2026-11-02T10%3A00%3A00%2B00%3A00.json"
+    assert found["url"] == f"https://console.aws.amazon.com/s3/object/b?prefix={key}"
+
+
+STEPS = """
+import datetime, importlib.util, json, sys, types
+import etl
+
+calls = {}
+
+def gate(job, **_):
+    calls["grace"] = job.grace_seconds
+    return types.SimpleNamespace(describe=str)
+
+def load(job, *, target, run):
+    calls["journal"], calls["steps"] = target.journal_days, run.steps
+    raise etl.BatchError("enough")
+
+etl.gate, etl.load, etl.combine = gate, load, lambda job, run: run
+etl.record_start = etl.record_failure = lambda *_, **__: None
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+dag = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dag)
+run = types.SimpleNamespace(run_id="r", start_date=datetime.datetime.now(datetime.UTC), conf={})
+params = {name: param.value for name, param in dag.PARAMS.items()}
+dag.get_current_context = lambda: {"params": params, "dag_run": run}
+made = dag.moving_big_data()
+made.get_task("gate").python_callable()
+try:
+    made.get_task("load").python_callable([{"gate": 1.0, "process": 2.0}, {"gate": 1.0, "process": 5.0}])
+except dag.AirflowFailException:
+    print("FOUND " + json.dumps(calls))
+"""
+
+
+def test_steps_of_a_run_heed_the_settings_and_the_slowest_of_several_shards_counts(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
+    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "MBD_SOURCE_BUCKET": "mine"}
+    environment |= {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "lovelace", "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t"}
+    environment |= {"MBD_GATE_GRACE_SECONDS": "77", "MBD_JOURNAL_DAYS": "9"}
+    environment |= {"AIRFLOW_CONN_STOCKS_DATABASE": CONNECTIONS["plain"]}
+    command = [sys.executable, "-c", STEPS, str(ROOT / "airflow/dags/moving_big_data.py")]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
+    assert json.loads(line.removeprefix("FOUND ")) == {
+        "grace": 77,
+        "journal": 9,
+        "steps": {"gate": 1.0, "process": 5.0},
+    }
