@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
+import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 import etl
@@ -46,6 +49,33 @@ def test_datasets_of_a_load_have_the_names_of_openlineage_with_columns_and_count
     )
     bucket.get(found.outputs[1].name)  # it is there
     assert where["password"] not in str(found)
+
+
+def test_files_and_rows_of_a_dataset_are_those_that_were_read_and_those_that_were_written(
+    three: Files, database: Database
+) -> None:
+    three.put("bb.us.csv", None)
+    three.load(database)
+    again = three.load(database)
+    found = etl.datasets(again, job=three.job(), target=etl.Target(database.url))
+    assert [(one.rows, one.files) for one in found.inputs] == [(25, 3), (None, 1)]  # a quarantined file was read too
+    assert [one.rows for one in found.outputs] == [0, 25, 0]
+
+
+@pytest.mark.parametrize(
+    ("host", "place"), [("db.example", "db.example"), ("/var/run/postgresql", "localhost"), ("::1", "[::1]")]
+)
+def test_server_is_named_as_a_url_has_it(host: str, place: str, three: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = MagicMock()
+    connection.__enter__.return_value.info = SimpleNamespace(host=host, port=5433)
+    monkeypatch.setattr("etl.outcome.datasets.connect", lambda _: connection)
+    monkeypatch.setattr("etl.outcome.datasets.query", lambda *_: [("public", "", "stocks", "")])
+    receipt = etl.Receipt.of_run(etl.Run.begin("test"), state=State.SUCCESS)
+    table, *_ = etl.datasets(receipt, job=three.job(), target=etl.Target("")).outputs
+    assert (table.namespace, table.uri) == (
+        f"postgres://{place}:5433",
+        f"postgres://{place}:5433/stocks/public/historical_stocks_data",
+    )
 
 
 def test_table_is_named_with_the_schema_that_the_load_finds_it_in(three: Files, database: Database) -> None:
