@@ -124,7 +124,7 @@ def test_mail_that_is_refused_is_kept_as_a_notice_and_the_load_stands(
     assert answer.err.count("\n") == 1
     assert database.count() == 35
     ((run_id, receipt),) = three.receipts().items()
-    assert receipt["state"] == "success"
+    assert (receipt["state"], receipt["mail"]) == ("success", "kept")  # the watchdog sends it, and reports nothing
     notice = _notices(three)[run_id]
     assert (notice["TopicArn"], notice["Subject"]) == (topic.arn, SUCCESS)
     assert notice["Message"].startswith("Loaded 35 rows")
@@ -142,6 +142,8 @@ def test_mail_that_can_be_neither_sent_nor_kept_does_not_turn_a_load_into_a_fail
     assert database.states() == ["success"]
     assert answer.code == 0
     assert "The mail was not sent" in answer.err
+    [receipt] = three.receipts().values()
+    assert receipt["mail"] is None  # so the watchdog reports the run
 
 
 @pytest.mark.usefixtures("aws_environment")
