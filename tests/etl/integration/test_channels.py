@@ -6,16 +6,20 @@ import importlib.util
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import etl
 from etl.outcome import channels as channels_module
-from etl.outcome.metrics import age_seconds
-from etl.outcome.receipt import State
+from etl.outcome import messenger
+from etl.outcome.metrics import age_seconds, put_metrics
+from etl.outcome.receipt import FileCounts, State
 from tests.support.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -284,6 +288,27 @@ def test_figures_of_a_run_are_put_into_cloudwatch_in_one_call(
     seconds = {name: point["Sum"] for name, point in sums.items() if point["Unit"] == "Seconds"}
     assert set(seconds) == {"Seconds", "Age"}
     assert seconds["Seconds"] == seconds["Age"] == receipt_of(three)["elapsed_seconds"]
+
+
+def test_missing_files_are_not_counted_as_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: dict[str, Any] = {}
+    client = SimpleNamespace(put_metric_data=lambda **asked: put.update(asked))
+    aws: Any = SimpleNamespace(cloudwatch=client)
+    counts = FileCounts(listed=7, accepted=4, quarantined=2, missing=1)
+    put_metrics(replace(RECEIPT, files=counts), namespace="n", aws=aws)
+    assert {one["MetricName"]: one["Value"] for one in put["MetricData"]}["FilesQuarantined"] == 2
+
+
+def test_what_a_library_says_of_an_error_is_not_told_as_it_may_hold_the_url(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def post(url: str, **_: object) -> str:
+        raise RuntimeError(f"cannot read {url}")
+
+    monkeypatch.setattr(messenger, "_post", post)
+    monkeypatch.setattr("sys.stdin", StringIO(json.dumps({"urls": [f"slack://{SECRET}"]})))
+    messenger.main()
+    assert capsys.readouterr().out == '[0, "apprise failed (RuntimeError)"]\n'
 
 
 def test_age_is_counted_from_the_put_of_the_marker() -> None:
