@@ -618,6 +618,13 @@ def test_transport_is_chosen_as_in_every_package(case: dict[str, Any]) -> None:
     assert derive({**SETTINGS, **case["environment"]})["transport"] == case["transport"]
 
 
+def test_dry_run_and_patience_are_handed_on_and_the_url_only_where_it_is_called() -> None:
+    given = {"MBD_TRIGGER_DRY_RUN": "on", "MBD_WATCHDOG_MINUTES": "90", "AIRFLOW_URL": "https://airflow.example:8080"}
+    by_http, by_ssm = (derive({**SETTINGS, **given, "MBD_TRANSPORT": transport}) for transport in ("http", "ssm"))
+    assert (by_http["dryRun"], by_http["watchdogMinutes"]) == ("on", "90")
+    assert (by_http["airflowUrl"], by_ssm["airflowUrl"]) == (given["AIRFLOW_URL"], "")
+
+
 def test_region_that_is_not_set_is_the_default_of_every_package() -> None:
     assert derive(SETTINGS)["region"] == DEFAULTS["settings"]["AWS_REGION"]
 
