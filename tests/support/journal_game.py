@@ -227,9 +227,8 @@ class Game:
         if not changed:
             return
         first = self._random.choice(changed) if self._random.random() < 0.3 else changed[-1]
-        run_id = self.states[first - 1][0]
-        if first == len(self.states):  # else a later run may have spelled numbers in another way, and has to be named
-            run_id = None
+        # Behind another one, a run may have spelled numbers in another way: then it has to be named.
+        run_id = None if first == len(self.states) else self.states[first - 1][0]
         audit.undo(self.database.url, run=etl.Run.begin("undo"), run_id=run_id)
         assert self.table() == tables[first - 1]
         del self.states[first - 1 :]

@@ -725,6 +725,12 @@ def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     assert list(audit.verify(database.url)) == []
 
 
+def _undo(database: Database, run_id: str | None = None) -> tuple[str, ...]:
+    """Undo the last run or a named one; returns the runs that were taken back."""
+    undone = audit.undo(database.url, run=etl.Run.begin("undo"), run_id=run_id).undone
+    return undone.runs if undone else ()
+
+
 def test_undo_refuses_to_pass_over_a_run_that_only_respelled_numbers(
     three: Files, database: Database, days: Days
 ) -> None:
@@ -735,7 +741,7 @@ def test_undo_refuses_to_pass_over_a_run_that_only_respelled_numbers(
     with pytest.raises(etl.SettingsError, match=f"Nothing was undone.* {last}, only spelled .*: mbd undo {second}$"):
         audit.undo(database.url, run=etl.Run.begin("undo"))
     assert database.table() == before
-    assert audit.undo(database.url, run=etl.Run.begin("undo"), run_id=second).undone.runs == (second, last)
+    assert _undo(database, second) == (second, last)
     assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "30"
     assert [row[0] for row in database.rows("SELECT run_id FROM loads WHERE undone_by IS NULL AND kind = 'load'")] == [
         first
@@ -762,7 +768,7 @@ def test_undo_passes_over_later_runs_that_changed_no_row(three: Files, database:
     last = three.load(database).run_id
     etl.run(three.job(), target=etl.Target(database.url), run=run)  # repeated, with nothing to do
     three.load(database)
-    assert audit.undo(database.url, run=etl.Run.begin("undo")).undone.runs[0] == last
+    assert _undo(database)[0] == last
     assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "31"
 
 
