@@ -201,6 +201,18 @@ def test_flagged_value_is_recorded_as_it_was_written(three: Files, database: Dat
     assert [one.value for one in receipt.flagged] == [f"+{opened}"]
 
 
+def test_flags_of_kept_loads_stay_where_the_loads_before_them_are_forgotten(
+    flagged: Files, database: Database, days: Days
+) -> None:
+    flagged.load(database)
+    flagged.load(database)
+    database.execute("UPDATE loads SET loaded_at = loaded_at - interval '40 days' WHERE load = 1")
+    flagged.put("cc.us.csv", days(20, price=30))
+    flagged.load(database, journal_days=30)  # takes the flag back
+    as_of = "SELECT count(*) FROM stock_price_flags_as_of((SELECT loaded_at FROM loads WHERE load = %s))"
+    assert [database.rows(as_of, load) for load in (2, 3)] == [[(1,)], [(0,)]]
+
+
 def test_reader_sees_flags_and_not_what_was_rejected(flagged: Files, database: Database) -> None:
     flagged.load(database)
     for relation in ("stock_price_flags", "stock_price_flag_changes", "stock_prices_unflagged"):
