@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,6 +33,7 @@ from etl.table.history import (
     find_run,
     find_spans,
     read_journal_size,
+    real_changes,
 )
 from etl.table.ledger import read_ledger
 from etl.table.runs import RunRecord, receipt_hash
@@ -194,7 +195,7 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
     with connect(database, snapshot=True) as connection, connection.cursor() as cursor:
         [company] = find_companies(cursor, [company])
         found = query(cursor, "row_of_day", company=company, day=day)
-        changes = list(_real_changes(query(cursor, "changes_of_day", company=company, day=day), is_there=bool(found)))
+        changes = list(real_changes(query(cursor, "changes_of_day", company=company, day=day), is_there=bool(found)))
         run_id = next((run for change, run, _, _ in changes if change != "removed"), None)
         entry = read_ledger(cursor, [company]).get(company)
         if run_id is None and entry:
@@ -227,18 +228,6 @@ def trace(database: str, company: str, day: str, *, aws: Aws | None = None) -> T
         except FileChangedError:
             why = f"{company} is not in {receipt.source} any more"
     return Trace(row, run_id, receipt, earlier, source, "" if source else why)
-
-
-def _real_changes(changes: Iterable[tuple[Any, ...]], *, is_there: bool) -> Iterator[tuple[Any, ...]]:
-    """Those of the changes of a day, the newest first, that brought or changed its row.
-
-    A company that was new, or grew, is journalled as a range of days, also of days that have no row. `is_there`:
-    whether the table has the row now.
-    """
-    for change, *facts in changes:
-        if is_there or change not in ("new", "grew"):
-            yield change, *facts
-        is_there = change in ("changed", "removed")
 
 
 def verify(

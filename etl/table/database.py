@@ -29,10 +29,10 @@ def _parse(text: str) -> dict[str, str]:
 
 QUERIES = {
     name: text
-    for file in ("queries", "journal", "whole", "history", "lists", "report")
+    for file in ("queries", "journal", "whole", "history", "lists", "report", "roles")
     for name, text in _parse(sql(file)).items()
 }
-"""Every query of queries.sql, journal.sql, whole.sql, history.sql, lists.sql and report.sql by its name."""
+"""Every query of queries.sql, journal.sql, whole.sql, history.sql, lists.sql, report.sql and roles.sql by its name."""
 
 
 def query(cursor: Cursor, name: str, **values: object) -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import SettingsError
 from etl.table.database import query
@@ -138,3 +138,15 @@ class JournalSize:
 
 def read_journal_size(cursor: Cursor) -> JournalSize:
     return JournalSize(*query(cursor, "journal_size")[0])
+
+
+def real_changes(changes: Iterable[tuple[Any, ...]], *, is_there: bool) -> Iterator[tuple[Any, ...]]:
+    """Those of the changes of a day, the newest first, that brought or changed its row.
+
+    A company that was new, or grew, is journalled as a range of days, also of days that have no row. `is_there`:
+    whether the table has the row now.
+    """
+    for change, *facts in changes:
+        if is_there or change not in ("new", "grew"):
+            yield change, *facts
+        is_there = change in ("changed", "removed")

@@ -36,14 +36,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the run until it ends, and print its receipt")
     parser.add_argument(
         "--timeout",
-        type=_minutes,
+        type=_timeout,
         default=60,
         metavar="MINUTES",
         help="stop waiting after this time, while the run continues (default: 60)",
     )
 
 
-def _minutes(text: str) -> float:
+def _timeout(text: str) -> float:
     minutes = float(text)
     if not 0 < minutes < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
