@@ -64,10 +64,11 @@ def find_spans(changed: Sequence[ChangedRow]) -> list[Span]:
     factors = [_factor(piece) for piece in _pieces(rows, starts)]
     if min(factors) <= 0:  # prices became 0
         return []
-    starts = [
-        starts[0],
-        *(_border(rows, start, end, *two) for (start, end), two in _borders(starts, factors, len(rows))),
-    ]
+    borders = [_border(rows, start, end, *two) for (start, end), two in _borders(starts, factors, len(rows))]
+    starts = starts[:1]
+    for border in borders:
+        if starts[-1] < border < len(rows):  # else nothing is left between two borders
+            starts.append(border)
     spans = [_span(piece) for piece in _pieces(rows, starts)]
     explained = sum(one.rows for one in spans)
     if len(spans) > _MOST_SPANS or explained < FITTING_SHARE * len(rows):

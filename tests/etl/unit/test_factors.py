@@ -124,3 +124,23 @@ def test_corrections_among_restated_rows_make_no_span_of_their_own(name: str) ->
     week = dice.randrange(until[1] - 50)
     after[week : week + 6] = [restated(row, 2) for row in after[week : week + 6]]
     assert [one.last_day for one in find_spans(changed(rows, after))] == [rows[number - 1][0] for number in until]
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2, 4])
+def test_rough_prices_of_few_rows_have_spans_that_follow_each_other_or_none(digits: int) -> None:
+    found = 0
+    for seed in range(1500):
+        dice = random.Random(seed)
+        count, factors = dice.randint(5, 30), dice.choices((0.1, 0.5, 0.9, 0.99, 0.999, 1.001, 1.01, 2), k=4)
+        rows = []
+        for number in range(count):
+            factor = factors[number * 4 // count] if dice.random() < 0.9 else dice.choice(factors)
+            opened = round(dice.uniform(0.1, 40), digits)
+            before = [f"{one:.{digits}f}" for one in (opened, opened, opened, opened * dice.uniform(0.9, 1.1))]
+            after = [f"{float(one) * factor:.{digits}f}" for one in before]
+            rows.append(ChangedRow(f"2001-01-{number + 1:02}", before, "100", after, "100"))
+        spans = find_spans(rows)
+        assert all(one.first_day > other.last_day for one, other in pairwise(spans))
+        assert sum(one.rows for one in spans) <= count
+        found += len(spans) > 1
+    assert found > 10
