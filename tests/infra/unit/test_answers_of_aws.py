@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from infra_scripts.checks import account, airflow, exposure, platform
+from infra_scripts.commands import apply, start
 from infra_scripts.commands.status import last_runs
+from infra_scripts.errors import AwsError
 from infra_scripts.platform import change_set
 from infra_scripts.platform.airflow_secrets import delete_all, remaining
 from infra_scripts.platform.change_set import ChangeSet
@@ -145,6 +148,44 @@ def test_an_instance_type_without_a_price_costs_what_nobody_knows() -> None:
     settings = read_settings({**WRITTEN, "MBD_INSTANCE_TYPE": "m6i.large"})
     assert monthly_costs(settings) is None
     assert describe_costs(settings)[0].startswith("Cost: not known for m6i.large")
+
+
+@pytest.mark.parametrize("state", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"])
+def test_a_change_that_cloudformation_took_back_is_no_success(state: str) -> None:
+    session = Session("cloudformation")
+    name = SETTINGS.names.platform_stack
+    stack = {"StackName": name, "StackStatus": state, "CreationTime": NOON}
+    event = {"StackId": "s", "EventId": "e", "StackName": name, "Timestamp": NOON, "LogicalResourceId": "Database"}
+    failed = event | {"ResourceStatus": "UPDATE_FAILED", "ResourceStatusReason": "no such class"}
+    session.answers("describe_stacks", {"Stacks": [stack]})
+    for _ in range(2):
+        session.answers("describe_stack_events", {"StackEvents": [failed]})
+    with pytest.raises(AwsError, match=rf"failed \({state}\): Database: no such class\. Fix the cause"):
+        apply._finish(session, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("states", "calls"),
+    [(["stopping", "stopped"], ["start_instances"]), (["stopped"], ["start_instances"]), (["running"], [])],
+)
+def test_a_stopping_instance_is_started_when_it_has_stopped(
+    states: list[str], calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EC2 refuses to start an instance that is still stopping."""
+    session = Session("ec2")
+    monkeypatch.setattr(start, "open_session", lambda _: session)
+    outputs = {"InstanceId": "i-1", "StaticIp": "10.0.0.1"}
+    monkeypatch.setattr(start, "platform_outputs", lambda *_, **__: outputs)
+    monkeypatch.setattr(start, "settled_state", lambda *_, **__: "available")
+    monkeypatch.setattr("infra_scripts.platform.machines.read_machines", lambda *_, **__: machines(instance=states[0]))
+    if len(states) > 1:
+        found = {"InstanceId": "i-1", "State": {"Name": states[1]}}
+        session.answers("describe_instances", {"Reservations": [{"Instances": [found]}]})
+    for call in calls:
+        session.answers(call, {}, {"InstanceIds": ["i-1"]})
+    options = argparse.Namespace(dry_run=False, json=True)
+    assert start.run(options, environment=WRITTEN) == 0
+    session.stubber.assert_no_pending_responses()
 
 
 def machines(**facts: Any) -> Machines:  # noqa: ANN401
