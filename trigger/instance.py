@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 15.0
 """Look at the instance this often while Airflow is awaited: it may have been about to stop itself."""
+_PAUSE_SECONDS = 5.0  # between two looks at an instance that is stopping
 
 
 def wake(instance_id: str, *, deadline: Deadline) -> bool:
@@ -20,17 +21,20 @@ def wake(instance_id: str, *, deadline: Deadline) -> bool:
     state = _state(instance_id, deadline=deadline)
     if state == "running":
         return False
-    if state not in ("pending", "stopping", "stopped"):
+    while state == "stopping":
+        if not deadline.sleep(_PAUSE_SECONDS):
+            raise _not_ready(instance_id, wanted="stopped", why="it is still stopping.")
+        state = _state(instance_id, deadline=deadline)  # the CLI's waiter would miss a start by another call meanwhile
+    if state not in ("running", "pending", "stopped"):
         raise InstanceGoneError(
             f"Instance {instance_id} is {state} and cannot be started. Create a new one, set MBD_INSTANCE_ID to its "
             "id, deploy, then redrive the event."
         )
-    if state == "stopping":
-        _wait_until("stopped", instance_id=instance_id, deadline=deadline)
-    if state in ("stopping", "stopped"):
+    if state == "stopped":
         aws_cli.call("ec2", "start-instances", {"InstanceIds": [instance_id]}, deadline=deadline)
-        log.info("started instance %s, which was %s", instance_id, state)
-    _wait_until("running", instance_id=instance_id, deadline=deadline)
+        log.info("started instance %s", instance_id)
+    if state != "running":
+        _wait_until_running(instance_id, deadline=deadline)
     return True
 
 
@@ -48,11 +52,15 @@ def _state(instance_id: str, *, deadline: Deadline) -> str:
             return "terminated"
 
 
-def _wait_until(state: str, *, instance_id: str, deadline: Deadline) -> None:
+def _wait_until_running(instance_id: str, *, deadline: Deadline) -> None:
     try:
-        aws_cli.run(["ec2", "wait", f"instance-{state}", "--instance-ids", instance_id], deadline=deadline)
+        aws_cli.run(["ec2", "wait", "instance-running", "--instance-ids", instance_id], deadline=deadline)
     except AwsFailedError as error:
-        raise NotReadyError(
-            f"Instance {instance_id} was not {state} in time ({error}) Lambda tries again; if that does not help, look "
-            "at the instance in the EC2 console."
-        ) from error
+        raise _not_ready(instance_id, wanted="running", why=str(error)) from error
+
+
+def _not_ready(instance_id: str, *, wanted: str, why: str) -> NotReadyError:
+    return NotReadyError(
+        f"Instance {instance_id} was not {wanted} in time ({why}) Lambda tries again; if that does not help, look at "
+        "the instance in the EC2 console."
+    )

@@ -15,6 +15,11 @@ from trigger.handler import handler
 from trigger.instance import wake
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trigger.instance._PAUSE_SECONDS", 0.01)
+
+
 def launch(cloud: Cloud) -> str:
     [image, *_] = cloud.ec2.describe_images()["Images"]
     [instance] = cloud.ec2.run_instances(ImageId=image["ImageId"], MinCount=1, MaxCount=1)["Instances"]
@@ -63,6 +68,23 @@ def test_instance_that_is_stopping_is_started_after_it_has_stopped(cloud: Cloud)
     scripted(cloud, "stopping", "stopped", "running")
     assert wake("i-1", deadline=soon()) is True
     assert cloud.proxy.operations() == [*["DescribeInstances"] * 2, "StartInstances", "DescribeInstances"]
+
+
+@pytest.mark.parametrize("then", [("running",), ("pending", "running")])
+def test_instance_that_another_call_starts_between_two_looks_is_waited_for(cloud: Cloud, then: tuple[str, ...]) -> None:
+    scripted(cloud, "stopping", "stopping", *then)
+    assert wake("i-1", deadline=soon()) is True
+    assert cloud.proxy.operations() == ["DescribeInstances"] * (2 + len(then))
+
+
+def test_instance_that_does_not_stop_in_time_says_so(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trigger.instance._PAUSE_SECONDS", 60)
+    scripted(cloud, "stopping")
+    with pytest.raises(
+        errors.NotReadyError, match=r"i-1 was not stopped in time \(it is still stopping\.\) Lambda tries"
+    ):
+        wake("i-1", deadline=soon(30))
+    assert cloud.proxy.operations() == ["DescribeInstances"]
 
 
 def test_start_that_runs_out_of_time_says_so_and_the_next_try_resumes(cloud: Cloud) -> None:
