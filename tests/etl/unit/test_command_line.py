@@ -214,7 +214,7 @@ def test_check_of_an_output_that_the_first_run_makes(capsys: pytest.CaptureFixtu
     assert "error  output" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "value"), [("MBD_JOURNAL_DAYS", "abc"), ("MBD_COLUMN_ALIASES", "Clos=x")])
+@pytest.mark.parametrize(("name", "value"), [("MBD_JOURNAL_DAYS", "abc"), ("MBD_COLUMN_ALIASES", "Closing=x")])
 def test_check_refuses_the_settings_that_a_run_refuses(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
