@@ -33,7 +33,7 @@ def call(
     Returns its JSON object, empty if it prints none.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(parameters, file)
+        file.write(json.dumps(parameters))
         file.flush()
         command = [service, operation, "--cli-input-json", f"file://{file.name}", "--output", "json", *options]
         answer = run(command, deadline=deadline)

@@ -6,13 +6,15 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +63,8 @@ class FolderBucket:
 
     def read(self, key: str) -> bytes | None:
         try:
-            return (self.root / key).read_bytes()
+            with open(f"{self.root}/{key}", "rb") as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -299,9 +302,9 @@ class Amazon:
             for key, put in sorted(self.puts.items()):
                 yield {"Key": key, "LastModified": put.listed_text}
             return
-        for key in self._source.keys(asked.get("Prefix", "")):
-            if key > asked.get("StartAfter", ""):
-                yield {"Key": key, "LastModified": self._clock.now.isoformat()}
+        keys, now = self._source.keys(asked.get("Prefix", "")), self._clock.now.isoformat()
+        for key in keys[bisect_right(keys, asked.get("StartAfter", "")) :]:
+            yield {"Key": key, "LastModified": now}
 
     def _head(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["Bucket"] == MONITORED:
@@ -326,9 +329,10 @@ class Amazon:
         return content
 
     def _copy_folder(self, prefix: str, target: Path, wanted: Sequence[str]) -> bytes:
+        is_wanted = re.compile("|".join(map(translate, wanted))).match
         for key in self._source.keys(prefix):
             name = key.removeprefix(prefix)
-            if any(fnmatchcase(name, pattern) for pattern in wanted) and (content := self._source.read(key)):
+            if is_wanted(name) and (content := self._source.read(key)):
                 (target / name).write_bytes(content)
         return b""
 
