@@ -132,6 +132,16 @@ def test_company_is_quarantined_since_the_first_of_the_last_batches_in_a_row(
     assert {row[1] for row in database.rows(COMPANIES)} == {"stale", "fresh"}  # the others have ten days
 
 
+def test_company_whose_file_was_usable_when_its_run_was_repeated_is_not_quarantined(
+    even: Files, database: Database, days: Callable[..., list[str]]
+) -> None:
+    run = etl.Run.begin("repeated")
+    for rows in (None, days(10, price=20)):
+        even.put("bb.us.csv", rows)
+        etl.run(even.job(), target=etl.Target(database.url), run=run)
+    assert database.rows(BATCH) == [("complete", DAY, 3, 3, 0, 0, 0, 0, 30)]
+
+
 def test_company_that_never_had_a_row_is_named_and_does_not_make_the_batch_incomplete(
     even: Files, database: Database
 ) -> None:
@@ -221,6 +231,14 @@ def test_returns_from_close_to_close_are_those_of_pandas(sample: Files, database
         assert (name, day) == (company, stock_date.date())
         assert (percent is None) == pd.isna(wanted)
         assert percent is None or abs(percent - wanted) < 1e-6
+
+
+def test_return_after_a_close_of_0_is_null(even: Files, database: Database, days: Callable[..., list[str]]) -> None:
+    rows = days(10)
+    even.put("aa.us.csv", [*rows[:4], f"{rows[4][:10]},1,1,0,0,1004,0", *rows[5:]])
+    even.load(database)
+    returns = "SELECT close_percent_change FROM stock_returns WHERE company_name = 'aa.us.csv' ORDER BY stock_date"
+    assert [number for number, (one,) in enumerate(database.rows(returns)) if one is None] == [0, 5]
 
 
 def test_every_view_of_readers_is_in_the_dictionary_with_the_comments_of_the_database(database: Database) -> None:

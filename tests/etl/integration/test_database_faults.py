@@ -294,6 +294,7 @@ def test_table_emptied_by_hand_is_reported_and_reload_fills_it(three: Files, dat
     database.execute("TRUNCATE historical_stocks_data")
     noticed = three.load(database)
     assert any("Rows of 3 companies were changed outside the pipeline" in note for note in noticed.notes)
+    assert [one.partition(" at ")[0] for one in noticed.written_outside] == ["TRUNCATE by postgres"]
     assert three.load(database, reload=True).rows.inserted == 35
     assert database.table() == table
 
@@ -317,6 +318,9 @@ def test_rows_of_a_company_that_no_run_loaded_are_replaced_not_doubled(
         "foreign.us.csv": 1,
     }
     assert any("dd.us.csv: 1 in the table, 0 loaded" in note for note in receipt.notes)
+    for _ in range(2):  # as long as the rows of a company that is in no batch are there
+        notes = three.load(database, reload=reload).notes
+        assert any("foreign.us.csv: 1 in the table, 0 loaded" in note for note in notes)
 
 
 def test_rows_added_by_hand_are_not_doubled_when_as_many_others_were_deleted(
@@ -386,6 +390,18 @@ def test_second_load_that_waited_in_vain_names_the_holder(
     assert sorted(database.states()) == ["failed", "success"]
 
 
+def test_load_that_waited_in_vain_names_no_session_of_another_database(three: Files, database: Database) -> None:
+    with ExitStack() as stack:
+        pids = []
+        for url in (database.url, database.server.url("postgres")):
+            session = stack.enter_context(closing(psycopg2.connect(url)))
+            session.cursor().execute("SELECT pg_advisory_xact_lock(hashtext('historical_stocks_data'))")
+            pids.append(session.info.backend_pid)
+        with pytest.raises(etl.ServiceError) as refused:
+            three.load(database, lock_timeout_seconds=0.1)
+    assert [f"pid {pid}" in str(refused.value) for pid in pids] == [True, False]
+
+
 def test_lock_timeout_of_0_does_not_wait_for_ever(three: Files, database: Database, command: Command) -> None:
     with ThreadPoolExecutor(2) as pool:
         with database.copy_stopped_at("2001-01-02") as stopped:
@@ -419,8 +435,11 @@ def test_table_locked_by_somebody_else_gives_up_and_says_so(
     session = database.session()
     with session.cursor() as cursor:
         cursor.execute("LOCK TABLE loaded_companies IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
         answer = _move(three, database.url, command, "--quiet", "--lock-timeout", "0.2")
+        waited = time.monotonic() - begun
     session.close()
+    assert waited < 30  # without the option it waits for 60 s
     assert answer.code == 3
     assert "lock timeout" in answer.err
     assert database.count() == 35

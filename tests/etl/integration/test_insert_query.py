@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,3 +94,16 @@ def test_file_that_cannot_be_read_changes_nothing(content: str | None, tmp_path:
     done = run_script(tmp_path, database)
     assert (done.returncode, rows(database)) == (3, [])
     assert "DELETE" not in done.stdout
+
+
+def test_script_waits_for_a_load_that_is_under_way(three: Files, database: Database) -> None:
+    process(three.job(), run=etl.Run.begin("file"))
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with closing(database.session()) as session, session.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('historical_stocks_data'))")
+        script = pool.submit(run_script, three.output, database)
+        while not script.done() and not database.rows(waiting):
+            time.sleep(0.01)
+        assert not script.done()
+        session.commit()
+        assert changed(script.result(60)) == ["DELETE 0", "INSERT 0 35"]

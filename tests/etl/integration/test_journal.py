@@ -6,8 +6,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -18,7 +19,8 @@ from etl import audit
 from etl.outcome.report import make_report
 from etl.table.database import connect
 from etl.table.journal import _groups
-from etl.table.runs import receipt_hash
+from etl.table.runs import RunRecord, receipt_hash, record_run
+from etl.table.verify import verify_receipts
 from tests.support.batch_files import days_of, process
 
 if TYPE_CHECKING:
@@ -89,6 +91,15 @@ def test_corrected_row_is_the_only_one_touched_and_is_named_with_both_values(
     assert f"  cc.us.csv: 1 row corrected: {day}, close {fields[4]} → 30.5" in etl.receipt_text(receipt).splitlines()
 
 
+def test_of_several_corrected_rows_the_first_are_shown(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [row.replace(",10", ",9910") if number % 3 == 2 else row for number, row in enumerate(rows)])
+    [one] = three.load(database).restatements
+    assert (one.kind, one.rows) == ("corrected", 6)
+    assert [example[0] for example in one.examples] == [rows[number][:10] for number in (2, 5, 8)]
+
+
 @pytest.mark.parametrize("factor", [0.9975, 0.5, 0.987])
 def test_dividend_is_named_by_its_factor(three: Files, database: Database, days: Days, factor: float) -> None:
     rows = scaled(days(400, price=30), 1)
@@ -116,6 +127,21 @@ def test_several_dividends_are_named_each_with_its_day(three: Files, database: D
     [(kind, spans)] = database.rows("SELECT kind, spans FROM restatements")
     assert (kind, [span[0] for span in spans]) == ("factors", [newer, older])
     assert etl.Receipt.from_json(receipt.to_json()) == receipt
+
+
+def test_several_dividends_of_two_companies_are_named_each_with_its_own_days(
+    three: Files, database: Database, days: Days
+) -> None:
+    rows = scaled(days(400, price=30), 1)
+    until = {"bb.us.csv": (310, 250), "cc.us.csv": (300, 240)}
+    for name in until:
+        three.put(name, rows)
+    three.load(database)
+    for name, (newer, older) in until.items():
+        edition = [*scaled(rows[:newer], 0.9975), *rows[newer:]]
+        three.put(name, [*scaled(edition[:older], 0.99), *edition[older:]])
+    found = {one.company_name: [span[0] for span in one.spans] for one in three.load(database).restatements}
+    assert found == {name: [rows[number - 1][:10] for number in numbers] for name, numbers in until.items()}
 
 
 @pytest.mark.parametrize("grown", [0, 2])
@@ -308,6 +334,7 @@ def test_split_is_recognised_by_its_volumes(three: Files, database: Database, da
     receipt = three.load(database)
     text = f"cc.us.csv: all 300 rows up to {rows[299][:10]} × 0.5, volumes × 2 (a split)"
     assert text in etl.receipt_text(receipt)
+    assert database.rows("SELECT kind, factor, volume_factor FROM restatements") == [("split", 0.5, 2)]
 
 
 def test_scattered_corrections_are_no_factor(three: Files, database: Database, days: Days) -> None:
@@ -345,6 +372,15 @@ def test_respelled_numbers_replace_the_text_and_fill_no_journal(three: Files, da
     assert spelled == rows[1].split(",")[1]
 
 
+def test_respelled_row_without_a_percent_change_is_no_correction(three: Files, database: Database, days: Days) -> None:
+    rows = days(5, price=10)
+    three.put("aa.us.csv", [*rows, "2001-02-01,0,1,0,1,5,0"])  # no percent change of an open of 0
+    three.load(database)
+    three.put("aa.us.csv", [*rows, "2001-02-01,0.0,1,0,1,5,0"])
+    assert [one.kind for one in three.load(database).restatements] == ["respelled"]
+    assert changes(database) == []
+
+
 def test_removed_and_inserted_days_are_named(three: Files, database: Database, days: Days) -> None:
     rows = days(40, price=30)
     three.put("cc.us.csv", rows[:9] + rows[12:])
@@ -355,12 +391,13 @@ def test_removed_and_inserted_days_are_named(three: Files, database: Database, d
     assert "cc.us.csv: 2 rows removed, 2001-01-21 to 2001-01-22" in text
 
 
-def test_unsorted_tail_is_journalled_by_day(three: Files, database: Database, days: Days) -> None:
+@pytest.mark.parametrize("reload", [False, True])
+def test_unsorted_tail_is_journalled_by_day(three: Files, database: Database, days: Days, reload: bool) -> None:
     rows = days(20, price=30)
     three.put("cc.us.csv", rows[:5] + rows[10:])
     first = three.load(database)
     three.put("cc.us.csv", rows[:5] + rows[10:] + rows[5:10] + days(1, first=20, price=30))
-    three.load(database)
+    three.load(database, reload=reload)
     assert [(change, day) for _, change, day, *_ in changes(database)][:2] == [
         ("added", "2001-01-06"),
         ("added", "2001-01-07"),
@@ -422,6 +459,29 @@ def test_old_journal_is_let_go_and_as_of_before_it_says_so(three: Files, databas
         database.rows(AS_OF, datetime.now(UTC) - timedelta(days=41))
 
 
+def test_journal_of_every_load_older_than_the_days_is_let_go_and_of_no_other(
+    three: Files, database: Database, days: Days
+) -> None:
+    for count in (20, 21, 22):
+        three.put("cc.us.csv", days(count, price=30))
+        three.load(database)
+    age = "CASE WHEN load < 3 THEN interval '31 days' ELSE interval '29 days' END"
+    database.execute(f"UPDATE loads SET loaded_at = loaded_at - {age}")
+    three.load(database, journal_days=30)
+    assert database.rows("SELECT journal_kept FROM loads ORDER BY load") == [(False,), (False,), (True,), (True,)]
+    assert database.rows("SELECT DISTINCT load FROM price_changes") == [(3,)]
+
+
+def test_table_is_readable_as_of_each_run_although_the_clock_was_set_back(
+    three: Files, database: Database, days: Days
+) -> None:
+    [first] = _load_prices(three, database, days, 30)
+    database.execute("UPDATE loads SET loaded_at = loaded_at + interval '1 hour'")
+    [second] = _load_prices(three, database, days, 31)
+    found = [etl.read_prices("cc.us.csv", database=database.url, as_of=run).open_value[0] for run in (first, second)]
+    assert found == [30, 31]
+
+
 def test_undo_takes_the_last_change_back_and_the_same_batch_loads_again(
     three: Files, database: Database, days: Days, command: Command
 ) -> None:
@@ -440,6 +500,7 @@ def test_undo_takes_the_last_change_back_and_the_same_batch_loads_again(
     assert answer.code == 0, answer.err
     assert (database.table(), database.ledger()) == before[:2]
     assert database.rows("SELECT count(*) FROM price_changes") == [(3,)]
+    assert database.rows("SELECT * FROM restatements") == []
     with pytest.raises(etl.SettingsError, match=f"Run {second.run_id} was undone by run undo__"):
         etl.read_prices(database=database.url, as_of=second.run_id)
     assert command("verify", "--database-url", database.url, "--output", three.output).out.startswith("Table, ledger")
@@ -461,6 +522,37 @@ def test_undo_of_a_run_takes_all_later_ones_back_too(three: Files, database: Dat
     assert (database.table(), database.ledger()) == ([], [])
     with pytest.raises(etl.SettingsError, match="nothing to undo"):
         audit.undo(database.url, run=etl.Run.begin("undo"))
+
+
+def test_undo_of_growth_brings_back_old_rows_that_were_corrected_later(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    before = database.table(), database.ledger()
+    three.put("cc.us.csv", days(23, price=30))
+    grown = three.load(database)
+    three.put("cc.us.csv", [row.replace("2001-01-02,30", "2001-01-02,29") for row in days(23, price=30)])
+    assert three.load(database).restated == 1
+    audit.undo(database.url, run=etl.Run.begin("undo"), run_id=grown.run_id)
+    assert (database.table(), database.ledger()) == before
+
+
+def test_undo_forgets_a_company_of_which_no_row_was_loaded(three: Files, database: Database) -> None:
+    three.load(database, job=three.job(since=date(2001, 1, 8)))
+    assert database.rows("SELECT rows FROM loaded_companies WHERE company_name = 'aa.us.csv'") == [(0,)]
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert database.ledger() == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_undo_of_an_altered_table_is_refused_with_the_difference(
+    three: Files, database: Database, dry_run: bool
+) -> None:
+    three.load(database)
+    database.execute("ALTER TABLE historical_stocks_data ADD COLUMN remark text")
+    with pytest.raises(etl.SettingsError, match="not ours: remark text"):
+        audit.undo(database.url, run=etl.Run.begin("undo"), dry_run=dry_run)
+    assert database.count() == 35
 
 
 class Person:
@@ -595,6 +687,15 @@ def test_undo_refuses_where_rows_were_changed_outside_the_pipeline(
     assert database.table() == as_it_was
 
 
+def test_undo_refuses_where_rows_of_a_company_that_it_leaves_were_changed_outside(
+    three: Files, database: Database, days: Days
+) -> None:
+    _load_prices(three, database, days, 30, 31)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'aa.us.csv'")
+    with pytest.raises(etl.SettingsError, match="Rows were changed outside the pipeline: an undo"):
+        audit.undo(database.url, run=etl.Run.begin("undo"))
+
+
 VALUES = "open_value, high_value, low_value, close_value, volume_traded, daily_percent_change, value_change"
 BY_HAND = {
     "values": "UPDATE historical_stocks_data SET open_value = '7' WHERE stock_date IN ('2001-01-02', '2001-01-20')",
@@ -699,6 +800,22 @@ def test_undo_refuses_to_bring_back_what_others_had_written_before_the_run(
     assert not list(audit.verify(database.url))
 
 
+def test_undo_is_not_refused_for_a_company_that_was_held_back_with_what_others_had_written(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    before = database.table()
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
+    three.put("bb.us.csv", days(10, price=21))
+    three.put("cc.us.csv", days(3, price=30))
+    run = three.load(database)
+    assert [one.company_name for one in run.held] == ["cc.us.csv"]
+    three.put("cc.us.csv", days(20, price=30))
+    three.load(database, reload=True)
+    audit.undo(database.url, run=etl.Run.begin("undo"), run_id=run.run_id)
+    assert database.table() == before
+
+
 def test_undo_gives_companies_whose_rows_it_leaves_the_ledger_entries_of_before(
     three: Files, database: Database, days: Days
 ) -> None:
@@ -723,6 +840,18 @@ def test_undo_leaves_a_company_that_was_respelled_and_its_ledger_entry(
     respelled = [row for row in database.table() if row[8] == "cc.us.csv"], database.ledger()[2]
     audit.undo(database.url, run=etl.Run.begin("undo"))
     assert ([row for row in database.table() if row[8] == "cc.us.csv"], database.ledger()[2]) == respelled
+    assert list(audit.verify(database.url)) == []
+
+
+def test_table_agrees_after_an_undo_with_files_that_are_in_no_order_and_keep_a_spelling(
+    three: Files, database: Database, days: Days
+) -> None:
+    rows = days(20, price=30)[::-1]
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    three.put("cc.us.csv", [*_respelled(rows[:10]), *scaled(rows[10:12], 0.5), *rows[12:]])
+    three.load(database)
+    audit.undo(database.url, run=etl.Run.begin("undo"))
     assert list(audit.verify(database.url)) == []
 
 
@@ -773,6 +902,17 @@ def test_undo_passes_over_later_runs_that_changed_no_row(three: Files, database:
     assert next(row[1] for row in database.table() if row[8] == "cc.us.csv") == "31"
 
 
+def test_history_says_how_much_journal_there_is_for_the_loads_that_count(
+    three: Files, database: Database, days: Days
+) -> None:
+    _load_prices(three, database, days, 30, 31)
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    size = audit.journal_size(database.url)
+    assert (size.changes, size.loads) == (3, 2)
+    on_disk = "SELECT pg_total_relation_size('price_changes') + pg_total_relation_size('ledger_changes')"
+    assert [(size.size_bytes,)] == database.rows(on_disk)
+
+
 def test_diff_of_a_run_that_was_repeated_shows_what_it_changed_itself(
     three: Files, database: Database, days: Days, command: Command
 ) -> None:
@@ -789,10 +929,11 @@ def test_diff_of_a_run_that_was_repeated_shows_what_it_changed_itself(
     shown = command("diff", repeated.run_id, "--rows", "--database-url", database.url).out
     assert re.search(r"aa.us.csv +0 +0 +1  2001-01-06  2001-01-06", shown)
     assert "bb.us.csv" not in shown
-    three.put("aa.us.csv", days(6, price=11))
+    three.put("aa.us.csv", [*days(3, price=11), *days(6, price=10)[3:]])
     load(repeated)
     [one] = audit.diff(database.url, repeated.run_id).companies
-    assert (one.company_name, one.changed, one.added, one.first_day) == ("aa.us.csv", 6, 1, "2001-01-01")
+    assert (one.company_name, one.changed, one.added) == ("aa.us.csv", 3, 1)
+    assert (one.first_day, one.last_day) == ("2001-01-01", "2001-01-06")
 
 
 def test_diff_of_a_run_that_loaded_twice_in_a_row_shows_what_came_of_it(
@@ -804,6 +945,19 @@ def test_diff_of_a_run_that_loaded_twice_in_a_row_shows_what_came_of_it(
         three.put("cc.us.csv", days(20, price=price))
         etl.run(three.job(), target=etl.Target(database.url), run=run)
     assert audit.diff(database.url, run.run_id).companies == ()
+
+
+def test_diff_of_a_run_that_was_repeated_behind_one_that_was_undone_shows_what_came_of_it(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    repeated = etl.Run.begin("repeated")
+    for price, run in ((31, repeated), (32, etl.Run.begin("other")), (30, repeated)):
+        three.put("cc.us.csv", days(20, price=price))
+        etl.run(three.job(), target=etl.Target(database.url), run=run)
+        if run != repeated:
+            audit.undo(database.url, run=etl.Run.begin("undo"))
+    assert audit.diff(database.url, repeated.run_id).companies == ()
 
 
 def test_diff_shows_a_run_and_what_changed_between_two(
@@ -1031,6 +1185,19 @@ def test_verify_finds_an_empty_text_where_nothing_was_loaded(
     assert command("verify", "--database-url", database.url).code == 0
 
 
+def test_verify_reads_all_companies_however_many_it_reads_at_once(
+    three: Files, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.load(database)
+    monkeypatch.setattr("etl.table.verify._COMPANIES_AT_ONCE", 2)
+    assert list(audit.verify(database.url)) == []
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
+    [found] = audit.verify(database.url)
+    assert (found.name, found.detail) == (
+        "cc.us.csv", "its 20 rows are not those that the ledger says were loaded"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("rows_more", [0, 1])
 def test_verify_without_outputs_proves_files_that_are_not_in_the_order_of_their_days(
     three: Files, database: Database, days: Days, rows_more: int
@@ -1196,6 +1363,34 @@ def test_receipts_are_a_chain_through_loads_failures_and_undos(
     database.execute("DELETE FROM pipeline_runs WHERE run_id = %s", receipts[1]["run_id"])
     answer = command("verify", "--database-url", database.url)
     assert answer.out == f"receipts: {receipts[2]['run_id']}: the receipt before it is missing\n"
+
+
+def test_receipt_that_was_changed_is_named_and_not_the_one_behind_it(three: Files, database: Database) -> None:
+    runs = [three.load(database).run_id for _ in range(3)]
+    database.execute(
+        "UPDATE pipeline_runs SET receipt = jsonb_set(receipt, '{rows,accepted}', '1') WHERE run_id = %s", runs[1]
+    )
+    assert [(one.name, one.detail) for one in audit.verify(database.url)] == [(runs[1], "its receipt was changed")]
+
+
+def test_of_two_receipts_at_once_the_second_holds_the_hash_of_the_first(database: Database) -> None:
+    def record(run_id: str, previous: str | None) -> RunRecord:
+        receipt = json.dumps({"run_id": run_id, "previous": previous})
+        return RunRecord(run_id, "failed", datetime.now(UTC), 0, receipt)
+
+    def record_slowly(previous: str | None) -> RunRecord:
+        others.append(pool.submit(record_run, database.url, partial(record, "second"), also=lambda _: None))
+        while not others[0].done() and database.rows(waiting) == [(0,)]:
+            time.sleep(0.01)
+        return record("first", previous)
+
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    others: list[Future[RunRecord]] = []
+    with ThreadPoolExecutor(1) as pool:
+        record_run(database.url, record_slowly, also=lambda _: None)
+        others[0].result(10)
+    with connect(database.url) as connection, connection.cursor() as cursor:
+        assert list(verify_receipts(cursor)) == []
 
 
 def test_run_of_a_clock_that_was_ahead_is_not_the_last_one_for_a_year(

@@ -94,11 +94,13 @@ def test_rejected_rows_and_quarantined_files_of_all_runs_are_recorded_with_their
 
 def test_attempt_that_is_repeated_records_its_rows_once(three: Files, database: Database, days: Days) -> None:
     three.put("aa.us.csv", [*days(5), BAD])
+    three.put("bb.us.csv", None)
     process(three.job())
     run = Run.begin("test")
     for _ in range(2):
         etl.load(three.job(), target=etl.Target(database.url), run=run)
     assert len(database.rows(REJECTED)) == 1
+    assert database.rows("SELECT file FROM quarantined_files") == [("bb.us.csv",)]
 
 
 def test_what_old_runs_have_rejected_goes_with_the_journal(three: Files, database: Database, days: Days) -> None:
@@ -108,6 +110,29 @@ def test_what_old_runs_have_rejected_goes_with_the_journal(three: Files, databas
     receipt = three.load(database, journal_days=0)
     assert database.rows("SELECT run_id FROM rejected_rows") == [(receipt.run_id,)]
     assert database.rows("SELECT run_id FROM quarantined_files") == [(receipt.run_id,)]
+
+
+def test_what_an_old_run_has_rejected_goes_also_where_no_load_is_that_old(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.put("aa.us.csv", [*days(5), BAD])
+    three.put("bb.us.csv", None)
+    three.load(database)
+    for table in ("rejected_rows", "quarantined_files"):  # of a run that failed
+        database.execute(f"UPDATE {table} SET run_id = 'failed', recorded_at = recorded_at - interval '31 days'")
+    receipt = three.load(database, journal_days=30)
+    for table in ("rejected_rows", "quarantined_files"):
+        assert database.rows(f"SELECT run_id FROM {table}") == [(receipt.run_id,)]
+
+
+def test_rejected_rows_after_an_undo_are_those_of_the_last_run_that_read_files(
+    three: Files, database: Database, days: Days, command: Command
+) -> None:
+    three.put("aa.us.csv", [*days(5), BAD])
+    run = three.load(database).run_id
+    undo(database.url, run=Run.begin("undo"))
+    answer = command("rejected", "--database-url", database.url)
+    assert answer.out.startswith(f"run {run}: 1 of 36 rows rejected")
 
 
 def test_hostile_bytes_of_rejected_rows_are_recorded(three: Files, database: Database, days: Days) -> None:
@@ -213,6 +238,16 @@ def test_flags_of_kept_loads_stay_where_the_loads_before_them_are_forgotten(
     assert [database.rows(as_of, load) for load in (2, 3)] == [[(1,)], [(0,)]]
 
 
+def test_flags_that_were_taken_back_go_with_the_journal(flagged: Files, database: Database, days: Days) -> None:
+    flagged.load(database)
+    flagged.put("cc.us.csv", days(20, price=30))
+    flagged.load(database)
+    assert len(database.rows("SELECT * FROM flag_changes")) == 1
+    database.execute("UPDATE loads SET loaded_at = loaded_at - interval '40 days'")
+    flagged.load(database, journal_days=30)
+    assert database.rows("SELECT * FROM flag_changes") == []
+
+
 def test_reader_sees_flags_and_not_what_was_rejected(flagged: Files, database: Database) -> None:
     flagged.load(database)
     for relation in ("stock_price_flags", "stock_price_flag_changes", "stock_prices_unflagged"):
@@ -257,6 +292,18 @@ def test_restated_company_replaces_its_flags_and_undo_brings_them_back(
     assert database.rows(FLAGS) == [flag(rows, 12)]
     undo(database.url, run=Run.begin("undo"), run_id=first.run_id)
     assert (database.rows(FLAGS), database.count()) == ([], 0)
+
+
+def test_flag_of_a_high_that_an_undo_brings_back_has_its_value(three: Files, database: Database, days: Days) -> None:
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [*rows[:7], f"{rows[7][:10]},30,29,31,30,1007,0", *rows[8:]])
+    three.load(database)
+    before = database.rows(FLAGS)
+    assert before == [("cc.us.csv", rows[7][:10], 9, "High", "29")]
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    undo(database.url, run=Run.begin("undo"))
+    assert database.rows(FLAGS) == before
 
 
 def test_flag_that_an_undo_brings_back_has_the_spelling_that_its_row_keeps(

@@ -117,6 +117,15 @@ def test_same_content_note_names_the_run_that_loaded_this_content(three: Files, 
     assert f"Same content as run {first.run_id}." in again.notes
 
 
+def test_same_content_note_names_the_last_of_the_runs_that_loaded_it(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(20, price=31))
+    second = three.load(database)
+    assert f"Same content as run {second.run_id}." in three.load(database).notes
+
+
 def test_same_content_under_a_new_timestamp_is_recognised(three: Files, database: Database) -> None:
     three.load(database)
     for path in three.source.iterdir():
@@ -229,9 +238,10 @@ def test_shrunk_file_is_held_back_and_its_company_keeps_its_rows(
     assert "18 accepted = 0 inserted + 15 unchanged + 3 held back" in text
     assert "cc.us.csv: 3 rows up to 2001-01-03 in the file, 20 rows up to 2001-01-20 loaded" in text
     assert "--accept-shrunk cc.us.csv" in text
+    assert not [note for note in receipt.notes if "Same content" in note]
 
 
-@pytest.mark.parametrize("names", [("cc.us.csv",), ("all",), ("bb.us.csv", "cc.us.csv")])
+@pytest.mark.parametrize("names", [("cc.us.csv",), ("all",), ("bb.us.csv", "cc.us.csv"), ("cc.us.csv.gz",)])
 def test_shrunk_file_takes_its_rows_out_of_the_table_with_consent(
     three: Files, database: Database, days: Days, names: tuple[str, ...]
 ) -> None:

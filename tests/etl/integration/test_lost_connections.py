@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import etl
+from etl.table.undo import was_committed
 from tests.support.batch_files import process
 from tests.support.database_proxy import DatabaseProxy, Fault
 
@@ -224,6 +226,32 @@ def test_failure_after_a_commit_that_was_not_answered_does_not_say_that_nothing_
         move(three, url, etl.Run.begin("test"))
     assert database.count() == 35
     assert "Nothing was loaded" not in str(three.receipts())
+
+
+def test_failure_after_a_commit_that_is_known_not_to_have_been_says_that_nothing_was_loaded(
+    three: Files, database: Database, cutting_proxy: Callable[..., DatabaseProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = cutting_proxy(before=True).url(database.url, database.server.port)
+    refuse = (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more rows'; END $$; "
+        "CREATE TRIGGER refuse BEFORE INSERT ON historical_stocks_data EXECUTE FUNCTION refuse()"
+    )
+    monkeypatch.setattr("etl.table.load.time.sleep", lambda _: database.execute(refuse))
+    with pytest.raises(etl.SettingsError, match=r"no more rows\. Nothing was loaded\."):
+        _load(three, url, etl.Run.begin("test"))
+    assert database.count() == 0
+
+
+def test_undo_whose_commit_is_still_under_way_is_waited_for(database: Database) -> None:
+    waiting = "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory%' AND pid <> pg_backend_pid()"
+    with contextlib.closing(database.session()) as session, session.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('historical_stocks_data'))")
+        cursor.execute("INSERT INTO loads VALUES (1, 'undo', 'undo', now())")
+        found = pool.submit(was_committed, database.url, "undo")
+        while not found.done() and not database.rows(waiting):
+            time.sleep(0.01)
+        session.commit()
+        assert found.result(10)
 
 
 @both_ways

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import etl
+from etl import audit
 from etl.batch.policy import Choice
 from etl.outcome.report import LARGEST_BYTES
 from etl.table.database import QUERIES, query
@@ -81,6 +82,20 @@ def test_receipt_and_mail_name_each_company_that_changed(three: Files, database:
         f"  2 rows rejected in ee.us.csv (line 4, Date: no such day; all in {three.output}/rejected_rows.csv)",
     ]
     assert three.receipts()[receipt.run_id]["grown"] == {"bb.us.csv": 1}
+
+
+def test_first_load_calls_no_file_newly_quarantined(three: Files, database: Database) -> None:
+    three.put("cc.us.csv", None)
+    assert three.load(database).newly_quarantined == ()
+
+
+def test_file_that_a_load_before_an_undo_has_named_is_not_newly_quarantined(
+    three: Files, database: Database, days: Days
+) -> None:
+    first = changed_batch(three, database, days)
+    audit.undo(database.url, run=etl.Run.begin("undo"))
+    again = three.load(database)
+    assert (first.newly_quarantined, again.newly_quarantined) == (("cc.us.csv",), ())
 
 
 def test_file_is_newly_quarantined_until_a_load_has_said_so(three: Files, database: Database, days: Days) -> None:

@@ -82,3 +82,21 @@ def test_no_day_behind_the_last_one_is_named_with_the_load_that_removes_it(
         three.load(database, table_index=False)
     three.load(database, reload=True)
     assert database.companies()["aa.us.csv"] == 36
+
+
+def test_second_row_of_a_day_goes_and_the_first_stays_without_a_journal(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    database.execute(_INSERT.format("2001-01-03").replace("open_value", "'7'"))
+    rows = days(20, price=30)
+    three.put("cc.us.csv", [*rows[:4], rows[4].replace(",1004,", ",7,"), *rows[5:]])
+    three.load(database)
+    changed = "SELECT company_name, stock_date FROM price_changes WHERE change <> 'new'"
+    assert database.rows(changed) == [("cc.us.csv", "2001-01-05")]
+
+
+def test_company_of_which_only_such_rows_were_there_is_new(three: Files, database: Database) -> None:
+    database.execute("INSERT INTO historical_stocks_data (stock_date, company_name) VALUES ('no day', 'aa.us.csv')")
+    three.load(database)
+    assert database.rows("SELECT change, rows FROM price_changes WHERE company_name = 'aa.us.csv'") == [("new", 5)]

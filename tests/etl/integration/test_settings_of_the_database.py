@@ -129,8 +129,9 @@ def test_load_that_waited_for_another_sees_its_rows_whatever_the_isolation(
 
 def test_session_says_what_is_written_and_read_and_commits_to_the_disk(database: Database) -> None:
     make_hostile(database)
-    with connect(database.url) as connection, connection.cursor() as cursor:
+    with connect(database.url, lock_timeout_seconds=7) as connection, connection.cursor() as cursor:
         for name, value in {
+            "lock_timeout": "7s",
             "DateStyle": "ISO, DMY",
             "TimeZone": "UTC",
             "extra_float_digits": "1",

@@ -16,6 +16,7 @@ from etl.outcome.advice import next_steps
 from etl.outcome.report import make_report
 from etl.table.schema import make_tables
 from tests.support.commands import Command
+from tests.support.database import autocommit
 
 if TYPE_CHECKING:
     from tests.support.batch_files import Files
@@ -185,6 +186,32 @@ def test_change_by_hand_during_a_reload_is_not_forgotten_with_the_older_ones(thr
             database.execute("INSERT INTO changes_by_hand VALUES ('joe', 'UPDATE')")  # as the trigger does for joe
         load.result()
     assert database.rows("SELECT changed_by FROM changes_by_hand") == [("joe",)]
+
+
+def test_reload_that_holds_a_company_back_forgets_no_change_by_hand_of_it(
+    three: Files, database: Database, days: Callable[..., list[str]]
+) -> None:
+    three.load(database)
+    database.execute("UPDATE historical_stocks_data SET open_value = '7' WHERE company_name = 'cc.us.csv'")
+    three.put("cc.us.csv", days(12, price=30))
+    receipt = three.load(database, reload=True)
+    assert [one.company_name for one in receipt.held] == ["cc.us.csv"]
+    assert len(receipt.written_outside) == 1
+    assert len(_by_hand(three.load(database))) == 1
+
+
+def test_change_by_hand_is_noted_with_who_made_it_and_when_it_was_last_made(three: Files, database: Database) -> None:
+    three.load(database)
+    database.execute("CREATE ROLE clerk LOGIN PASSWORD 'his'; GRANT SELECT, UPDATE ON historical_stocks_data TO clerk")
+    noted = []
+    with autocommit(database.without_password(user="clerk", password="his")) as connection:
+        for value in (7, 8):
+            connection.cursor().execute("UPDATE historical_stocks_data SET open_value = %s", [value])
+            noted += database.rows("SELECT changed_by, operation, changed_at FROM changes_by_hand")
+    database.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+    (first, second) = noted
+    assert first[:2] == second[:2] == ("clerk", "UPDATE")
+    assert first[2] < second[2]
 
 
 def test_table_emptied_together_with_the_ledger_is_a_new_start(three: Files, database: Database) -> None:

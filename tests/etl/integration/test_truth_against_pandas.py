@@ -310,6 +310,8 @@ def test_read_prices_of_a_day_is_what_a_filter_on_all_of_them_gives(sample: File
         assert found.equals(everything[everything["stock_date"] == day].reset_index(drop=True))
     with pytest.raises(etl.SettingsError, match="date is one day"):
         etl.read_prices(date="2017-11-10", since="2017-11-10", database=database.url)
+    with pytest.raises(etl.SettingsError, match="date is one day"):
+        etl.read_prices(date="2017-11-10", until="2017-11-10", database=database.url)
 
 
 @pytest.mark.parametrize("columns", [["close_value"], ("volume_traded", "stock_date"), list(reversed(TYPES)), []])
