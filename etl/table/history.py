@@ -52,7 +52,8 @@ def find_run(cursor: Cursor, run_id: str) -> RunLoads:
     """The loads of a run. Raises SettingsError when it committed none, or was undone."""
     loads = query(cursor, "loads_of_run", run_id=run_id)
     if not loads:
-        raise SettingsError(f"No load of a run {run_id!r} is recorded. `mbd history` lists the runs.")
+        where = "`mbd history` and the view stock_price_loads list them."
+        raise SettingsError(f"No load of a run {run_id!r} is recorded. {where}")
     kept = [(number, at) for number, at, undone_by in loads if undone_by is None]
     if not kept:
         raise SettingsError(f"Run {run_id} was undone by run {loads[-1][2]}: it counts as if it had never been.")
