@@ -934,6 +934,10 @@ def test_diff_of_a_run_that_was_repeated_shows_what_it_changed_itself(
     [one] = audit.diff(database.url, repeated.run_id).companies
     assert (one.company_name, one.changed, one.added) == ("aa.us.csv", 3, 1)
     assert (one.first_day, one.last_day) == ("2001-01-01", "2001-01-06")
+    three.put("aa.us.csv", [*days(3, price=11), *days(8, price=10)[3:]])
+    load(repeated)
+    [one] = audit.diff(database.url, repeated.run_id).companies
+    assert (one.added, one.first_day, one.last_day) == (3, "2001-01-01", "2001-01-08")
 
 
 def test_diff_of_a_run_that_loaded_twice_in_a_row_shows_what_came_of_it(

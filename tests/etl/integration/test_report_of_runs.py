@@ -198,6 +198,30 @@ def test_corrected_price_is_plotted_before_and_after(three: Files, database: Dat
     assert label.startswith("cc.us.csv, close from 2001-01-01 to 2001-01-20")
 
 
+def test_each_corrected_price_of_a_long_history_is_among_the_points_that_are_plotted(
+    three: Files, database: Database, days: Days
+) -> None:
+    rows = days(700, price=30)
+    three.put("cc.us.csv", rows)
+    three.load(database)
+    changed = [rows[number] for number in (101, 350, 598)]
+    three.put("cc.us.csv", [",".join([row[:10], *["7"] * 6]) if row in changed else row for row in rows])
+    receipt = three.load(database)
+    [found] = read_overview(database.url, run_id=receipt.run_id, restatements=receipt.restatements).closes
+    assert {row[:10] for row in changed} <= set(found.days)
+    assert len(found.days) < 300
+
+
+def test_company_whose_numbers_are_only_written_in_another_way_is_not_plotted(
+    three: Files, database: Database, days: Days
+) -> None:
+    three.load(database)
+    three.put("cc.us.csv", [row.replace(",30,", ",30.0,") for row in days(20, price=30)])
+    receipt = three.load(database)
+    assert [one.kind for one in receipt.restatements] == [Kind.RESPELLED]
+    assert read_overview(database.url, run_id=receipt.run_id, restatements=receipt.restatements).closes == ()
+
+
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("fault", ["missing file", "wrong password", "nothing usable", "no server"])
 def test_run_that_failed_has_a_page_too(
