@@ -184,3 +184,52 @@ def test_steps_of_a_run_heed_the_settings_and_the_slowest_of_several_shards_coun
         "journal": 9,
         "steps": {"gate": 1.0, "process": 5.0},
     }
+
+
+ERRORS = """
+import datetime, importlib.util, json, sys, types
+import etl
+
+def refuse(text):
+    def raise_it(*_, **__):
+        raise etl.SettingsError(text)
+    return raise_it
+
+found = {}
+receipt = types.SimpleNamespace(run_id="r", rows=types.SimpleNamespace(inserted=1, deleted=2, unchanged=3))
+etl.record_start = lambda *_, **__: None
+etl.record_failure = lambda error, *, target, **_: found.update(recorded=[str(error), target])
+etl.gate, etl.load, etl.datasets = refuse("the first error"), lambda *_, **__: receipt, refuse("no address")
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+dag = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(dag)
+dag.log_receipt = lambda _: None
+run = types.SimpleNamespace(run_id="r", start_date=datetime.datetime.now(datetime.UTC), conf={})
+params = {name: param.value for name, param in dag.PARAMS.items()}
+outlets = {dag.TABLE: types.SimpleNamespace()}
+dag.get_current_context = lambda: {"params": params, "dag_run": run, "outlet_events": outlets}
+made = dag.moving_big_data()
+found["loaded"] = made.get_task("load").python_callable([{"gate": 1.0, "process": 2.0}])
+dag.DATABASE_CONNECTION = "wrong"
+try:
+    made.get_task("gate").python_callable()
+except dag.AirflowFailException as failure:
+    found["failed"] = str(failure)
+print("FOUND " + json.dumps(found))
+"""
+
+
+def test_committed_load_succeeds_without_an_address_and_a_wrong_connection_hides_no_error(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
+    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "MBD_SOURCE_BUCKET": "mine"}
+    environment |= {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "lovelace", "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t"}
+    wrong = {"conn_type": "postgres", "host": "db.example", "extra": {"sslmode": {"is": "no text"}}}
+    environment |= {"AIRFLOW_CONN_STOCKS_DATABASE": CONNECTIONS["plain"], "AIRFLOW_CONN_WRONG": json.dumps(wrong)}
+    command = [sys.executable, "-c", ERRORS, str(ROOT / "airflow/dags/moving_big_data.py")]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
+    assert json.loads(line.removeprefix("FOUND ")) == {
+        "loaded": {"inserted": 1, "deleted": 2, "unchanged": 3},
+        "recorded": ["the first error", None],
+        "failed": "the first error",
+    }

@@ -575,6 +575,16 @@ def test_second_attempt_of_a_run_that_was_committed_says_so(three: Files, databa
     assert f"Same content as run {run.run_id}." in other.notes
 
 
+def test_second_attempt_of_a_run_that_replaced_rows_says_how_many(three: Files, database: Database, days: Days) -> None:
+    three.load(database)
+    three.put("cc.us.csv", days(24, price=31))
+    run = etl.Run.begin("test")
+    process(three.job(), run=run)
+    first, second = (etl.load(three.job(), target=etl.Target(database.url), run=run) for _ in range(2))
+    assert (first.rows.inserted, first.rows.deleted) == (24, 20)
+    assert "An earlier attempt of this run was committed: 24 rows inserted, 20 old ones deleted." in second.notes
+
+
 def test_since_beyond_the_last_day_stops_the_batch(three: Files, database: Database) -> None:
     three.load(database)
     before = database.places(), three.outputs()

@@ -125,8 +125,9 @@ def test_a_login_that_s3_refuses_is_a_settings_error(mount: Mount, mount_point: 
     assert not is_in_kernel(mount_point)
 
 
-def test_a_password_file_that_others_may_read_is_refused(mount: Mount, surroundings: dict[str, str]) -> None:
-    (Path(surroundings["HOME"]) / ".passwd-s3fs").chmod(0o644)
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o602])
+def test_a_password_file_that_others_may_read_is_refused(mount: Mount, surroundings: dict[str, str], mode: int) -> None:
+    (Path(surroundings["HOME"]) / ".passwd-s3fs").chmod(mode)
     done = mount("mount")
     assert done.returncode == 2
     assert "chmod 600" in done.stderr
