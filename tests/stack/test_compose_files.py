@@ -138,6 +138,30 @@ def test_channels_reach_the_container_that_mails_and_no_other(env_file: Path) ->
         assert holding == {"dag-processor": source}
 
 
+NOT_OF_TASKS = {"MBD_CHANNELS", "MBD_DATABASE_URL", "MBD_LOADER_PASSWORD", "MBD_NATIVE", "MBD_READER_PASSWORD"}
+"""The first is a secret, as above; the others are read by commands that a person gives."""
+
+
+def test_each_setting_that_the_pipeline_reads_reaches_the_containers_that_work(env_file: Path) -> None:
+    sources = [*(ROOT / "etl").rglob("*.py"), *(AIRFLOW / "dags").glob("*.py")]
+    names = {name for source in sources for name in re.findall(r"\bMBD_[A-Z_]+\b", source.read_text())} - NOT_OF_TASKS
+    assert "MBD_MAX_REJECTED" in names
+    given = {name: f"given {name}" for name in names}
+    found = services(COMPOSE, CELERY, env_file=env_file, settings=given)
+    for service in ("scheduler", "dag-processor", "worker"):
+        assert given.items() <= found[service]["environment"].items()
+
+
+def test_what_must_outlive_a_container_is_in_a_volume_and_tasks_have_time_to_end(env_file: Path) -> None:
+    found = services(COMPOSE, CELERY, env_file=env_file)
+    for service, folder in (("postgres", "/var/lib/postgresql/data"), ("redis", "/data")):
+        assert ("volume", folder) in [(one["type"], one["target"]) for one in found[service]["volumes"]]
+    queue = found["redis"]["entrypoint"][-1]
+    assert "appendonly yes" in queue
+    assert "maxmemory-policy noeviction" in queue
+    assert (found["scheduler"]["stop_grace_period"], found["worker"]["stop_grace_period"]) == ("30s", "1m0s")
+
+
 def test_every_container_that_holds_a_secret_that_counts_is_labelled_with_the_digest(env_file: Path) -> None:
     digest = read_env(env_file)["AIRFLOW_SECRETS_DIGEST"]
     found = services(COMPOSE, CELERY, env_file=env_file)
