@@ -58,6 +58,15 @@ def test_a_line_is_found_however_compose_lets_it_be_written(tmp_path: Path) -> N
     assert not [line for line in lines[3:] if "FIRST_NAME" in line or "ADMIN_PASSWORD" in line]
 
 
+def test_a_value_ends_at_a_comment_and_not_at_a_sign_within_it(tmp_path: Path) -> None:
+    make_env(tmp_path)
+    script = tmp_path / "airflow" / "make_env.sh"
+    for line, value in (("a#b", "a#b"), ("a#b # c", "a#b"), ("'a # b'", "a # b"), ('"a # b" # c', "a # b")):
+        (tmp_path / ".env").write_text(f"AIRFLOW_ADMIN_PASSWORD={line}\n")
+        done = subprocess.run([script, "value", "AIRFLOW_ADMIN_PASSWORD"], check=True, capture_output=True, text=True)
+        assert done.stdout.rstrip("\n") == value
+
+
 def test_a_value_that_env_cannot_hold_is_refused(tmp_path: Path) -> None:
     make_env(tmp_path)
     script = tmp_path / "airflow" / "make_env.sh"

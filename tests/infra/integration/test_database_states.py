@@ -78,14 +78,20 @@ def test_plan_leaves_a_failed_first_attempt_to_apply_which_removes_it(
     assert "DeleteStack" in aws.operations()
 
 
+def kept_day(owner: Person) -> str:
+    return owner.client("ssm").get_parameter(Name=f"/{PREFIX}/airflow/course-expires")["Parameter"]["Value"]
+
+
 def test_a_switch_of_profile_changes_no_tag_and_so_not_the_database(owner: Person) -> None:
     before = owner.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]["Tags"]
     changed_settings(owner, MBD_PROFILE="course")
     assert owner.says("apply", "--yes", "--course-expires", "2030-01-31").code == 0
     after = owner.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]["Tags"]
     assert after == before
-    kept = owner.client("ssm").get_parameter(Name=f"/{PREFIX}/airflow/course-expires")["Parameter"]["Value"]
-    assert kept == "2030-01-31"
+    assert kept_day(owner) == "2030-01-31"
+    for given, day in (((), "2030-01-31"), (("--course-expires", "2029-12-31"), "2029-12-31")):
+        assert owner.says("apply", "--yes", *given).code == 0
+        assert kept_day(owner) == day
     changed_settings(owner, MBD_PROFILE="default")
     assert owner.says("apply", "--yes").code == 0
     assert "course-expires" not in str(owner.client("ssm").describe_parameters()["Parameters"])
@@ -180,6 +186,19 @@ def test_stop_waits_for_a_backup_and_start_for_the_stop(owner: Person, aws: AwsP
     assert started.code == 0, started.err
     assert "is stopping: waiting until that is over" in started.err
     assert "StartDBInstance" in aws.operations()
+
+
+def test_stop_stops_an_instance_that_is_starting(owner: Person, aws: AwsProxy) -> None:
+    state = "<instanceState><code>0</code><name>pending</name></instanceState>"
+    found = f"<item><instancesSet><item><instanceId>i-1</instanceId>{state}</item></instancesSet></item>"
+    text = f"<DescribeInstancesResponse><reservationSet>{found}</reservationSet></DescribeInstancesResponse>"
+
+    def starting(call: Call) -> Answer | None:
+        is_asked = call.operation == "DescribeInstances" and "StopInstances" not in aws.operations()
+        return Answer(200, text.encode(), {"Content-Type": "text/xml"}) if is_asked else None
+
+    aws.script = starting
+    assert owner.learns("stop", "--yes")["instance"] == "stopped"
 
 
 def test_stop_gives_no_wrong_advice_where_rds_shows_a_stopping_database_as_available(

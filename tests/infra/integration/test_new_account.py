@@ -21,6 +21,7 @@ def answered(facts: dict[str, Any]) -> Answer:
 def free_plan(call: Call) -> Answer | None:
     """An account on the free plan, with the Lambda quota of a new one."""
     if call.operation == "GetAccountPlanState":
+        assert "/us-east-1/freetier/" in call.headers["Authorization"]  # no other region has that service
         return answered({"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"})
     if "/account-settings" in call.target:
         return answered({"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}})
@@ -127,6 +128,16 @@ def test_a_reservation_that_the_lambda_quota_refuses_is_reported(person: Person,
     assert "Leave MBD_RESERVED_CONCURRENCY out" in text
 
 
+@pytest.mark.parametrize(("quota", "level"), [(100, "error"), (101, "ok")])
+def test_a_reservation_needs_more_than_what_aws_keeps_for_other_functions(
+    quota: int, level: str, person: Person, aws: AwsProxy
+) -> None:
+    facts = {"AccountLimit": {"ConcurrentExecutions": quota, "UnreservedConcurrentExecutions": quota}}
+    aws.script = lambda call: answered(facts) if "/account-settings" in call.target else None
+    changed_settings(person, MBD_RESERVED_CONCURRENCY="1")
+    assert found(person, "Lambda")[0] == level
+
+
 @pytest.mark.parametrize("bucket", [f"{PREFIX}-s3-source", f"{PREFIX}-monitored-bucket"])
 @pytest.mark.parametrize("region", ["eu-west-1", "us-east-1"])
 def test_a_bucket_name_that_somebody_else_has_is_reported(
@@ -151,6 +162,18 @@ def test_a_bucket_of_this_account_that_is_in_the_way_is_reported(person: Person,
         Bucket=f"{PREFIX}-s3-source", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
     is_refused(person, f"{PREFIX}-s3-source is in this account already, and in no stack")
+
+
+def test_the_bucket_of_a_trigger_that_is_deployed_is_not_in_the_way_of_a_new_platform(person: Person) -> None:
+    bucket = f"{PREFIX}-monitored-bucket"
+    properties = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": bucket}}
+    template = json.dumps({"Resources": {"MonitoredBucket": properties}})
+    person.client("cloudformation").create_stack(StackName=f"{PREFIX}-trigger", TemplateBody=template)
+    assert bucket in [one["Name"] for one in person.client("s3").list_buckets()["Buckets"]]
+    assert found(person, "bucket") == (
+        "ok", f"{PREFIX}-s3-source is free (after a teardown AWS may refuse it for an hour)"
+    )  # fmt: skip
+    assert person.says("apply", "--yes").code == 0
 
 
 def blocked(call: Call) -> Answer | None:

@@ -861,6 +861,16 @@ def test_a_missing_login_is_a_settings_error(person: Person) -> None:
     assert "no AWS login was found. Run `aws configure`" in said.err
 
 
+def test_a_login_and_an_endpoint_that_env_alone_has_count_and_those_of_the_shell_come_first(person: Person) -> None:
+    person.settings |= {name: person.login.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    person.settings["AWS_ENDPOINT_URL"] = endpoint = person.login.pop("AWS_ENDPOINT_URL")
+    person.write_settings()
+    assert "There is no platform yet" in person.says("status").err
+    changed_settings(person, AWS_ENDPOINT_URL=f"http://{HOST}:{free_port()}")
+    assert "There is no platform yet" in person.says("status", AWS_ENDPOINT_URL=endpoint).err
+    assert person.says("status", AWS_MAX_ATTEMPTS="1").code == 3
+
+
 def test_an_unknown_aws_profile_is_a_settings_error(person: Person) -> None:
     said = person.says("plan", AWS_PROFILE="nobodys")
     assert said.code == 2

@@ -119,8 +119,8 @@ def test_teardown_deletes_objects_whose_keys_xml_cannot_carry(owner: Person, aws
                 return Answer(200, b"<DeleteResult/>", {"Content-Type": "text/xml"})
             case "GET", {"versions": _}:
                 return listed(call, "Versions", "Version", *strange, "Stocks/wex.us.csv")
-            case "GET", {"uploads": _, "key-marker": [marker]}:
-                assert marker == strange[1]
+            case "GET", {"uploads": _, "key-marker": [marker], "upload-id-marker": [upload]}:
+                assert (marker, upload) == (strange[1], "1")
                 return listed(call, "MultipartUploads", "Upload", strange[2])
             case "GET", {"uploads": _}:
                 return listed(call, "MultipartUploads", "Upload", *strange[:2], then=strange[1])

@@ -105,6 +105,12 @@ def gathered(
         return idle_stop.gather()
 
 
+def test_the_instance_booted_as_long_ago_as_it_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle_stop, "_seconds_up", lambda: 600.0)
+    facts = gathered(monkeypatch)
+    assert abs(facts.now - facts.booted_at - timedelta(minutes=10)) < timedelta(minutes=1)
+
+
 class Busy(Airflow):
     runs: ClassVar = [{"state": "queued", "end_date": ""}, {"state": "running", "end_date": ""}, *RUNS]
 
