@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -29,6 +30,13 @@ CONNECTIONS = {
         {"conn_type": "postgres", "host": "db.example", "schema": "stocks", "extra": {"cursor": "dictcursor"}}
     ),
 }  # fmt: skip
+PIPELINE = {
+    "AIRFLOW_CONN_STOCKS_DATABASE": CONNECTIONS["plain"],
+    "MBD_FIRST_NAME": "ada",
+    "MBD_LAST_NAME": "lovelace",
+    "MBD_SOURCE_BUCKET": "mine",
+    "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t",
+}
 PROGRAM = """
 import importlib.util, json, sys
 from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -52,14 +60,21 @@ print("FOUND " + json.dumps(found))
 """
 
 
+def _found_by(program: str, *arguments: str, settings: dict[str, str], folder: Path) -> Any:  # noqa: ANN401  JSON
+    """What a program that imports the DAG prints behind FOUND; of this process's settings it has none."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
+    environment = {**mine, "AIRFLOW_HOME": str(folder), "PYTHONPATH": str(ROOT), **settings}
+    command = [sys.executable, "-c", program, str(ROOT / "airflow/dags/moving_big_data.py"), *arguments]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=folder)
+    found = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    assert len(found) == 1, done.stderr
+    return json.loads(found[0].removeprefix("FOUND "))
+
+
 def test_dag_connects_as_airflows_postgres_hook_would(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in CONNECTIONS.items()}
-    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROGRAM, str(ROOT / "airflow/dags/moving_big_data.py"), *CONNECTIONS]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
-    for name, (ours, of_the_hook) in json.loads(line.removeprefix("FOUND ")).items():
+    settings = {f"AIRFLOW_CONN_{name.upper()}": value for name, value in CONNECTIONS.items()}
+    found = _found_by(PROGRAM, *CONNECTIONS, settings=settings, folder=tmp_path)
+    for name, (ours, of_the_hook) in found.items():
         as_text = {key: int(fact) if isinstance(fact, bool) else fact for key, fact in of_the_hook.items()}
         expected = {key: fact.strip() for key, fact in parse_dsn(make_dsn("", **as_text)).items()}
         assert parse_dsn(ours) == expected, name
@@ -89,12 +104,8 @@ def test_mail_goes_out_also_where_the_connection_to_aws_cannot_be_used(
 ) -> None:
     extra = {"role_arn": "arn:aws:iam::123456789012:role/r", "assume_role_method": method} if method else {}
     connection = json.dumps({"conn_type": "aws", "extra": extra | {"region_name": "eu-west-1"}})
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS"))}
-    environment |= {"AIRFLOW_CONN_AWS_DEFAULT": connection, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MAIL, str(ROOT / "airflow/dags/moving_big_data.py")]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
-    assert json.loads(line.removeprefix("FOUND ")) == ["s3://b/Output/", is_without, "task_failure"]
+    found = _found_by(MAIL, settings={"AIRFLOW_CONN_AWS_DEFAULT": connection}, folder=tmp_path)
+    assert found == ["s3://b/Output/", is_without, "task_failure"]
 
 
 JOB = """
@@ -121,13 +132,8 @@ print("FOUND " + json.dumps({
 
 
 def test_run_takes_what_the_form_says_or_else_the_settings_and_may_be_tried_again(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
-    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    environment |= {"MBD_SOURCE_BUCKET": "mine", "MBD_COLUMN_ALIASES": "Close=Adj Close"}
-    command = [sys.executable, "-c", JOB, str(ROOT / "airflow/dags/moving_big_data.py")]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
-    found = json.loads(line.removeprefix("FOUND "))
+    settings = {"MBD_SOURCE_BUCKET": "mine", "MBD_COLUMN_ALIASES": "Close=Adj Close"}
+    found = _found_by(JOB, settings=settings, folder=tmp_path)
     places = ["s3://mine/Stocks/", "s3://mine/CompanyNames/top_companies.txt", "s3://mine/Output/"]
     assert found["jobs"] == [
         [*places, "None", "False", "Close=Adj Close", "False"],
@@ -171,15 +177,8 @@ except dag.AirflowFailException:
 
 
 def test_steps_of_a_run_heed_the_settings_and_the_slowest_of_several_shards_counts(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
-    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "MBD_SOURCE_BUCKET": "mine"}
-    environment |= {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "lovelace", "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t"}
-    environment |= {"MBD_GATE_GRACE_SECONDS": "77", "MBD_JOURNAL_DAYS": "9"}
-    environment |= {"AIRFLOW_CONN_STOCKS_DATABASE": CONNECTIONS["plain"]}
-    command = [sys.executable, "-c", STEPS, str(ROOT / "airflow/dags/moving_big_data.py")]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
-    assert json.loads(line.removeprefix("FOUND ")) == {
+    settings = PIPELINE | {"MBD_GATE_GRACE_SECONDS": "77", "MBD_JOURNAL_DAYS": "9"}
+    assert _found_by(STEPS, settings=settings, folder=tmp_path) == {
         "grace": 77,
         "journal": 9,
         "steps": {"gate": 1.0, "process": 5.0},
@@ -220,15 +219,9 @@ print("FOUND " + json.dumps(found))
 
 
 def test_committed_load_succeeds_without_an_address_and_a_wrong_connection_hides_no_error(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "MBD"))}
-    environment |= {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "MBD_SOURCE_BUCKET": "mine"}
-    environment |= {"MBD_FIRST_NAME": "ada", "MBD_LAST_NAME": "lovelace", "MBD_TOPIC_ARN": "arn:aws:sns:eu-west-1:1:t"}
     wrong = {"conn_type": "postgres", "host": "db.example", "extra": {"sslmode": {"is": "no text"}}}
-    environment |= {"AIRFLOW_CONN_STOCKS_DATABASE": CONNECTIONS["plain"], "AIRFLOW_CONN_WRONG": json.dumps(wrong)}
-    command = [sys.executable, "-c", ERRORS, str(ROOT / "airflow/dags/moving_big_data.py")]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, cwd=tmp_path)
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")] or [done.stderr]
-    assert json.loads(line.removeprefix("FOUND ")) == {
+    settings = PIPELINE | {"AIRFLOW_CONN_WRONG": json.dumps(wrong)}
+    assert _found_by(ERRORS, settings=settings, folder=tmp_path) == {
         "loaded": {"inserted": 1, "deleted": 2, "unchanged": 3},
         "recorded": ["the first error", None],
         "failed": "the first error",
