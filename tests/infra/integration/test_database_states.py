@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from tests.support.aws_proxy import Answer, AwsProxy, Call
+from tests.support.aws_proxy import Answer, AwsProxy, Call, refusal
 from tests.support.person import Person
 from tests.support.rds_states import RdsStates
 
@@ -61,6 +62,22 @@ def test_a_failed_first_apply_says_why_and_removes_what_it_has_made(
     assert person.client("rds").describe_db_instances()["DBInstances"] == []
     aws.script = lambda call: None
     assert person.says("apply", "--yes").code == 0
+
+
+@pytest.mark.parametrize("state", ["UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"])
+def test_a_change_that_aws_took_back_fails_apply_and_removes_nothing(
+    state: str, owner: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    rds = RdsStates(aws_server, "available")
+    rds.after_execution = state
+    rds.events = [(STACK, state, ""), ("Instance", "UPDATE_FAILED", "none of this type left")]
+    aws.script = rds
+    changed_settings(owner, MBD_INSTANCE_TYPE="t3.xlarge")
+    said = owner.says("apply", "--yes")
+    assert said.code == 3
+    assert f"failed ({state})" in said.err
+    assert "Instance: none of this type left" in said.err
+    assert "DeleteStack" not in aws.operations()
 
 
 def test_plan_leaves_a_failed_first_attempt_to_apply_which_removes_it(
@@ -188,17 +205,47 @@ def test_stop_waits_for_a_backup_and_start_for_the_stop(owner: Person, aws: AwsP
     assert "StartDBInstance" in aws.operations()
 
 
-def test_stop_stops_an_instance_that_is_starting(owner: Person, aws: AwsProxy) -> None:
-    state = "<instanceState><code>0</code><name>pending</name></instanceState>"
-    found = f"<item><instancesSet><item><instanceId>i-1</instanceId>{state}</item></instancesSet></item>"
-    text = f"<DescribeInstancesResponse><reservationSet>{found}</reservationSet></DescribeInstancesResponse>"
+def instance_is(state: str) -> Answer:
+    found = f"<instanceId>i-1</instanceId><instanceState><code>0</code><name>{state}</name></instanceState>"
+    item = f"<item><instancesSet><item>{found}</item></instancesSet></item>"
+    text = f"<DescribeInstancesResponse><reservationSet>{item}</reservationSet></DescribeInstancesResponse>"
+    return Answer(200, text.encode(), {"Content-Type": "text/xml"})
 
+
+def test_stop_stops_an_instance_that_is_starting(owner: Person, aws: AwsProxy) -> None:
     def starting(call: Call) -> Answer | None:
         is_asked = call.operation == "DescribeInstances" and "StopInstances" not in aws.operations()
-        return Answer(200, text.encode(), {"Content-Type": "text/xml"}) if is_asked else None
+        return instance_is("pending") if is_asked else None
 
     aws.script = starting
     assert owner.learns("stop", "--yes")["instance"] == "stopped"
+
+
+def test_start_waits_for_an_instance_that_is_still_stopping(owner: Person, aws: AwsProxy) -> None:
+    """As EC2 does: it starts only what has stopped."""
+    assert owner.says("stop", "--yes").code == 0
+    looks = ["stopping", "stopped"]
+
+    def late(call: Call) -> Answer | None:
+        match call.operation:
+            case "DescribeInstances" if looks:
+                return instance_is(looks.pop(0))
+            case "StartInstances" if looks:
+                return refusal(call, "IncorrectInstanceState", text="is not in a state from which it can be started")
+        return None
+
+    aws.script = late
+    started = owner.says("start", "--json")
+    assert started.code == 0, started.err
+    assert "is still stopping: waiting until that is over" in started.err
+    assert (json.loads(started.out)["instance"], looks) == ("running", [])
+
+
+def test_a_stopping_database_has_a_date_on_which_aws_starts_it_again(
+    owner: Person, aws: AwsProxy, aws_server: str
+) -> None:
+    aws.script = RdsStates(aws_server, "stopping")  # RDS names the day only once it is stopped
+    assert re.search(r"database +stopping, .*AWS starts it again on 20", owner.says("status").out)
 
 
 def test_stop_gives_no_wrong_advice_where_rds_shows_a_stopping_database_as_available(

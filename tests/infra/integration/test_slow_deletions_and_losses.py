@@ -98,6 +98,15 @@ def test_teardown_stops_where_s3_refuses_to_delete_an_object(
     assert owner.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"] is True
 
 
+def test_teardown_deletes_more_secrets_than_one_page_or_one_call_has(owner: Person) -> None:
+    ssm = owner.client("ssm")
+    for number in range(15):  # with those of `apply` three pages of ten
+        ssm.put_parameter(Name=f"/{PREFIX}/airflow/extra-{number:02}", Value="x", Type="SecureString")
+    said = owner.says("teardown", "--yes", "--delete-data")
+    assert said.code == 0, said.err
+    assert ssm.describe_parameters()["Parameters"] == []
+
+
 def test_teardown_deletes_objects_whose_keys_xml_cannot_carry(owner: Person, aws: AwsProxy) -> None:
     """As S3 documents it: listings in URL encoding where they are asked for, and MalformedXML of DeleteObjects."""
     strange = ["\x01.SUCCESS", "a\x0b b+c", "\ufffe"]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import MONITORED_BUCKET, SOURCE_BUCKET, Account, RunCommand
+from tests.support.aws_proxy import AwsProxy, Call
 from tests.support.paths import ROOT, SAMPLE
 
 SCRIPTS = {
@@ -48,6 +49,12 @@ def test_a_batch_is_put_whole_with_the_scripts(command: RunCommand, batch: Path,
     assert (facts["sent"], facts["already_there"]) == (facts["files"], 0)
     with tarfile.open(fileobj=io.BytesIO(account.get("Scripts/moving-big-data.tar.gz"))) as tar:
         assert "airflow/docker-compose.yml" in tar.getnames()
+
+
+def test_the_instance_finds_the_digest_of_the_code_that_was_sent(command: RunCommand, account: Account) -> None:
+    assert command("upload").returncode == 0
+    kept = account.ssm.get_parameter(Name="/de-mbd-predict-ada-lovelace/airflow/archive-sha256")["Parameter"]
+    assert kept["Value"] == hashlib.sha256(account.get("Scripts/moving-big-data.tar.gz")).hexdigest()
 
 
 def test_the_second_time_only_what_differs_is_sent(command: RunCommand, batch: Path, account: Account) -> None:
@@ -94,6 +101,22 @@ def test_a_file_that_the_index_names_and_nobody_has_is_reported(
     assert "1 company files named by the index are neither" in done.stderr
     assert "ge.us.csv" in done.stderr
     account.put("Stocks/ge.us.csv", b"put earlier, by another batch")
+    assert command("upload", batch).returncode == 0
+
+
+@pytest.mark.parametrize("key", ["Stocks/ge.us.csv", "CompanyNames/top_companies.txt"])
+def test_an_object_that_somebody_else_wrote_meanwhile_is_reported(
+    key: str, command: RunCommand, batch: Path, account: Account
+) -> None:
+    def all_was_sent(call: Call) -> None:
+        if call.operation == "PutParameter":
+            account.put(key, b"of another batch")
+
+    with AwsProxy(account.url) as aws:
+        aws.script = all_was_sent
+        done = command("upload", batch, changes={"AWS_ENDPOINT_URL": aws.url})
+    assert done.returncode == 1
+    assert f"1 objects in {SOURCE_BUCKET} are not what was sent (first: {key})" in done.stderr
     assert command("upload", batch).returncode == 0
 
 

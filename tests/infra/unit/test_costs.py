@@ -25,3 +25,11 @@ def test_pages_name_the_costs_that_plan_computes() -> None:
         f"| `stop` | {stopped}:",
     ):
         assert row in page
+
+
+def test_what_is_stopped_costs_nothing_by_the_hour_and_the_rest_as_before() -> None:
+    settings = read_settings(SETTINGS)
+    running, stopped = monthly_costs(settings), monthly_costs(settings, hours=0)
+    assert running
+    assert stopped == {**running, "instance": 0, "database": 0}
+    assert min(running.values()) > 0
