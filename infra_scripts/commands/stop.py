@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 
 from infra_scripts.aws import aws_errors, open_session
 from infra_scripts.console import confirm, progress, result
@@ -39,21 +40,21 @@ def run(options: argparse.Namespace, *, environment: Mapping[str, str]) -> int:
             session.client("rds").stop_db_instance(DBInstanceIdentifier=now.database_id)
         progress(f"The database {now.database_id} is stopping.")
     now = machines.read_machines(session, settings=settings, instance_id=instance_id)
-    # RDS may show the state of before for a moment.
-    database = "stopping" if stops_database and now.database == "available" else now.database
+    if stops_database and now.database == "available":  # RDS may show the state of before for a moment
+        now = replace(now, database="stopping", database_starts_itself=machines.in_seven_days())
     lines = [
         f"instance  {now.instance}, until `start` or a marker wakes it",
-        f"database  {database}"
+        f"database  {now.database}"
         + (f"; AWS starts it again on {now.database_starts_itself:%Y-%m-%d}" if now.database_starts_itself else ""),
     ]
-    if stops_database or database in {"stopped", "stopping"}:
+    if stops_database or now.database in {"stopped", "stopping"}:
         lines.append("A marker wakes the instance but not the database, so its run would fail. Run `start` first.")
     else:
         lines.append("AWS stops only a database that is available. Fix that in the RDS console, then run stop again.")
     lines.append("You still pay for the disks, the address and the secret (see `plan`).")
     facts = {
         "instance": now.instance,
-        "database": database,
+        "database": now.database,
         "database_starts_itself": now.database_starts_itself,
     }
     result("\n".join(lines), facts=facts, options=options)

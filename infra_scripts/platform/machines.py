@@ -15,7 +15,7 @@ from infra_scripts.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_rds.type_defs import DBInstanceTypeDef
 
-DAYS_STOPPED = 7  # docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html
+_DAYS_STOPPED = 7  # docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,18 @@ class Machines:
     """When AWS starts a stopped database again, in any case."""
 
 
+def in_seven_days() -> datetime:
+    """When AWS starts a database again that is stopped now."""
+    return datetime.now().astimezone() + timedelta(days=_DAYS_STOPPED)
+
+
 def read_machines(session: boto3.Session, *, settings: Settings, instance_id: str) -> Machines:
     """Both states. Where AWS gives no date for a stopped database, it is seven days from now."""
     database = find_database(session, identifier=settings.names.database)
     status = database["DBInstanceStatus"] if database else "absent"
     starts = database.get("AutomaticRestartTime") if database else None
     if starts is None and status in {"stopped", "stopping"}:
-        starts = datetime.now().astimezone() + timedelta(days=DAYS_STOPPED)
+        starts = in_seven_days()
     return Machines(
         instance_id=instance_id,
         instance=_instance_state(session, instance_id=instance_id),

@@ -263,7 +263,7 @@ def test_stop_gives_no_wrong_advice_where_rds_shows_a_stopping_database_as_avail
     stopped = owner.says("stop", "--yes")
     assert (stopped.code, "Fix that in the RDS console" in stopped.out) == (0, False)
     assert "A marker wakes the instance but not the database" in stopped.out
-    assert "database  stopping" in stopped.out
+    assert "database  stopping; AWS starts it again on 20" in stopped.out
 
 
 def test_start_says_starting_where_rds_shows_a_started_database_as_stopped(
