@@ -5,18 +5,20 @@ from __future__ import annotations
 import gzip
 import random
 import sys
+import tomllib
 import tracemalloc
 import zlib
 from collections.abc import Callable
 
 import pytest
+from packaging.requirements import Requirement
 
 import etl
 from etl.files.company_file import CompanyFile, UnusableFile, check_company_file
 from etl.files.packed import UnpackingError, unpack
 from etl.files.rules import LARGEST_FILE_BYTES
 from tests.support.company_files import FIRST, LAST, company_file
-from tests.support.paths import SAMPLE
+from tests.support.paths import ROOT, SAMPLE
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -98,3 +100,13 @@ def test_zstandard_without_its_library_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "compression" if sys.version_info >= (3, 14) else "backports", None)
     with pytest.raises(etl.SettingsError, match=r"pip install backports\.zstd"):
         unpack(PACKERS["Zstandard"](PLAIN))
+
+
+def test_the_package_brings_zstandard_to_every_python_that_has_none() -> None:
+    """Python has it since 3.14 (PEP 784)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pythons = [name.rpartition(" ")[2] for name in project["classifiers"]]
+    [library] = [Requirement(text) for text in project["dependencies"] if text.startswith("backports.zstd")]
+    assert library.marker
+    brought = [python for python in pythons if library.marker.evaluate({"python_version": python})]
+    assert brought == ["3.11", "3.12", "3.13"]

@@ -133,3 +133,12 @@ def test_the_transport_sets_where_the_api_answers_and_then_the_operator_does(ins
     assert answers(instance.start()) == ("10.0.0.5", "on")
     assert answers(instance.start(transport="http")) == ("0.0.0.0", "on")
     assert answers(instance.start(transport="ssm")) == ("127.0.0.1", "")
+
+
+def test_no_file_with_secrets_is_ever_readable_by_others(instance: Instance) -> None:
+    recording = instance.stack / "bin" / "chmod"
+    recording.write_text(f'#!/bin/sh\nstat -c "%a %n" "$2" >>{instance.stack}/modes\nexec /bin/chmod "$@"\n')
+    recording.chmod(0o755)
+    instance.start()
+    before = dict(line.split()[::-1] for line in (instance.stack / "modes").read_text().splitlines())
+    assert before == {str(instance.stack / ".env.new"): "600", ".env": "600"}
