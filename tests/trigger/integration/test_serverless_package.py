@@ -675,6 +675,24 @@ def test_make_takes_the_stage_that_is_named_and_else_none(target: str, command: 
         assert ("--stage" in called, stage in called) == (bool(stage), True)
 
 
+@pytest.mark.parametrize("target", ["deploy", "package"])
+@pytest.mark.parametrize("changed", ["trigger/handler.py", "trigger/function.lock", "trigger/layer.lock", ""])
+def test_make_builds_the_package_again_where_the_code_or_a_lock_is_newer(
+    changed: str, target: str, tmp_path: Path
+) -> None:
+    require("make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("trigger/handler.py", "trigger/function.lock", "trigger/layer.lock", "trigger/.build/layer.zip"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (0, 1 + (name == changed) * 3 + name.endswith(".zip")))
+    made = [f"--assume-old={name}" for name in (".venv/.ready", "node_modules/.ready")]
+    line = ["make", "--dry-run", "--no-print-directory", *made, target]
+    printed = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert ("-m trigger.build" in printed) is bool(changed)
+
+
 @pytest.mark.parametrize("by", ["argument", "environment"])
 @pytest.mark.parametrize(
     "key",
