@@ -28,6 +28,8 @@ from tests.support.process import (
     write_private,
 )
 
+_OVERFLOW = "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW"
+
 
 class AirflowServer:
     """Real Airflow: api-server, scheduler with LocalExecutor and dag-processor on `database_url`, healthy once entered.
@@ -137,7 +139,7 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[st
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
-        "AIRFLOW__API__THEME": _theme(),
+        "AIRFLOW__API__THEME": _of_the_stack("service.yml", "airflow", "AIRFLOW__API__THEME"),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -147,6 +149,7 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[st
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        _OVERFLOW: _of_the_stack("docker-compose.yml", "api-server", _OVERFLOW),
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
@@ -155,7 +158,7 @@ def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[st
     }
 
 
-def _theme() -> str:
-    """That of the stack."""
-    service = yaml.safe_load((ROOT / "airflow" / "service.yml").read_text(encoding="utf-8"))
-    return str(service["services"]["airflow"]["environment"]["AIRFLOW__API__THEME"])
+def _of_the_stack(file: str, service: str, setting: str) -> str:
+    """The value that a service of the stack has in its own file."""
+    stack = yaml.safe_load((ROOT / "airflow" / file).read_text(encoding="utf-8"))
+    return str(stack["services"][service]["environment"][setting])
