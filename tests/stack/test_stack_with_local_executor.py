@@ -6,6 +6,7 @@ import hashlib
 import re
 import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -204,6 +205,29 @@ def test_a_restart_of_the_whole_stack_ends_the_run(stack: ComposeSystem) -> None
         stack.wait_for_task(run_id, "load")
         stack.compose("restart", "--timeout", "1", "postgres", *AIRFLOW_SERVICES)
     ending.expect_one_mail(stack, run_id)
+
+
+def test_fifty_callers_at_once_are_all_answered_although_the_database_keeps_them_waiting(stack: ComposeSystem) -> None:
+    dag, password = f"dags/{DAG_ID}", stack.env["AIRFLOW_TRIGGER_PASSWORD"]
+    callers = [StackAirflow(stack.airflow.url, username="trigger", password=password) for _ in range(50)]
+
+    def start(number: int) -> int:
+        body: dict[str, object] = {"dag_run_id": f"at_once_{number}", "logical_date": None, "conf": {}}
+        return callers[number].request("POST", f"{dag}/dagRuns", body=body).status_code
+
+    stack.airflow.request("PATCH", dag, body={"is_paused": True}).raise_for_status()
+    try:
+        with ThreadPoolExecutor(50) as pool:
+            assert len(list(pool.map(lambda caller: caller.token, callers))) == 50
+            with stack.no_new_run() as waiting:
+                answers = [pool.submit(start, number) for number in range(50)]
+                while waiting() < 30:  # twice as many as Airflow's own pool has connections
+                    assert not any(answer.done() for answer in answers)
+        assert [answer.result() for answer in answers] == [200] * 50
+    finally:
+        for number in range(50):
+            stack.airflow.request("DELETE", f"{dag}/dagRuns/at_once_{number}")
+        stack.airflow.request("PATCH", dag, body={"is_paused": False}).raise_for_status()
 
 
 def test_no_container_ran_out_of_memory(stack: ComposeSystem) -> None:

@@ -10,7 +10,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,6 +300,24 @@ class ComposeSystem(LocalSystem):
             yield
         finally:
             self.compose("unpause", "moto")
+
+    @contextmanager
+    def no_new_run(self) -> Iterator[Callable[[], int]]:
+        """In Airflow's database nobody can add a run; how many wait to do so."""
+
+        def sql(statement: str, *, option: str = "-T") -> str:
+            psql = ["psql", "--username=airflow", "--no-align", "--tuples-only", f"--command={statement}"]
+            return self.compose("exec", option, "postgres", *psql).strip()
+
+        sql("LOCK TABLE dag_run IN EXCLUSIVE MODE; SELECT pg_sleep(600)", option="--detach")  # readers go on
+        try:
+            held = "mode = 'ExclusiveLock' AND relation = 'dag_run'::regclass AND granted"
+            while sql(f"SELECT count(*) FROM pg_locks WHERE {held}") == "0":
+                time.sleep(0.1)
+            adds = "wait_event_type = 'Lock' AND query LIKE 'INSERT INTO dag_run%'"
+            yield lambda: int(sql(f"SELECT count(*) FROM pg_stat_activity WHERE {adds}"))
+        finally:
+            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LOCK TABLE%'")
 
     def wait_for_task(self, run_id: str, task_id: str, *, state: str = "running", seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
