@@ -106,7 +106,8 @@ def test_table_that_is_changed_over_and_over_stays_within_what_vacuum_frees(
         largest = max(largest, database.rows(size)[0][0])
     ((dead,),) = database.rows("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'historical_stocks_data'")
     assert dead < 10_000
-    # The old rows stay until the new ones are committed, so twice the table is what a changed batch needs.
-    assert largest < 2.6 * first, f"{largest / first:.2f} times the first load"
+    # The old rows stay until the new ones are committed, so twice the table is what a changed batch needs. Where some
+    # transaction, such as autovacuum's, still sees the old rows, VACUUM leaves those of one batch to the next time.
+    assert largest < 3.6 * first, f"{largest / first:.2f} times the first load"
     figures.check_truth(sample, database)
     figures.measured["table_size_after_30_changed_batches_to_the_first"] = round(largest / first, 2)
