@@ -15,6 +15,7 @@ import requests
 import yaml
 
 from tests.support import ending
+from tests.support.airflow_server import no_new_run
 from tests.support.compose_system import AIRFLOW_SERVICES, LOGS, ComposeSystem, StackAirflow, docker
 from tests.support.system import DAG_ID, SOURCE_BUCKET
 from trigger import airflow_client, airflow_command
@@ -219,7 +220,7 @@ def test_fifty_callers_at_once_are_all_answered_although_the_database_keeps_them
     try:
         with ThreadPoolExecutor(50) as pool:
             assert len(list(pool.map(lambda caller: caller.token, callers))) == 50
-            with stack.no_new_run() as waiting:
+            with no_new_run(stack.metadata_url) as waiting:
                 answers = [pool.submit(start, number) for number in range(50)]
                 while waiting() < 30:  # twice as many as Airflow's own pool has connections
                     assert not any(answer.done() for answer in answers)

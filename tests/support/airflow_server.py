@@ -6,12 +6,14 @@ import functools
 import json
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psycopg2
 import requests
 import yaml
 
@@ -130,6 +132,20 @@ class AirflowServer:
         for process in self._processes:
             process.stop()
         self._processes.clear()
+
+
+@contextmanager
+def no_new_run(metadata_url: str) -> Iterator[Callable[[], int]]:
+    """In Airflow's database nobody can add a run; how many wait to do so."""
+    with closing(psycopg2.connect(metadata_url)) as connection, connection.cursor() as cursor:
+
+        def waiting() -> int:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            return sum(query.startswith("INSERT INTO dag_run") for (query,) in cursor)
+
+        cursor.execute("LOCK TABLE dag_run IN EXCLUSIVE MODE")  # readers go on
+        yield waiting
 
 
 def _airflow_settings(*, home: Path, dags: Path, url: str, port: int) -> dict[str, str]:

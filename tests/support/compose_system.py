@@ -10,7 +10,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ class ComposeSystem(LocalSystem):
         self.directory, self.workers, self._deploys = directory, workers, False
         self.mails: list[Mail] = []
         self.project = f"mbd-test-{secrets.token_hex(4)}"
-        port = {name: str(free_port()) for name in ("airflow", "moto", "target", "redis")}
+        port = {name: str(free_port()) for name in ("airflow", "metadata", "moto", "target", "redis")}
         self.aws = MotoServer(directory)
         self.aws.url = f"http://127.0.0.1:{port['moto']}"
         self.target_password, self.aws_secret_key = secrets.token_hex(16), f"testing{secrets.token_hex(16)}"
@@ -145,6 +145,7 @@ class ComposeSystem(LocalSystem):
             "MBD_SOURCE_BUCKET": SOURCE_BUCKET,
             "MBD_TOPIC_ARN": f"arn:aws:sns:eu-west-1:123456789012:{TOPIC}",
             "MBD_GATE_GRACE_SECONDS": "3",
+            "TEST_METADATA_PORT": port["metadata"],
             "TEST_MOTO_PORT": port["moto"],
             "TEST_TARGET_PASSWORD": self.target_password,
             "TEST_TARGET_PORT": port["target"],
@@ -181,6 +182,12 @@ class ComposeSystem(LocalSystem):
     @property
     def database_url(self) -> str:
         return f"postgresql://postgres:{self.target_password}@127.0.0.1:{self._target_port}/stocks"
+
+    @property
+    def metadata_url(self) -> str:
+        """Of Airflow's own database."""
+        password, port = self.env["AIRFLOW_METADATA_PASSWORD"], self.env["TEST_METADATA_PORT"]
+        return f"postgresql://airflow:{password}@127.0.0.1:{port}/airflow"
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -300,24 +307,6 @@ class ComposeSystem(LocalSystem):
             yield
         finally:
             self.compose("unpause", "moto")
-
-    @contextmanager
-    def no_new_run(self) -> Iterator[Callable[[], int]]:
-        """In Airflow's database nobody can add a run; how many wait to do so."""
-
-        def sql(statement: str, *, option: str = "-T") -> str:
-            psql = ["psql", "--username=airflow", "--no-align", "--tuples-only", f"--command={statement}"]
-            return self.compose("exec", option, "postgres", *psql).strip()
-
-        sql("LOCK TABLE dag_run IN EXCLUSIVE MODE; SELECT pg_sleep(600)", option="--detach")  # readers go on
-        try:
-            held = "mode = 'ExclusiveLock' AND relation = 'dag_run'::regclass AND granted"
-            while sql(f"SELECT count(*) FROM pg_locks WHERE {held}") == "0":
-                time.sleep(0.1)
-            adds = "wait_event_type = 'Lock' AND query LIKE 'INSERT INTO dag_run%'"
-            yield lambda: int(sql(f"SELECT count(*) FROM pg_stat_activity WHERE {adds}"))
-        finally:
-            sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LOCK TABLE%'")
 
     def wait_for_task(self, run_id: str, task_id: str, *, state: str = "running", seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds

@@ -24,6 +24,7 @@ import pytest
 
 import etl
 from etl.batch.company_index import parse_index
+from tests.support.airflow_server import no_new_run
 from tests.support.batch_files import process
 from tests.support.figures import Figures
 from tests.support.paths import DAGS, SAMPLE
@@ -451,20 +452,6 @@ def wait_for_quiet(proxy: S3Proxy) -> None:
         time.sleep(2)
 
 
-@contextmanager
-def no_new_run(system: LocalSystem) -> Iterator[Callable[[], int]]:
-    """In Airflow's database nobody can add a run; how many wait to do so."""
-    with closing(psycopg2.connect(system.postgres.url("airflow"))) as connection, connection.cursor() as cursor:
-
-        def waiting() -> int:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            return sum(query.startswith("INSERT INTO dag_run") for (query,) in cursor)
-
-        cursor.execute("LOCK TABLE dag_run IN EXCLUSIVE MODE")  # readers go on
-        yield waiting
-
-
 @pytest.mark.usefixtures("sample")
 def test_fifty_events_of_25_markers_at_once_become_25_runs_in_airflow(
     system: ProxiedSystem,
@@ -481,7 +468,7 @@ def test_fifty_events_of_25_markers_at_once_become_25_runs_in_airflow(
     try:
         wait_until(lambda: runs_in(system, "running") == {first["dag_run_id"]})
         with ThreadPoolExecutor(1) as pool:
-            with no_new_run(system) as waiting:  # as in a slow moment of Airflow's database
+            with no_new_run(system.postgres.url("airflow")) as waiting:  # as in a slow moment of Airflow's database
                 answers = pool.submit(system.trigger_at_once, events)
                 wait_until(lambda: waiting() >= 30)  # twice as many as Airflow's own pool has connections
             records = answers.result()

@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,18 +97,21 @@ def test_table_that_is_changed_over_and_over_stays_within_what_vacuum_frees(
     sample.load(database)
     size = "SELECT pg_total_relation_size('historical_stocks_data')"
     ((first,),) = database.rows(size)
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
     contents = {path: path.read_bytes() for path in sample.source.iterdir()}
     largest = 0
     for number in range(batches):
         for path, content in contents.items():
             path.write_bytes(re.sub(rb",(\d+),0(?=\r?$)", b",\\g<1>%d,0" % (number % 3), content, flags=re.MULTILINE))
         sample.load(database)
+        # A snapshot of before, such as of autovacuum's ANALYZE, would keep VACUUM from the rows that this load deleted.
+        while database.rows(f"SELECT 1 FROM pg_stat_activity WHERE {others} AND backend_xmin IS NOT NULL"):
+            time.sleep(0.1)
         database.execute("VACUUM historical_stocks_data")  # as autovacuum does a minute after
         largest = max(largest, database.rows(size)[0][0])
     ((dead,),) = database.rows("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'historical_stocks_data'")
     assert dead < 10_000
-    # The old rows stay until the new ones are committed, so twice the table is what a changed batch needs. Where some
-    # transaction, such as autovacuum's, still sees the old rows, VACUUM leaves those of one batch to the next time.
-    assert largest < 3.6 * first, f"{largest / first:.2f} times the first load"
+    # The old rows stay until the new ones are committed, so twice the table is what a changed batch needs.
+    assert largest < 2.6 * first, f"{largest / first:.2f} times the first load"
     figures.check_truth(sample, database)
     figures.measured["table_size_after_30_changed_batches_to_the_first"] = round(largest / first, 2)
