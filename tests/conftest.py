@@ -1,4 +1,4 @@
-"""What holds for all tests: signals, several workers, and the long suite of `make test-faults` with its figures."""
+"""What holds for all tests: signals, CI, several workers, and the long suite of `make test-faults` with its figures."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ _TEMPORARY = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each session a folder of its own for temporary files.
+    """Gives each session a folder of its own for temporary files, and has CI see what everyone sees.
 
     pytest closes the folder that its sessions share by default, and with it a running session's PostgreSQL, which
-    belongs to another account, loses its data.
+    belongs to another account, loses its data. Where it knows that it runs in CI, it writes differences whole: hours,
+    where a test compares files of many megabytes.
     """
+    for name in ("CI", "BUILD_NUMBER"):
+        os.environ.pop(name, None)
     if config.option.basetemp is None:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = config.stash[_TEMPORARY] = tempfile.mkdtemp(prefix="mbd-tests-")
 
