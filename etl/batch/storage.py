@@ -256,14 +256,15 @@ class _PartialFile:
             self._file = self._partial.open("ab")
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however that ends
-            except BlockingIOError as error:
-                self._file.close()
-                raise self._taken() from error
-            # Between opening and locking, another run may have finished: then this is its whole file.
-            if not is_at(self._partial, self._file):
-                self._file.close()
-                raise self._taken()
-            self._file.truncate(0)  # what a killed writer left
+                # Between opening and locking, another run may have finished: then this is its whole file.
+                if not is_at(self._partial, self._file):
+                    raise self._taken()
+                self._file.truncate(0)  # what a killed writer left
+            except BaseException as error:
+                self._file.close()  # and unlock it: this run may write the file again, as its receipt
+                if isinstance(error, BlockingIOError):
+                    raise self._taken() from error
+                raise
         return self
 
     def _taken(self) -> ServiceError:

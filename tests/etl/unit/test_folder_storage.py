@@ -215,6 +215,24 @@ def test_folder_where_a_file_was_expected_is_told(tmp_path: Path) -> None:
         read_file(str(tmp_path))
 
 
+@pytest.mark.parametrize("call", ["fcntl.flock", "is_at"])
+def test_writer_that_could_not_begin_keeps_the_same_process_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    storage = open_storage(str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(f"etl.batch.storage.{call}", refused)
+        with pytest.raises(ServiceError, match="No space left") as kept, storage.write("out.csv"):
+            pass
+    with storage.write("out.csv") as file:
+        file.write(b"whole")
+    assert kept.value, "the error, which holds the first writer, is still there"
+    assert (tmp_path / "out.csv").read_bytes() == b"whole"
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_writer_that_opened_what_another_run_just_finished_leaves_it_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
