@@ -9,7 +9,7 @@ import pytest
 
 from etl import ServiceError, SettingsError
 from etl.batch.storage import open_storage, read_file
-from etl.errors import FileChangedError
+from etl.errors import EtlError, FileChangedError
 
 
 def names(folder: Path) -> list[str]:
@@ -216,7 +216,7 @@ def test_folder_where_a_file_was_expected_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fcntl.flock", "is_at"])
-def test_writer_that_could_not_begin_keeps_the_same_process_from_nothing(
+def test_writer_that_could_not_begin_leaves_the_file_to_the_same_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def refused(*_: object) -> None:
@@ -225,7 +225,7 @@ def test_writer_that_could_not_begin_keeps_the_same_process_from_nothing(
     storage = open_storage(str(tmp_path))
     with monkeypatch.context() as patched:
         patched.setattr(f"etl.batch.storage.{call}", refused)
-        with pytest.raises(ServiceError, match="No space left") as kept, storage.write("out.csv"):
+        with pytest.raises(EtlError, match="No space left") as kept, storage.write("out.csv"):
             pass
     with storage.write("out.csv") as file:
         file.write(b"whole")
